@@ -1,0 +1,286 @@
+/* rk.h: the whole boundary between rawkit's C engine and its callers.
+ *
+ * Conventions, true for every function unless its comment says otherwise:
+ *   - success is 0 or a count, failure a negative errno; outputs are untouched on failure;
+ *   - rk_x_open pairs with rk_x_close; every other function borrows its arguments until it returns;
+ *   - deadlines are CLOCK_MONOTONIC nanoseconds; a deadline in the past means "do not wait";
+ *   - frame times are CLOCK_REALTIME nanoseconds, as the kernel stamps them;
+ *   - _ns is nanoseconds, _len octets, _n a count; addresses and headers are octets in network order,
+ *     integers in host order;
+ *   - a handle is used by one thread at a time; no function calls back into Python.
+ */
+#ifndef RK_H
+#define RK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+/* ---- batches (rk_batch.c) ---------------------------------------------------------------- */
+
+#define RK_FRAME_OUTGOING 1        /* sent by this host */
+#define RK_FRAME_CSUM_NOT_READY 2  /* transport checksum left to hardware that has not run */
+#define RK_FRAME_CSUM_VALID 4      /* checked by hardware or by a trusted sender */
+#define RK_FRAME_VLAN 8            /* vlan_tci and vlan_tpid hold a tag; it is also back in the octets */
+#define RK_FRAME_KERNEL_TIME 16    /* time_ns was taken by the kernel, not in user space */
+#define RK_FRAME_REBUILT_IP 32     /* the socket delivers no IP header: it was rebuilt from ancillary data */
+
+/* What is known about one frame besides its octets, which are arena[offset .. offset + cap_len). */
+struct rk_frame {
+    int64_t time_ns;
+    uint32_t offset;
+    uint32_t cap_len;
+    uint32_t wire_len;
+    uint32_t flags;
+    int32_t ifindex;
+    uint16_t vlan_tci;
+    uint16_t vlan_tpid;
+    uint16_t protocol; /* EtherType, known also where there is no Ethernet header */
+    uint16_t gso_len;  /* payload octets per segment of a merged frame, 0 when it is none */
+    uint32_t reserved;
+};
+
+/* The caller owns arena and frames; C only fills them. */
+struct rk_batch {
+    uint8_t *arena;
+    struct rk_frame *frames;
+    uint32_t arena_len;
+    uint32_t arena_used;
+    uint32_t capacity; /* rows in frames */
+    uint32_t n;        /* rows in use */
+};
+
+/* Append n frames that lie one behind the other in octets, frame i being lens[i] long, all with the
+ * given wire time (0: unknown).  Appends all or nothing: -ENOSPC when rows or arena do not suffice,
+ * -EINVAL when the lengths do not add up to octets_len. */
+int rk_batch_append(struct rk_batch *batch, const uint8_t *octets, size_t octets_len,
+                    const uint32_t *lens, uint32_t n, int64_t time_ns);
+
+/* ---- checksums (rk_csum.c, rk_cpu.c) ------------------------------------------------------ */
+
+#define RK_CPU_PORTABLE 0
+#define RK_CPU_SSE42 1 /* CRC32c instruction */
+#define RK_CPU_AVX2 2
+
+/* The variant in use, chosen once at load from what the processor has. */
+int rk_cpu_level(void);
+/* Use a lower variant (tests, benchmarks).  -ENOTSUP for one this processor lacks. */
+int rk_cpu_set_level(int level);
+
+/* One's complement sum of data as big-endian 16-bit words, an odd last octet padded with zero on the
+ * right, added to sum (0 or an earlier result); folded to 16 bits, not complemented (RFC 1071).
+ * A block followed by another must have even length. */
+uint32_t rk_csum_add(uint32_t sum, const uint8_t *data, size_t len);
+/* The Internet checksum of data: the complement of rk_csum_add(0, data, len). */
+uint16_t rk_csum(const uint8_t *data, size_t len);
+/* Sum (not complemented) of the pseudo-header for addresses of addr_len 4 or 16 (RFC 768, RFC 9293
+ * section 3.1, RFC 8200 section 8.1); 0 for another addr_len. */
+uint32_t rk_csum_pseudo(const uint8_t *src, const uint8_t *dst, uint32_t addr_len, uint8_t protocol,
+                        uint32_t upper_len);
+/* The checksum after one 16-bit word changed from old_word to new_word (RFC 1624, equation 3). */
+uint16_t rk_csum_update(uint16_t checksum, uint16_t old_word, uint16_t new_word);
+/* CRC32c (RFC 9260 appendix A) of data, continuing from crc (0 at the start). */
+uint32_t rk_crc32c(uint32_t crc, const uint8_t *data, size_t len);
+
+/* ---- filters (rk_filter.c): libpcap's compiler, loaded at run time -------------------------- */
+
+struct rk_insn { /* one classic BPF instruction, laid out as the kernel's struct sock_filter */
+    uint16_t code;
+    uint8_t jt;
+    uint8_t jf;
+    uint32_t k;
+};
+
+struct rk_pcaplib;
+/* Load libpcap from path.  -ENOENT when it cannot be loaded or lacks a function. */
+int rk_pcaplib_open(struct rk_pcaplib **out, const char *path);
+void rk_pcaplib_close(struct rk_pcaplib *lib);
+/* Version text of the library, valid while it is open. */
+const char *rk_pcaplib_version(const struct rk_pcaplib *lib);
+/* Compile a tcpdump expression into insns[insns_n].  Returns the number of instructions, or -EINVAL
+ * with libpcap's own message in error, or -ENOSPC when the program is longer than insns_n. */
+int rk_filter_compile(const struct rk_pcaplib *lib, const char *expression, int linktype, int snaplen,
+                      struct rk_insn *insns, uint32_t insns_n, char *error, size_t error_len);
+/* Run a program over frames [first, first + n) of a batch; keep[i] becomes 1 or 0.  Returns how many
+ * matched, or -EINVAL for a program that libpcap's checker refuses or a range outside the batch. */
+int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
+                  const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep);
+
+/* ---- packet sockets (rk_packet.c) ---------------------------------------------------------- */
+
+#define RK_PACKET_COOKED 1           /* the kernel strips and adds the link header */
+#define RK_PACKET_PROMISCUOUS 2
+#define RK_PACKET_IGNORE_OUTGOING 4
+
+struct rk_counters {
+    uint64_t received; /* frames that passed the filter, dropped ones included */
+    uint64_t dropped;  /* of these, lost because the socket's buffer was full */
+};
+
+struct rk_packet;
+/* Open an AF_PACKET socket in the calling thread's network namespace: created deaf, filter attached,
+ * then bound, so that no unfiltered frame is ever seen.
+ *   ifindex    0 for all interfaces
+ *   protocol   EtherType wanted, 3 (ETH_P_ALL) for all, 0 for a socket that only sends
+ *   insns      classic BPF program, insns_n 0 for none
+ *   buffer_len receive buffer, 0 for the system's default
+ * -EPERM without CAP_NET_RAW, -ENODEV for a missing interface. */
+int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint32_t flags,
+                   const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
+void rk_packet_close(struct rk_packet *sock);
+int rk_packet_fd(const struct rk_packet *sock);
+/* Queue frames [first, first + n) of a batch.  Waits until at least one is accepted or the deadline.
+ * Returns how many were accepted, 0 at the deadline, or
+ *   -EINVAL    the range lies outside the batch, or the first frame is shorter than a link header
+ *   -EMSGSIZE  the first frame exceeds the interface MTU; nothing was sent
+ *   -ENOBUFS   the device queue stayed full until the deadline
+ *   -EINTR     a signal came before any frame went; call again
+ *   -ENETDOWN, -ENXIO  the interface is down or gone */
+int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                   int64_t deadline_ns);
+/* Fill the batch, emptied first, with what arrives.  Waits until at least one frame came or the
+ * deadline; never waits for more once it has one.  VLAN tags that the kernel moved to auxiliary data
+ * are put back.  Returns the number of frames, 0 at the deadline, -EINTR, -ENETDOWN (once, when the
+ * interface goes down) or another negative errno. */
+int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t deadline_ns);
+/* Running totals since open (the kernel's own counters are reset by reading; these are not). */
+int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out);
+
+/* ---- raw IP and ICMP datagram sockets (rk_rawip.c) ------------------------------------------ */
+
+#define RK_RAWIP_HEADER_INCLUDED 1 /* IPv4: the packet's own header goes out (ip(7), IP_HDRINCL) */
+#define RK_RAWIP_ICMP_DATAGRAM 2   /* SOCK_DGRAM with IPPROTO_ICMP(V6): needs ping_group_range, no capability */
+
+struct rk_rawip;
+/* Open a raw IP socket, family 4 or 6, for one IP protocol number (255: send only).
+ * -EPERM without CAP_NET_RAW, -EACCES where ping_group_range forbids an ICMP datagram socket. */
+int rk_rawip_open(struct rk_rawip **out, int family, int protocol, uint32_t flags, int ifindex,
+                  const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
+void rk_rawip_close(struct rk_rawip *sock);
+int rk_rawip_fd(const struct rk_rawip *sock);
+/* Send whole IP packets [first, first + n) of a batch, each to its own header's destination.
+ * Where the socket builds the header (IPv4 without RK_RAWIP_HEADER_INCLUDED, IPv6, ICMP datagram),
+ * the packet's header is taken off and its addresses, hop limit and traffic class go along as
+ * ancillary data; an unspecified source address leaves the choice to the kernel.
+ * Returns as rk_packet_send; -EINVAL also for octets that are no IP packet of the family, and the
+ * kernel's -EHOSTUNREACH, -ENETUNREACH, -EACCES (broadcast), -EPERM (firewall). */
+int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                  int64_t deadline_ns);
+/* As rk_packet_receive; every frame is a whole IP packet.  Where the socket delivers none (IPv6, ICMP
+ * datagram), the header is rebuilt from ancillary data and the frame says RK_FRAME_REBUILT_IP. */
+int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns);
+/* As rk_packet_counters; received counts frames handed out plus dropped (SO_RXQ_OVFL). */
+int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out);
+/* The identifier the kernel gave an ICMP datagram socket (it overwrites the one in echo requests). */
+int rk_rawip_icmp_id(const struct rk_rawip *sock);
+
+/* ---- pacing (rk_pace.c) --------------------------------------------------------------------- */
+
+int64_t rk_monotonic_ns(void);
+int64_t rk_realtime_ns(void);
+/* Wait until due_ns, sleeping and then spinning for the last spin_ns.  Returns 0, or -EINTR. */
+int rk_pace_wait(int64_t due_ns, int64_t spin_ns);
+/* Send frames [first, first + n), frame i not before due_ns[i] (rows as in the batch).  sent_ns[i]
+ * becomes the monotonic time just before its system call, or a negative errno where it was refused
+ * (too large, queue full).  Returns how many rows were handled: fewer than n when deadline_ns passed
+ * or a signal came, so that the caller can look around and continue; a negative errno when the
+ * interface went down or away before any row was handled. */
+int rk_pace_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                 const int64_t *due_ns, int64_t *sent_ns, int64_t spin_ns, int64_t deadline_ns);
+
+/* ---- probes (rk_cookie.c, rk_probe.c) --------------------------------------------------------- */
+
+/* SipHash-2-4 of data under a 16-octet key. */
+uint64_t rk_cookie(const uint8_t *key, const uint8_t *data, size_t len);
+
+/* A TCP SYN scan as an index space: probe i goes to address i / ports_n, port i % ports_n.  The sequence
+ * number of each probe is a keyed hash of its target, so replies are recognised without a table. */
+struct rk_probe_plan {
+    const uint8_t *packet;    /* IP packet with TCP header: the template, without link header */
+    uint32_t packet_len;
+    const uint8_t *link;      /* octets put before it (an Ethernet header), or NULL */
+    uint32_t link_len;
+    const uint8_t *addresses; /* addresses_n rows of 16 octets; IPv4 uses the first 4 of a row */
+    uint32_t addresses_n;
+    const uint16_t *ports;    /* ports_n rows, host order */
+    uint32_t ports_n;
+    uint8_t key[16];
+};
+
+#define RK_PROBE_OPEN 1
+#define RK_PROBE_CLOSED 2
+#define RK_PROBE_FILTERED 3
+
+struct rk_probe_reply {
+    int64_t time_ns;
+    uint8_t address[16]; /* of the target, as in the plan */
+    uint8_t reporter[16];/* who answered: the target, or the router or firewall that sent the ICMP error */
+    uint16_t port;
+    uint8_t state;       /* RK_PROBE_... */
+    uint8_t hop_limit;   /* of the reply */
+    uint8_t icmp_type;   /* of an ICMP error, else 0 */
+    uint8_t icmp_code;
+    uint16_t reserved;
+};
+
+/* Fill the batch, emptied first, with probes [index, index + n), lengths and checksums right.  Returns how
+ * many fitted; -EINVAL for a template that is no IP packet with TCP, or a range outside the plan. */
+int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t index, uint32_t n);
+/* Pick from frames [0, n) of a batch of IP packets (link_skip octets before each) the answers to the
+ * plan's probes: SYN-ACK, RST, ICMP errors that quote a probe.  Anything whose cookie is wrong is
+ * passed over.  Returns the number of rows written to replies[replies_n]; *next becomes the frame to
+ * go on from (n when all were looked at). */
+int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batch, uint32_t link_skip,
+                   uint32_t first, struct rk_probe_reply *replies, uint32_t replies_n, uint32_t *next);
+
+/* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
+
+struct rk_link_direction {
+    int64_t delay_ns;
+    double loss;         /* probability per frame, 0..1 */
+    uint64_t seed;
+    uint32_t queue_n;    /* frames in flight at most; more are dropped and counted */
+    uint32_t reserved;
+};
+
+struct rk_link_counters { /* of one direction */
+    uint64_t received;
+    uint64_t sent;
+    uint64_t lost;       /* by the loss model */
+    uint64_t queue_full;
+    uint64_t refused;    /* by the kernel, on sending */
+    uint64_t overflow;   /* frames the kernel dropped before the relay saw them */
+};
+
+struct rk_link;
+/* A relay between two interfaces of the calling thread's namespace; [0] is a to b, [1] is b to a. */
+int rk_link_open(struct rk_link **out, int ifindex_a, int ifindex_b,
+                 const struct rk_link_direction directions[2]);
+void rk_link_close(struct rk_link *link);
+/* Relay until rk_link_stop; 0 then, or the negative errno that ended it. */
+int rk_link_run(struct rk_link *link);
+/* End rk_link_run; may be called from another thread. */
+void rk_link_stop(struct rk_link *link);
+/* May be called while it runs. */
+void rk_link_read(const struct rk_link *link, struct rk_link_counters out[2]);
+
+/* ---- namespaces (rk_ns.c) ---------------------------------------------------------------------- */
+
+#define RK_NS_NET 1
+#define RK_NS_USER 2
+#define RK_NS_PID 4
+#define RK_NS_MOUNT 8
+
+/* Move the calling thread (RK_NS_USER: the process, which must have one thread) into new namespaces. */
+int rk_ns_unshare(uint32_t namespaces);
+/* Move the calling thread into the namespace that fd refers to, which must be of the kind given. */
+int rk_ns_enter(int fd, uint32_t kind);
+/* Ask the kernel to kill this process when the thread that made it ends; -ESRCH if it has already. */
+int rk_ns_die_with_parent(int parent_pid);
+/* Mount a fresh /proc over the old one, in a mount namespace of one's own. */
+int rk_ns_mount_proc(void);
+
+/* cffi: end */
+
+#endif

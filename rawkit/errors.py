@@ -1,0 +1,82 @@
+"""The exceptions rawkit raises: everything descends from `RawkitError`, and each message names the place and the reason."""
+
+from __future__ import annotations
+
+import os
+
+
+class RawkitError(Exception):
+    """Anything rawkit itself reports."""
+
+
+class HeaderError(RawkitError, ValueError):
+    """Octets that are not the header they claim to be.
+
+    `layer` is the name of the header class, `offset` the place in the packet, in octets from its start.
+    """
+
+    def __init__(self, message: str, layer: str = "", offset: int = 0) -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.offset = offset
+
+
+class Truncated(HeaderError):
+    """The octets end before the header does."""
+
+
+class Malformed(HeaderError):
+    """A field contradicts the octets around it."""
+
+
+class FieldError(RawkitError, ValueError):
+    """A value that a header field cannot hold; the message names the field, its width and the value."""
+
+
+class CaptureFileError(RawkitError, ValueError):
+    """A capture file is damaged or is none.
+
+    `offset` is where in the file (octets from its start), `packet` how many packets were read before.
+    """
+
+    def __init__(self, message: str, path: str = "", offset: int = 0, packet: int = 0) -> None:
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
+        self.packet = packet
+
+
+class FilterError(RawkitError, ValueError):
+    """A capture filter that does not compile."""
+
+
+class TargetError(RawkitError, ValueError):
+    """An address, prefix, range, port list or host name that does not make sense."""
+
+
+class UnknownInterface(RawkitError, LookupError):
+    """No interface has this name or index in the current network namespace."""
+
+
+class EngineError(RawkitError, OSError):
+    """The kernel refused an operation.
+
+    `errno` is its reason, `operation` what was tried ("send"), `subject` on what ("veth0").
+    """
+
+    def __init__(self, errno: int, operation: str, subject: str = "", hint: str = "") -> None:
+        message = f"{operation}{f' on {subject}' if subject else ''}: {os.strerror(errno)}"
+        super().__init__(errno, f"{message}; {hint}" if hint else message)
+        self.operation = operation
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class PermissionDenied(EngineError, PermissionError):
+    """A capability is missing; the message names it and the command that grants it."""
+
+
+class NoRoute(RawkitError, OSError):
+    """The routing table has no way to a destination."""
