@@ -1,0 +1,98 @@
+/* rk_internal.h: small inline helpers that every file of the engine shares.
+ *
+ * Octets in a buffer have no alignment and no type: they are read and written through these functions
+ * only, never by casting the buffer.  Compilers turn each into a single instruction. */
+#ifndef RK_INTERNAL_H
+#define RK_INTERNAL_H
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline uint16_t rk_load_be16(const uint8_t *octets)
+{
+    uint16_t value;
+    memcpy(&value, octets, sizeof value);
+    return be16toh(value);
+}
+
+static inline uint32_t rk_load_be32(const uint8_t *octets)
+{
+    uint32_t value;
+    memcpy(&value, octets, sizeof value);
+    return be32toh(value);
+}
+
+static inline uint64_t rk_load_be64(const uint8_t *octets)
+{
+    uint64_t value;
+    memcpy(&value, octets, sizeof value);
+    return be64toh(value);
+}
+
+static inline uint16_t rk_load_le16(const uint8_t *octets)
+{
+    uint16_t value;
+    memcpy(&value, octets, sizeof value);
+    return le16toh(value);
+}
+
+static inline uint32_t rk_load_le32(const uint8_t *octets)
+{
+    uint32_t value;
+    memcpy(&value, octets, sizeof value);
+    return le32toh(value);
+}
+
+static inline uint64_t rk_load_le64(const uint8_t *octets)
+{
+    uint64_t value;
+    memcpy(&value, octets, sizeof value);
+    return le64toh(value);
+}
+
+static inline void rk_store_be16(uint8_t *octets, uint16_t value)
+{
+    value = htobe16(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+static inline void rk_store_be32(uint8_t *octets, uint32_t value)
+{
+    value = htobe32(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+static inline void rk_store_be64(uint8_t *octets, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+static inline void rk_store_le16(uint8_t *octets, uint16_t value)
+{
+    value = htole16(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+static inline void rk_store_le32(uint8_t *octets, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+static inline void rk_store_le64(uint8_t *octets, uint64_t value)
+{
+    value = htole64(value);
+    memcpy(octets, &value, sizeof value);
+}
+
+/* Whether [first, first + n) lies within [0, limit), however large the numbers (nothing wraps). */
+static inline bool rk_range_ok(uint64_t first, uint64_t n, uint64_t limit)
+{
+    return first <= limit && n <= limit - first;
+}
+
+#endif
