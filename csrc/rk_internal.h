@@ -95,4 +95,22 @@ static inline bool rk_range_ok(uint64_t first, uint64_t n, uint64_t limit)
     return first <= limit && n <= limit - first;
 }
 
+/* What there is in several variants.  rk_cpu points to the row in use: set at load, and by
+ * rk_cpu_set_level. */
+struct rk_cpu_functions {
+    /* One's complement sum of data as 16-bit words in the machine's byte order, not yet folded to 16 bits;
+     * zero only for data that is all zero. */
+    uint64_t (*sum)(const uint8_t *data, size_t len);
+    /* CRC32c without the inversions before and after. */
+    uint32_t (*crc32c)(uint32_t state, const uint8_t *data, size_t len);
+};
+extern const struct rk_cpu_functions *rk_cpu;
+
+uint64_t rk_sum_portable(const uint8_t *data, size_t len);
+uint32_t rk_crc32c_portable(uint32_t state, const uint8_t *data, size_t len);
+#ifdef __x86_64__
+uint64_t rk_sum_avx2(const uint8_t *data, size_t len);
+uint32_t rk_crc32c_sse42(uint32_t state, const uint8_t *data, size_t len);
+#endif
+
 #endif
