@@ -1,0 +1,46 @@
+"""Ethernet II frames (IEEE 802.3 clause 3.2.6) and VLAN tags (IEEE 802.1Q)."""
+
+from __future__ import annotations
+
+from rawkit.wire.field import auto, field, mac, u1, u3, u12, u16, upper_number
+from rawkit.wire.header import Header
+
+ETHERTYPES = {
+    0x0800: "IPv4",
+    0x0806: "ARP",
+    0x8100: "802.1Q",
+    0x86DD: "IPv6",
+    0x88A8: "802.1ad",
+    0x88B5: "experimental",
+}
+
+
+class Ether(Header, linktype=1):
+    """Ethernet II header. Addresses default to broadcast and to zero."""
+
+    no_upper = 0x88B5  # local experimental EtherType (IEEE 802 clause 9.2.4)
+
+    dst: mac = field("ff:ff:ff:ff:ff:ff")
+    src: mac = field("00:00:00:00:00:00")
+    ethertype: u16 = auto(upper_number, names=ETHERTYPES)
+
+    def summary(self) -> str:
+        return f"{self.src} > {self.dst}"
+
+
+class Dot1Q(Header, over={Ether: 0x8100}, shares=Ether):
+    """VLAN tag: priority, drop eligible indicator, VLAN identifier, and the EtherType of what follows."""
+
+    no_upper = 0x88B5
+
+    pcp: u3 = 0
+    dei: u1 = 0
+    vid: u12 = 1
+    ethertype: u16 = auto(upper_number, names=ETHERTYPES)
+
+    def summary(self) -> str:
+        return f"vlan {self.vid}"
+
+
+class Dot1AD(Dot1Q, over={Ether: 0x88A8}, shares=Ether):
+    """Service VLAN tag (IEEE 802.1ad): the same layout under an EtherType of its own."""

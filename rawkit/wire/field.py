@@ -1,0 +1,397 @@
+"""What a header field can be: its kind (width, conversion), its default, and the rule that computes it.
+
+A header class is annotated with kinds (`u16`, `mac`, `flags8`, `Options[...]`); `field()` adds names and
+flag letters, `auto()` names the rule that computes a field when the packet is built. Each kind tells a type
+checker what reading the field gives and what setting it accepts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+from rawkit.addr import MAC
+from rawkit.errors import FieldError, TargetError
+
+T = TypeVar("T")
+
+
+class _Auto:
+    """The type of `AUTO`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "AUTO"
+
+    def __reduce__(self) -> str:
+        return "AUTO"
+
+
+AUTO: Any = _Auto()
+"""Stands for "compute this when the packet is built"; any other value goes out as given."""
+
+
+# ---- rules: how a field is computed, and what it bounds when parsed ------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a field left at `AUTO` is computed.
+
+    `build` is an expression over `header_len` and `payload_len` (octets), `upper` (the class of the header
+    that follows, or None) and `cls`. `header_end` and `payload_end`, where given, are expressions over
+    `value`, `offset` and `header_end` that say what the field bounds when a header is parsed.
+    """
+
+    build: str
+    header_end: str = ""
+    payload_end: str = ""
+
+
+header_words = Rule("header_len + 3 >> 2", header_end="offset + (value << 2)")
+"""The header's length in 32-bit words (IHL, data offset)."""
+
+total_length = Rule("header_len + payload_len", payload_end="(offset + value if value else end)")
+"""Octets of this header and all that follows. On parsing, 0 means "not filled in": up to the end."""
+
+payload_length = Rule("payload_len", payload_end="header_end + value")
+"""Octets after this header."""
+
+upper_number = Rule("cls._number_of(upper)")
+"""The number under which the following header's class is registered over this one."""
+
+
+@dataclass(frozen=True)
+class ChecksumRule:
+    """The Internet checksum (RFC 1071) in this field.
+
+    It covers the header, with `payload` what follows too, and with `pseudo_header` the addresses of the
+    IP header below (RFC 768, RFC 9293, RFC 8200 section 8.1). `zero` is sent where the sum comes out as 0.
+    """
+
+    payload: bool = True
+    pseudo_header: bool = False
+    zero: int = 0
+
+
+inet_checksum = ChecksumRule
+"""As `auto(inet_checksum, pseudo_header=True)`."""
+
+Computed = Rule | ChecksumRule | Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What `field()` and `auto()` leave in the class body."""
+
+    default: Any
+    names: Mapping[int, str]
+    bits: tuple[str, ...]
+    rule: Computed | None
+
+
+def field(
+    default: Any = ..., *, names: Mapping[int, str] | None = None, bits: str | Sequence[str] = ()
+) -> Any:
+    """A field with a default (`...`: required), names for its values, or one name per bit, lowest first.
+
+    `bits="FIN SYN"` also makes the class constants FIN = 1 and SYN = 2, and lets the field be set from
+    letters: `flags="FS"` where the first letters differ, else `flags="FIN SYN"`.
+    """
+    return Spec(default, names or {}, tuple(bits.split() if isinstance(bits, str) else bits), None)
+
+
+def auto(
+    rule: Computed | type[ChecksumRule], *, names: Mapping[int, str] | None = None, **options: Any
+) -> Any:
+    """A field that is computed when the packet is built, unless it is given a value.
+
+    `rule` is one of the rules of this module (`options` are those of a checksum), or a function
+    `(header, payload: bytes) -> int`.
+    """
+    return Spec(AUTO, names or {}, (), rule(**options) if isinstance(rule, type) else rule)
+
+
+# ---- kinds ---------------------------------------------------------------------------------------
+
+
+class Kind:
+    """How a field's octets become a value and back.
+
+    `width` is in bits, 0 for one that fills the rest of the header; `code` is its letter in a `struct`
+    format, "" for an integer that shares octets with its neighbours.
+    """
+
+    width: int
+    code: str = ""
+
+    def convert(self, value: Any, name: str) -> Any:
+        """The slot's content for a value the user gave; raises `FieldError`."""
+        raise NotImplementedError
+
+    def accessor(self, slot: str, name: str) -> property | None:
+        """The property through which the field is read and set, None when the slot itself serves."""
+        return None
+
+
+class UInt(Kind):
+    """An unsigned integer of `width` bits."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.code = {8: "B", 16: "H", 32: "I", 64: "Q"}.get(width, "")
+
+    def convert(self, value: Any, name: str) -> Any:
+        if value is AUTO:
+            return value
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__index__"):
+            raise FieldError(f"{name}: need an integer of {self.width} bits, got {value!r}")
+        number = value.__index__()
+        if number >> self.width:
+            raise FieldError(f"{name}: {number} does not fit {self.width} bits (0..{(1 << self.width) - 1})")
+        return number
+
+
+class FlagBits(UInt):
+    """An unsigned integer whose bits have names; set from an integer or from letters."""
+
+    names: tuple[str, ...] = ()
+
+    def named(self, names: tuple[str, ...]) -> FlagBits:
+        flags = FlagBits(self.width)
+        flags.names = names
+        return flags
+
+    def convert(self, value: Any, name: str) -> Any:
+        if not isinstance(value, str):
+            return super().convert(value, name)
+        letters = self.letters()
+        known = {flag: 1 << i for i, flag in enumerate(self.names)}
+        words = value.replace("|", " ").replace(",", " ").split()
+        number = 0
+        for word in words:
+            if word.upper() in known:
+                number |= known[word.upper()]
+                continue
+            for letter in word.upper():
+                if letter == ".":  # tcpdump's ACK
+                    letter = "A"
+                if letter not in letters:
+                    raise FieldError(
+                        f"{name}: no flag {letter!r} in {value!r}; there are {' '.join(self.names)}"
+                    )
+                number |= letters[letter]
+        return number
+
+    def letters(self) -> dict[str, int]:
+        """One letter per flag: its first, where no lower flag has taken it."""
+        table: dict[str, int] = {}
+        for i, flag in enumerate(self.names):
+            table.setdefault(flag[0], 1 << i)
+        return table
+
+    def text(self, value: int) -> str:
+        """The names of the set bits, those without a name as a number: "SYN|ACK"."""
+        known = [flag for i, flag in enumerate(self.names) if value >> i & 1]
+        rest = value >> len(self.names) << len(self.names)
+        return "|".join(known + ([hex(rest)] if rest else [])) or "0"
+
+    def accessor(self, slot: str, name: str) -> property | None:
+        def set_flags(header: Any, value: Any) -> None:
+            setattr(header, slot, self.convert(value, name))
+
+        return property(attrgetter(slot), set_flags)
+
+
+class Address(Kind):
+    """Wire octets in the slot; an address object when read, through a bounded cache."""
+
+    def __init__(self, size: int, make: Callable[[Any], Any], text: str) -> None:
+        self.width = size * 8
+        self.size = size
+        self.code = f"{size}s"
+        self._make = make
+        self._text = text
+        # Both ways the same few addresses come again and again.
+        self.show = lru_cache(maxsize=4096)(make)
+        self._from_text = lru_cache(maxsize=4096)(self._pack)
+
+    def _pack(self, value: Any) -> bytes:
+        packed = getattr(value, "packed", None)
+        if packed is None:
+            packed = bytes(self._make(value)) if self.size == 6 else self._make(value).packed
+        return bytes(packed)
+
+    def convert(self, value: Any, name: str) -> Any:
+        if value is AUTO or (value.__class__ is bytes and len(value) == self.size):
+            return value
+        try:
+            packed = self._from_text(value) if value.__class__ is str else self._pack(value)
+        except (AddressValueError, TargetError, TypeError, ValueError):
+            packed = b""
+        if len(packed) != self.size:
+            raise FieldError(f"{name}: need {self._text}, got {value!r}")
+        return packed
+
+    def accessor(self, slot: str, name: str) -> property | None:
+        read, show = attrgetter(slot), self.show
+
+        def get_address(header: Any) -> Any:
+            octets = read(header)
+            return octets if octets is AUTO else show(octets)
+
+        def set_address(header: Any, value: Any) -> None:
+            setattr(header, slot, self.convert(value, name))
+
+        return property(get_address, set_address)
+
+
+class Octets(Kind):
+    """Octets as they are: `size` of them, or (0) all up to the end of the header."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.width = size * 8
+        self.code = f"{size}s" if size else ""
+
+    def convert(self, value: Any, name: str) -> Any:
+        try:
+            octets = bytes(memoryview(value))
+        except TypeError:
+            raise FieldError(f"{name}: need octets, got {value!r}") from None
+        if self.width and len(octets) * 8 != self.width:
+            raise FieldError(f"{name}: need {self.width // 8} octets, got {len(octets)}")
+        return octets
+
+
+class Variable(Kind):
+    """A last field of any length, decoded only when it is read.
+
+    The slot holds octets (parsed, or given as such: they go out unchanged) or the decoded value.
+    """
+
+    width = 0
+
+    def decode(self, octets: bytes) -> Any:
+        raise NotImplementedError
+
+    def encode(self, value: Any, name: str) -> bytes:
+        raise NotImplementedError
+
+    def convert(self, value: Any, name: str) -> Any:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        value = tuple(value)
+        self.encode(value, name)  # a wrong item is reported here, where it was given
+        return value
+
+    def accessor(self, slot: str, name: str) -> property | None:
+        read = attrgetter(slot)
+
+        def get_value(header: Any) -> Any:
+            value = read(header)
+            return self.decode(value) if value.__class__ is bytes else value
+
+        def set_value(header: Any, value: Any) -> None:
+            setattr(header, slot, self.convert(value, name))
+
+        return property(get_value, set_value)
+
+
+class Pairs(Variable):
+    """Pairs of unsigned 32-bit integers up to the end."""
+
+    _pair = struct.Struct(">II")
+
+    def decode(self, octets: bytes) -> tuple[tuple[int, int], ...]:
+        whole = len(octets) // 8 * 8
+        return tuple(self._pair.iter_unpack(octets[:whole]))
+
+    def encode(self, value: Any, name: str) -> bytes:
+        try:
+            return b"".join(self._pack_pair(*pair) for pair in value)
+        except (struct.error, TypeError):
+            raise FieldError(f"{name}: need pairs of 32-bit integers, got {value!r}") from None
+
+    def _pack_pair(self, left: int, right: int) -> bytes:
+        return self._pair.pack(left, right)
+
+
+MAC_KIND = Address(6, MAC, "a MAC address")
+IPV4_KIND = Address(4, IPv4Address, "an IPv4 address")
+IPV6_KIND = Address(16, IPv6Address, "an IPv6 address")
+
+
+# ---- what annotations are written with -------------------------------------------------------------
+# The first argument of Annotated is what a type checker sees, the second is what builds the layout.
+
+u1 = Annotated[int, UInt(1)]
+u2 = Annotated[int, UInt(2)]
+u3 = Annotated[int, UInt(3)]
+u4 = Annotated[int, UInt(4)]
+u5 = Annotated[int, UInt(5)]
+u6 = Annotated[int, UInt(6)]
+u7 = Annotated[int, UInt(7)]
+u8 = Annotated[int, UInt(8)]
+u9 = Annotated[int, UInt(9)]
+u12 = Annotated[int, UInt(12)]
+u13 = Annotated[int, UInt(13)]
+u16 = Annotated[int, UInt(16)]
+u20 = Annotated[int, UInt(20)]
+u24 = Annotated[int, UInt(24)]
+u29 = Annotated[int, UInt(29)]
+u31 = Annotated[int, UInt(31)]
+u32 = Annotated[int, UInt(32)]
+u48 = Annotated[int, UInt(48)]
+u64 = Annotated[int, UInt(64)]
+octets = Annotated[bytes, Octets()]
+
+
+if TYPE_CHECKING:
+    Options = Sequence
+else:
+
+    class Options(Generic[T]):
+        """Options of the family T, filling the header up to its length field; read as a tuple."""
+
+
+class _FlagsField:
+    if TYPE_CHECKING:
+
+        def __get__(self, header: Any, owner: Any = None) -> int: ...
+        def __set__(self, header: Any, value: int | str) -> None: ...
+
+
+class _MACField:
+    if TYPE_CHECKING:
+
+        def __get__(self, header: Any, owner: Any = None) -> MAC: ...
+        def __set__(self, header: Any, value: MAC | str | int | bytes) -> None: ...
+
+
+class _IPv4Field:
+    if TYPE_CHECKING:
+
+        def __get__(self, header: Any, owner: Any = None) -> IPv4Address: ...
+        def __set__(self, header: Any, value: IPv4Address | str | int | bytes) -> None: ...
+
+
+class _IPv6Field:
+    if TYPE_CHECKING:
+
+        def __get__(self, header: Any, owner: Any = None) -> IPv6Address: ...
+        def __set__(self, header: Any, value: IPv6Address | str | int | bytes) -> None: ...
+
+
+flags3 = Annotated[_FlagsField, FlagBits(3)]
+flags8 = Annotated[_FlagsField, FlagBits(8)]
+flags9 = Annotated[_FlagsField, FlagBits(9)]
+mac = Annotated[_MACField, MAC_KIND]
+ip4 = Annotated[_IPv4Field, IPV4_KIND]
+ip6 = Annotated[_IPv6Field, IPV6_KIND]
+pairs32 = Annotated[Sequence[tuple[int, int]], Pairs()]

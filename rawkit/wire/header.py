@@ -1,0 +1,167 @@
+"""`Header`: the base class of every protocol header, and which header follows which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+from rawkit.wire.field import Rule
+from rawkit.wire.layout import Layout, Self
+
+if TYPE_CHECKING:
+    from rawkit.wire.packet import Packet
+
+
+# `field()` and `auto()` are not declared as field specifiers: to a type checker they are plain defaults,
+# which is what they are, also when the default is given by position.
+@dataclass_transform(kw_only_default=True)
+class Header(Layout):
+    """Base of every header class.
+
+    A subclass is annotated with its fields in wire order. Keywords of the class statement:
+
+    over       mapping of lower header classes to the number (EtherType, protocol, port) that announces
+               this one; it registers the class for parsing and for computing those numbers
+    linktype   a LINKTYPE_ number whose frames start with this header
+    shares     a header class whose numbers for what follows hold here too (all that carry an EtherType)
+    variant    for a subclass of a concrete header: the value (or values) of the base's `discriminator`
+               field at which the subclass is parsed in its place
+
+    Attributes are plain values and may be set; out-of-range values raise `FieldError` when the header is
+    made, or when it is packed. A header knows nothing of its neighbours.
+    """
+
+    discriminator: ClassVar[str] = ""
+    """Name of the octet-sized field that chooses among the subclasses registered with `variant`."""
+
+    uppers: ClassVar[dict[int, type[Header]]]
+    """Which header class follows under which number."""
+
+    numbers: ClassVar[dict[type[Header], int]]
+    """The reverse of `uppers`."""
+
+    variants: ClassVar[dict[int, type[Header]]]
+    is_network: ClassVar[bool] = False
+    """Whether this is where link headers end (IP, ARP)."""
+
+    quotes: ClassVar[bool] = False
+    """Whether what follows is the beginning of a packet that caused this one (ICMP errors)."""
+
+    no_upper: ClassVar[int] = 0
+    """What a field computed by `upper_number` holds when nothing registered follows."""
+
+    _selectors: ClassVar[tuple[str, ...]] = ()
+    _discriminator_at: ClassVar[int] = -1
+
+    @classmethod
+    def __init_layout__(
+        cls,
+        over: Mapping[type[Header], int | tuple[int, ...]] | None = None,
+        linktype: int | None = None,
+        variant: int | tuple[int, ...] | None = None,
+        shares: type[Header] | None = None,
+    ) -> None:
+        if variant is not None:
+            base = next(b for b in cls.__mro__[1:] if issubclass(b, Header) and vars(b).get("discriminator"))
+            for value in _as_tuple(variant):
+                _register(base.variants, value, cls, f"{base.__name__}.{base.discriminator}")
+            # A variant stands where its base stands: the same numbers announce it, the same follow.
+        else:
+            cls.uppers, cls.numbers = (shares.uppers, shares.numbers) if shares else ({}, {})
+            cls.variants = {}
+        if vars(cls).get("discriminator"):
+            cls._discriminator_at = next(f.offset for f in cls.fields if f.name == cls.discriminator) // 8
+        elif variant is not None:
+            cls._discriminator_at = -1
+        cls._selectors = tuple(
+            row.name
+            for row in cls.fields
+            if isinstance(row.spec.rule, Rule) and "upper" in row.spec.rule.build
+        )
+        for lower, number in (over or {}).items():
+            for value in _as_tuple(number):
+                _register(lower.uppers, value, cls, lower.__name__)
+            lower.numbers[cls] = _as_tuple(number)[0]
+        if linktype is not None:
+            _register(LINKTYPES, linktype, cls, "linktype")
+
+    @classmethod
+    def parse(cls: type[Self], octets: Any, offset: int = 0, end: int | None = None) -> Self:
+        """The header at `offset` of any buffer; `end` is where the enclosing header says its content ends.
+
+        Raises: `Truncated`, `Malformed`.
+        """
+        return cls._parse(octets, offset, len(octets) if end is None else end)[0]
+
+    @classmethod
+    def _number_of(cls, upper: type[Header] | None) -> int:
+        for kind in upper.__mro__ if upper is not None else ():
+            if kind in cls.numbers:
+                return cls.numbers[kind]
+        return cls.no_upper
+
+    def upper_class(self) -> type[Header] | None:
+        """The class of the header that follows, None when it is not known."""
+        for name in self._selectors:
+            return self.uppers.get(getattr(self, name))
+        return None
+
+    def pseudo_header(self, protocol: int, length: int) -> bytes | None:
+        """The pseudo-header for an upper checksum; None for headers that have no such thing."""
+        return None
+
+    def answers(self, request: Header) -> bool:
+        """Whether this header is a reply to `request`, a header of the same place in a sent packet."""
+        return False
+
+    def is_quote_of(self, original: Header) -> bool:
+        """Whether this header, quoted in an ICMP error, is `original` as it was sent."""
+        return type(self) is type(original)
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether the payload is only a part of a datagram."""
+        return False
+
+    def summary(self) -> str:
+        """A few words for the one-line form of a packet."""
+        return repr(self)
+
+    def __truediv__(self, other: Header | Packet | bytes) -> Packet:
+        from rawkit.wire.packet import Packet
+
+        return Packet([self]) / other
+
+    def __bytes__(self) -> bytes:
+        return self._pack(b"", None, None)
+
+    def show(self) -> str:
+        """The fields, one a line."""
+        from rawkit.wire import show
+
+        return show.header_tree(self)
+
+    @classmethod
+    def diagram(cls) -> str:
+        """The layout as a picture in the style of the RFCs, 32 bits a row."""
+        from rawkit.wire import show
+
+        return show.diagram(cls)
+
+
+LINKTYPES: dict[int, type[Header]] = {}
+"""Which header class a capture of a given LINKTYPE_ starts with."""
+
+
+def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:
+    return number if isinstance(number, tuple) else (number,)
+
+
+def _register(table: dict[int, type[Header]], number: int, cls: type[Header], where: str) -> None:
+    old = table.get(number)
+    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise TypeError(
+            f"{where} {number} is taken: {old.__module__}.{old.__qualname__} "
+            f"and {cls.__module__}.{cls.__qualname__} both claim it"
+        )
+    table[number] = cls

@@ -1,0 +1,127 @@
+"""Internet Protocol version 4 (RFC 791)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from rawkit.wire.ethernet import Ether
+from rawkit.wire.field import (
+    AUTO,
+    Options,
+    auto,
+    field,
+    flags3,
+    header_words,
+    inet_checksum,
+    ip4,
+    octets,
+    total_length,
+    u2,
+    u4,
+    u6,
+    u8,
+    u13,
+    u16,
+    upper_number,
+)
+from rawkit.wire.header import Header
+from rawkit.wire.option import Option
+
+PROTOCOLS = {
+    1: "ICMP", 2: "IGMP", 4: "IPv4", 6: "TCP", 17: "UDP", 33: "DCCP", 41: "IPv6", 47: "GRE", 50: "ESP",
+    51: "AH", 58: "ICMPv6", 59: "no next header", 89: "OSPF", 132: "SCTP", 136: "UDP-Lite",
+    253: "experimental", 254: "experimental",
+}  # fmt: skip
+
+
+class IPv4Option(Option, family=True):
+    """An option of the IPv4 header (RFC 791 section 3.1): type, length, data."""
+
+    singles = frozenset({0, 1})
+    end = 0
+    pad_to = 4
+
+
+class IPNoOperation(IPv4Option, kind=1):
+    """Aligns the option after it."""
+
+
+class RouterAlert(IPv4Option, kind=148):
+    """Asks routers to look at the packet (RFC 2113)."""
+
+    value: u16 = 0
+
+
+class RecordRoute(IPv4Option, kind=7):
+    """Routers write their addresses here; `pointer` counts octets from the option's start, the first is 4."""
+
+    pointer: u8 = 4
+    route: octets = b""
+
+
+class UnknownIPv4Option(IPv4Option):
+    """An option without a class of its own."""
+
+    type: u8
+    data: octets = b""
+
+    def _kind_and_body(self) -> tuple[int, bytes]:
+        return self.type, self.data
+
+
+IPv4Option.unknown = UnknownIPv4Option
+
+
+class IPv4(Header, over={Ether: 0x0800}, linktype=228):
+    """IPv4 header. A source left at `AUTO` is chosen when the packet is sent; unsent it is 0.0.0.0."""
+
+    is_network = True
+    no_upper = 253  # for experimentation and testing (RFC 3692)
+
+    version: u4 = 4
+    ihl: u4 = auto(header_words)
+    dscp: u6 = 0
+    ecn: u2 = 0
+    total_length: u16 = auto(total_length)
+    id: u16 = 0
+    flags: flags3 = field(0, bits="MF DF EVIL")
+    fragment_offset: u13 = 0
+    ttl: u8 = 64
+    protocol: u8 = auto(upper_number, names=PROTOCOLS)
+    checksum: u16 = auto(inet_checksum, payload=False)
+    src: ip4 = AUTO
+    dst: ip4 = field("0.0.0.0")
+    options: Options[IPv4Option] = ()
+
+    @property
+    def is_fragment(self) -> bool:
+        return bool(self.flags & 1 or self.fragment_offset)
+
+    def upper_class(self) -> type[Header] | None:
+        # Only the first fragment starts with the upper header.
+        return None if self.fragment_offset else self.uppers.get(self.protocol)
+
+    def pseudo_header(self, protocol: int, length: int) -> bytes:
+        """RFC 768, RFC 9293 section 3.1."""
+        source: bytes = self._src if self._src is not AUTO else bytes(4)  # type: ignore[attr-defined]
+        target: bytes = self._dst  # type: ignore[attr-defined]
+        return source + target + bytes((0, protocol)) + length.to_bytes(2 if length < 65536 else 4, "big")
+
+    def answers(self, request: Header) -> bool:
+        return isinstance(request, IPv4) and is_reply(self, request)
+
+    def is_quote_of(self, original: Header) -> bool:
+        return isinstance(original, IPv4) and self.dst == original.dst and original.src in (AUTO, self.src)
+
+    def summary(self) -> str:
+        return f"IP {self.src} > {self.dst}"
+
+
+def is_reply(reply: Any, request: Any) -> bool:
+    """Whether the addresses of two IP headers are those of a question and its answer."""
+    asked_one = not (request.dst.is_multicast or request.dst == BROADCAST)
+    return (not asked_one or reply.src == request.dst) and request.src in (AUTO, reply.dst)
+
+
+BROADCAST = IPv4Address("255.255.255.255")

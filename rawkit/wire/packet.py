@@ -1,0 +1,371 @@
+"""`Packet`: a list of headers and a payload, built as a whole and parsed lazily, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rawkit.errors import HeaderError
+from rawkit.wire import checksum as _checksum
+from rawkit.wire.ethernet import Ether
+from rawkit.wire.field import AUTO, ChecksumRule, payload_length, total_length
+from rawkit.wire.header import LINKTYPES, Header
+
+H = TypeVar("H", bound=Header)
+
+MAX_LAYERS = 64
+"""Headers parsed in one packet at most; what follows stays payload (a guard against packet bombs)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumVerdict:
+    """What became of one checksum field.
+
+    `state` is "good", "bad", "not filled in" (zero where the protocol allows it, or the pseudo-header's sum
+    that a host leaves for its network card to finish), or "unknown" (octets are missing, or the packet is
+    a fragment). `found` and `expected` are the field's value and what it should be, -1 when not known.
+    """
+
+    layer: type[Header]
+    field: str
+    state: str
+    found: int
+    expected: int
+
+
+class Packet:
+    """Headers in wire order, the payload after them, and trailing octets that no length field claims.
+
+    A packet that was parsed reads the next header only when someone asks for it. `error` says why parsing
+    stopped early (it asks for all of the packet); what could not be parsed is part of the payload.
+    `bytes(packet)` builds: fields left at `AUTO` are computed, everything else goes out as it is, and
+    nothing is written back. A parsed packet gives the octets it came from.
+    """
+
+    __slots__ = ("_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_strict")
+
+    def __init__(self, layers: Sequence[Header] = (), payload: bytes = b"") -> None:
+        self._layers: list[Header] = list(layers)
+        self._offsets: list[int] = []
+        self._payload: bytes | None = bytes(payload)
+        self._next: type[Header] | None = None
+        self._buf: Any = b""
+        self._at = self._end = 0
+        self._error: HeaderError | None = None
+        self._strict = False
+
+    @classmethod
+    def parse(cls, octets: Any, first: type[Header] | None = Ether, strict: bool = False) -> Packet:
+        """A packet from octets (any buffer, which must not change while the packet is in use).
+
+        `first` is the class of the first header, None for octets of which nothing is known. With `strict`,
+        damage raises.
+
+        Raises: `HeaderError`, with `strict` only.
+        """
+        packet = cls.__new__(cls)
+        packet._layers, packet._offsets = [], []
+        packet._payload = None
+        packet._buf = octets
+        packet._next = first
+        packet._at, packet._end = 0, len(octets)
+        packet._error = None
+        packet._strict = strict
+        if strict:
+            packet._parse_all()
+        return packet
+
+    # ---- parsing ------------------------------------------------------------------------------
+
+    def _parse_one(self) -> Header:
+        """Parse the next header; the caller has seen that there is one to expect."""
+        cls = self._next
+        assert cls is not None
+        self._next = None
+        at, end = self._at, self._end
+        if cls._discriminator_at >= 0 and cls._discriminator_at < end - at:
+            cls = cls.variants.get(self._buf[at + cls._discriminator_at], cls)
+        try:
+            header, self._at, self._end = cls._parse(self._buf, at, end)
+        except HeaderError as error:
+            self._error = error
+            if self._strict:
+                raise
+            raise _Stop from None
+        self._layers.append(header)
+        self._offsets.append(at)
+        if self._at < self._end and len(self._layers) < MAX_LAYERS:
+            self._next = header.upper_class()
+        return header
+
+    def _parse_all(self) -> None:
+        while self._next is not None:
+            try:
+                self._parse_one()
+            except _Stop:
+                return
+
+    @property
+    def layers(self) -> tuple[Header, ...]:
+        """All headers, outermost first."""
+        self._parse_all()
+        return tuple(self._layers)
+
+    @property
+    def payload(self) -> bytes:
+        """The octets after the last header that is known."""
+        self._parse_all()
+        if self._payload is None:
+            return bytes(self._buf[self._at : self._end])
+        return self._payload
+
+    @property
+    def trailer(self) -> bytes:
+        """Octets after the payload that no length field claims (Ethernet padding)."""
+        self._parse_all()
+        return bytes(self._buf[self._end :])
+
+    @property
+    def error(self) -> HeaderError | None:
+        """Why parsing stopped before the end; None when it did not."""
+        self._parse_all()
+        return self._error
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each header starts, in octets from the packet's start; empty for a packet not parsed."""
+        self._parse_all()
+        return tuple(self._offsets)
+
+    # ---- access -------------------------------------------------------------------------------
+
+    def get(self, kind: type[H], nth: int = 0) -> H | None:
+        """The first (or nth further) header that is a `kind`, None when there is none."""
+        seen = 0
+        for header in self:
+            if isinstance(header, kind):
+                if seen == nth:
+                    return header
+                seen += 1
+        return None
+
+    def __getitem__(self, kind: type[H]) -> H:
+        header = self.get(kind)
+        if header is None:
+            have = "/".join(type(layer).__name__ for layer in self.layers) or "no headers"
+            raise KeyError(f"no {kind.__name__} in this packet ({have})")
+        return header
+
+    def __contains__(self, kind: type[Header]) -> bool:
+        return self.get(kind) is not None
+
+    def __iter__(self) -> Iterator[Header]:
+        i = 0
+        while True:
+            if i == len(self._layers):
+                if self._next is None:
+                    return
+                try:
+                    self._parse_one()
+                except _Stop:
+                    return
+            yield self._layers[i]
+            i += 1
+
+    def __truediv__(self, other: Header | Packet | bytes) -> Packet:
+        if isinstance(other, Header):
+            other = Packet([other])
+        if isinstance(other, Packet):
+            if self.payload:
+                raise TypeError("a header cannot follow a payload")
+            return Packet([*self.layers, *other.layers], other.payload)
+        return Packet(self.layers, self.payload + bytes(other))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Packet):
+            return NotImplemented
+        mine, others = (self.layers, self.payload, self.trailer), (other.layers, other.payload, other.trailer)
+        return mine == others
+
+    __hash__ = None  # type: ignore[assignment]  # its headers are mutable
+
+    def __len__(self) -> int:
+        """Octets of the packet as built."""
+        return len(bytes(self))
+
+    def __repr__(self) -> str:
+        parts = [repr(layer) for layer in self.layers]
+        if self.payload:
+            payload = self.payload
+            parts.append(
+                repr(payload) if len(payload) <= 32 else f"{payload[:32]!r}...({len(payload)} octets)"
+            )
+        return " / ".join(parts) or "Packet()"
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.layers, self.payload, self.trailer)
+
+    # ---- building -----------------------------------------------------------------------------
+
+    def _headers(self) -> list[bytes]:
+        """The octets of each header as built, outermost first."""
+        layers = self.layers
+        octets = self.payload
+        built: list[bytes] = []
+        upper: type[Header] | None = None
+        for header, outer in zip(reversed(layers), reversed(_outers(layers))):
+            built.append(header._pack(octets, outer, upper))
+            octets = built[-1] + octets
+            upper = type(header)
+        built.reverse()
+        return built
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._headers()) + self.payload + self.trailer
+
+    def replace(self, kind: type[Header], **changes: Any) -> Packet:
+        """A packet in which the first header of `kind` has some fields changed (see `Header.replace`).
+
+        Fields that hold a value, the lengths and checksums of a parsed packet among them, keep it:
+        `packet.replace(TCP, dport=81, checksum=AUTO)`.
+        """
+        old = self[kind]
+        return _rebuild(
+            tuple(layer.replace(**changes) if layer is old else layer for layer in self.layers),
+            self.payload,
+            self.trailer,
+        )
+
+    def answers(self, request: Packet) -> bool:
+        """Whether this packet is a reply to `request`: by its headers, or as an ICMP error that quotes it.
+
+        Link headers are not looked at.
+        """
+        mine, sent = _from_network(self.layers), _from_network(request.layers)
+        if not mine or not sent:
+            return False
+        if len(mine) > 2 and mine[1].quotes:
+            return all(quote.is_quote_of(original) for quote, original in zip(mine[2:], sent))
+        return all(reply.answers(original) for reply, original in zip(mine, sent))
+
+    # ---- checksums ----------------------------------------------------------------------------
+
+    def checksums(self) -> list[ChecksumVerdict]:
+        """A verdict on each checksum field of the packet, outermost first."""
+        layers = self.layers
+        headers, outers = self._headers(), _outers(layers)
+        verdicts = []
+        whole = True
+        for i, header in enumerate(layers):
+            segment = b"".join(headers[i:]) + self.payload
+            whole = whole and not _is_cut(header, len(headers[i]), len(segment))
+            for row in header.fields:
+                rule = row.spec.rule
+                if not isinstance(rule, ChecksumRule):
+                    continue
+                covered = segment if rule.payload else headers[i]
+                at = row.offset // 8
+                found = int.from_bytes(covered[at : at + 2], "big")
+                if rule.payload and not whole:
+                    verdicts.append(ChecksumVerdict(type(header), row.name, "unknown", found, -1))
+                    continue
+                verdicts.append(_verdict(header, row.name, rule, covered, at, outers[i]))
+            whole = whole and not header.is_fragment
+        return verdicts
+
+    # ---- showing ------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """One line about the packet."""
+        from rawkit.wire import show
+
+        return show.summary(self)
+
+    def show(self) -> str:
+        """The packet as a tree: a line per header, a line per field."""
+        from rawkit.wire import show
+
+        return show.tree(self)
+
+    def hexdump(self) -> str:
+        """Offset, octets and printable characters, 16 octets a line."""
+        from rawkit.wire import show
+
+        return show.hexdump(bytes(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The packet as plain values that JSON can hold."""
+        from rawkit.wire import show
+
+        return show.to_dict(self)
+
+
+class _Stop(Exception):
+    """Parsing ends here; the packet has kept the reason."""
+
+
+def first_header(linktype: int, octets: Any) -> type[Header] | None:
+    """The header class that a frame of a LINKTYPE_ starts with, None when rawkit has none."""
+    if linktype == RAW_IP:
+        linktype = {4: IPV4_ONLY, 6: IPV6_ONLY}.get(octets[0] >> 4, -1) if len(octets) else -1
+    return LINKTYPES.get(linktype)
+
+
+RAW_IP, IPV4_ONLY, IPV6_ONLY = 101, 228, 229
+"""LINKTYPE_ numbers of frames without link header."""
+
+
+def _rebuild(layers: Sequence[Header], payload: bytes, trailer: bytes) -> Packet:
+    packet = Packet(layers, payload)
+    packet._buf, packet._end = trailer, 0
+    return packet
+
+
+def _outers(layers: Sequence[Header]) -> list[Header | None]:
+    """For each header the nearest one before it that gives a pseudo-header."""
+    found: list[Header | None] = []
+    outer: Header | None = None
+    for header in layers:
+        found.append(outer)
+        if type(header).pseudo_header is not Header.pseudo_header:
+            outer = header
+    return found
+
+
+def _from_network(layers: Sequence[Header]) -> Sequence[Header]:
+    return next((layers[i:] for i, header in enumerate(layers) if header.is_network), ())
+
+
+def _is_cut(header: Header, header_len: int, have: int) -> bool:
+    """Whether a length field claims more octets than there are."""
+    for row in header.fields:
+        value = getattr(header, row.slot)
+        if value is not AUTO and row.spec.rule is total_length:
+            return bool(value > have)
+        if value is not AUTO and row.spec.rule is payload_length:
+            return bool(value > have - header_len)
+    return False
+
+
+def _verdict(
+    header: Header, name: str, rule: ChecksumRule, covered: bytes, at: int, outer: Header | None
+) -> ChecksumVerdict:
+    layer = type(header)
+    found = int.from_bytes(covered[at : at + 2], "big")
+    start = 0
+    if rule.pseudo_header:
+        pseudo = outer.pseudo_header(outer._number_of(layer), len(covered)) if outer is not None else None
+        if pseudo is None:
+            return ChecksumVerdict(layer, name, "unknown", found, -1)
+        start = _checksum.add(0, pseudo)
+    total = _checksum.add(start, covered[:at] + b"\0\0" + covered[at + 2 :])
+    expected = (~total & 0xFFFF) or rule.zero
+    if found == expected:
+        state = "good"
+    elif (found == 0 and rule.zero) or (rule.pseudo_header and found == start):
+        state = "not filled in"
+    else:
+        # 0 and 0xFFFF are the same number in one's complement arithmetic.
+        state = "good" if {found, expected} == {0, 0xFFFF} else "bad"
+    return ChecksumVerdict(layer, name, state, found, expected)
