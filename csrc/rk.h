@@ -224,13 +224,16 @@ struct rk_probe_reply {
     uint16_t reserved;
 };
 
-/* Fill the batch, emptied first, with probes [index, index + n), lengths and checksums right.  Returns how
- * many fitted; -EINVAL for a template that is no IP packet with TCP, or a range outside the plan. */
+/* Fill the batch, emptied first, with probes [index, index + n), lengths and checksums right.  The sequence
+ * number is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port, source port.
+ * Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range outside the
+ * plan. */
 int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t index, uint32_t n);
-/* Pick from frames [0, n) of a batch of IP packets (link_skip octets before each) the answers to the
+/* Pick from frames [first, n) of a batch of IP packets (link_skip octets before each) the answers to the
  * plan's probes: SYN-ACK, RST, ICMP errors that quote a probe.  Anything whose cookie is wrong is
  * passed over.  Returns the number of rows written to replies[replies_n]; *next becomes the frame to
- * go on from (n when all were looked at). */
+ * go on from (n when all were looked at).  Uses only packet and key of the plan.  -EINVAL for a template as
+ * above, first beyond the batch, or a row outside its arena. */
 int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batch, uint32_t link_skip,
                    uint32_t first, struct rk_probe_reply *replies, uint32_t replies_n, uint32_t *next);
 
