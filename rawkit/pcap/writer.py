@@ -1,0 +1,347 @@
+"""Writing pcap and pcapng: files that are whole at every flush and say what is known about each frame."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from types import TracebackType
+from typing import IO, Self
+
+from rawkit.errors import FieldError
+from rawkit.pcap import blocks as b
+from rawkit.pcap.sink import Sink
+from rawkit.wire.frame import Frame
+
+_U32_MAX = 0xFFFF_FFFF
+_U64_MAX = 2**64 - 1
+_TSRESOL_NS = 9
+_DIRECTION_FLAGS = {"in": b.FLAG_IN, "out": b.FLAG_OUT}
+_CHECKSUM_FLAGS = {"not ready": b.FLAG_CHECKSUM_NOT_READY, "valid": b.FLAG_CHECKSUM_VALID}
+
+_pcap_header = struct.Struct("<IHHiIII")
+_pcap_record = struct.Struct("<IIII")
+_packet_block = struct.Struct("<IIIIIII")
+_u32 = struct.Struct("<I")
+
+
+def create_pcap(
+    path_or_stream: str | os.PathLike[str] | IO[bytes],
+    linktype: int = 1,
+    snaplen: int = b.MAX_PACKET_LEN,
+    *,
+    application: str = "rawkit",
+    hardware: str = "",
+    os_name: str = "",
+    filter: str = "",
+    notes: bool = False,
+) -> PcapWriter | PcapngWriter:
+    """A writer for a new capture file: pcap when the name ends in ".pcap", pcapng for all else.
+
+    "-" is standard output, as pcapng. `linktype` matters to pcap alone; the keyword arguments to pcapng alone
+    (see `PcapngWriter`).
+    """
+    if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
+        return PcapWriter(path_or_stream, linktype, snaplen)
+    return PcapngWriter(
+        path_or_stream,
+        snaplen,
+        application=application,
+        hardware=hardware,
+        os_name=os_name,
+        filter=filter,
+        notes=notes,
+    )
+
+
+class _Writer:
+    """What both formats share: a sink, the checks on a frame, and the end of the file."""
+
+    def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes], snaplen: int) -> None:
+        self.snaplen = _snaplen(snaplen)
+        self._sink = Sink(path_or_stream)
+        self.path = self._sink.path
+
+    @property
+    def packets(self) -> int:
+        """Packets written; after a write error, those that the file still holds."""
+        return self._sink.packets
+
+    @property
+    def closed(self) -> bool:
+        return self._sink.closed
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system."""
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Finish the file. Closing again does nothing; a stream that was passed in is flushed, not closed."""
+        self._sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, header: bytes) -> None:
+        """Write the file's header at once: a file that exists can be opened, even before its first packet."""
+        try:
+            self._sink.write(header)
+            self._sink.flush()
+        except BaseException:
+            self._sink.close()
+            raise
+
+    def _check(self, frame: Frame) -> None:
+        if len(frame.data) > b.MAX_PACKET_LEN:
+            raise FieldError(
+                f"frame of {len(frame.data)} octets: capture files hold {b.MAX_PACKET_LEN} at most"
+            )
+        if not 0 <= frame.wire_len <= _U32_MAX:
+            raise FieldError(f"frame: wire_len {frame.wire_len} does not fit 32 bits")
+        if not 0 <= frame.time_ns <= b.MAX_TIME_NS:
+            raise FieldError(f"frame: time_ns {frame.time_ns} lies outside the years 1970 to 2262")
+
+
+class PcapWriter(_Writer):
+    """Writes a pcap file, with nanoseconds unless `nanoseconds` is false (times are then rounded down to us).
+
+    pcap knows one link type and nothing but octets, lengths and times: direction, checksum state, interface
+    and comments of a frame are lost. Frames are cut to `snaplen`.
+
+    Raises `EngineError` or `OSError` when the file cannot be written, `FieldError` for what pcap cannot hold.
+    """
+
+    def __init__(
+        self,
+        path_or_stream: str | os.PathLike[str] | IO[bytes],
+        linktype: int = 1,
+        snaplen: int = b.MAX_PACKET_LEN,
+        nanoseconds: bool = True,
+    ) -> None:
+        """Create the file and write its header."""
+        self.linktype = _linktype(linktype)
+        super().__init__(path_or_stream, snaplen)
+        self._unit_ns = 1 if nanoseconds else 1000
+        magic = b.PCAP_NSEC if nanoseconds else b.PCAP_USEC
+        self._start(_pcap_header.pack(magic, *b.PCAP_VERSION, 0, 0, self.snaplen, linktype))
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame. Its time must lie before the year 2106, its link type be the file's."""
+        self._check(frame)
+        if frame.linktype != self.linktype:
+            raise FieldError(
+                f"{self.path}: a pcap file has one link type, here {self.linktype}, and the frame has"
+                f" {frame.linktype}; pcapng holds both"
+            )
+        seconds, fraction = divmod(frame.time_ns, 1_000_000_000)
+        if seconds > _U32_MAX:
+            raise FieldError(
+                f"frame: time_ns {frame.time_ns} is after the year 2106, where pcap's seconds end"
+            )
+        data = frame.data[: self.snaplen]
+        record = _pcap_record.pack(seconds, fraction // self._unit_ns, len(data), frame.wire_len)
+        self._sink.write(record + data, packets=1)
+
+
+class PcapngWriter(_Writer):
+    """Writes a pcapng file of one section, times in nanoseconds.
+
+    An interface is a (name, link type) pair and is described in the file when it is added, or when the first
+    frame from it is written. `filter` and `os_name` are the defaults of the interfaces' if_filter and if_os;
+    `application`, `hardware`, `os_name` and `comments` describe the section. Frames are cut to the snaplen of
+    their interface.
+
+    Direction and checksum state are kept in the flags word. That a frame was merged or not yet cut
+    (`gso_len`) is one bit there, without the length; with `notes`, both are also told in a comment on the
+    packet.
+
+    Raises `EngineError` or `OSError` when the file cannot be written, `FieldError` for what it cannot hold.
+    """
+
+    def __init__(
+        self,
+        path_or_stream: str | os.PathLike[str] | IO[bytes],
+        snaplen: int = b.MAX_PACKET_LEN,
+        *,
+        application: str = "rawkit",
+        hardware: str = "",
+        os_name: str = "",
+        filter: str = "",
+        comments: tuple[str, ...] = (),
+        notes: bool = False,
+    ) -> None:
+        """Create the file and write the section header."""
+        self.filter = filter
+        self.os_name = os_name
+        self.notes = notes
+        self._interfaces: dict[tuple[str, int], tuple[int, int]] = {}  # number in the file, snaplen
+        self._names: dict[str, int] = {}
+        about = _texts(
+            *((b.OPT_COMMENT, comment) for comment in comments),
+            (b.SHB_HARDWARE, hardware),
+            (b.SHB_OS, os_name),
+            (b.SHB_USERAPPL, application),
+        )
+        # Section length -1: "not specified", since it is not known before the end.
+        fixed = struct.pack("<IHHq", b.BYTE_ORDER_MAGIC, 1, 0, -1)
+        header = _block(b.SHB, fixed + about + (_option(b.OPT_END, b"") if about else b""))
+        super().__init__(path_or_stream, snaplen)
+        self._start(header)
+
+    def add_interface(
+        self,
+        name: str,
+        linktype: int = 1,
+        *,
+        snaplen: int | None = None,
+        filter: str | None = None,
+        os_name: str | None = None,
+        description: str = "",
+    ) -> int:
+        """Describe an interface in the file and give its number there; one that is known keeps its number."""
+        known = self._interfaces.get((name, linktype))
+        if known is not None:
+            return known[0]
+        length = self.snaplen if snaplen is None else _snaplen(snaplen)
+        expression = self.filter if filter is None else filter
+        body = struct.pack("<HHI", _linktype(linktype), 0, length)
+        # The name is written even when it is empty: a reader then knows it from one that was never given.
+        body += _option(b.IF_NAME, _encoded(name))
+        body += _texts((b.IF_DESCRIPTION, description))
+        body += _option(b.IF_TSRESOL, bytes([_TSRESOL_NS]))
+        if expression:
+            body += _option(b.IF_FILTER, b"\0" + _encoded(expression))
+        body += _texts((b.IF_OS, self.os_name if os_name is None else os_name))
+        self._sink.write(_block(b.IDB, body + _option(b.OPT_END, b"")))
+        number = len(self._interfaces)
+        self._interfaces[name, linktype] = number, length
+        self._names.setdefault(name, number)
+        return number
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame, adding its interface when it is new."""
+        self._check(frame)
+        options = self._options(frame)
+        known = self._interfaces.get((frame.interface, frame.linktype))
+        if known is None:
+            self.add_interface(frame.interface, frame.linktype)
+            known = self._interfaces[frame.interface, frame.linktype]
+        number, snaplen = known
+        data = frame.data[:snaplen]
+        cap_len = len(data)
+        padding = -cap_len % 4
+        length = 32 + cap_len + padding + len(options)
+        if length > b.MAX_BLOCK_LEN:
+            raise FieldError(
+                f"frame: a block of {length} octets, the most is {b.MAX_BLOCK_LEN}; fewer comments"
+            )
+        time_ns = frame.time_ns
+        header = _packet_block.pack(
+            b.EPB, length, number, time_ns >> 32, time_ns & _U32_MAX, cap_len, frame.wire_len
+        )
+        self._sink.write(
+            b"".join((header, data, bytes(padding), options, _u32.pack(length))),
+            packets=1,
+        )
+
+    def write_statistics(
+        self,
+        interface: str,
+        *,
+        received: int | None = None,
+        dropped: int | None = None,
+        accepted: int | None = None,
+        os_dropped: int | None = None,
+        delivered: int | None = None,
+        time_ns: int = 0,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> None:
+        """Append the counters of an interface, usually as the last thing before `close`; None is left out.
+
+        The meaning of each is that of `Statistics`. An interface not yet in the file is added (as Ethernet).
+        """
+        if interface not in self._names:
+            self.add_interface(interface)
+        for name, value in (("time_ns", time_ns), ("start_ns", start_ns), ("end_ns", end_ns)):
+            if value is not None and not 0 <= value <= b.MAX_TIME_NS:
+                raise FieldError(f"statistics: {name} {value} lies outside the years 1970 to 2262")
+        body = struct.pack("<III", self._names[interface], time_ns >> 32, time_ns & _U32_MAX)
+        for code, moment in ((b.ISB_STARTTIME, start_ns), (b.ISB_ENDTIME, end_ns)):
+            if moment is not None:
+                body += _option(code, struct.pack("<II", moment >> 32, moment & _U32_MAX))
+        counters = {
+            b.ISB_IFRECV: received,
+            b.ISB_IFDROP: dropped,
+            b.ISB_FILTERACCEPT: accepted,
+            b.ISB_OSDROP: os_dropped,
+            b.ISB_USRDELIV: delivered,
+        }
+        for code, count in counters.items():
+            if count is not None:
+                if not 0 <= count <= _U64_MAX:
+                    raise FieldError(f"statistics: counter {count} does not fit 64 bits")
+                body += _option(code, struct.pack("<Q", count))
+        self._sink.write(_block(b.ISB, body + _option(b.OPT_END, b"")))
+
+    def _options(self, frame: Frame) -> bytes:
+        """The options of a frame's block, end of options included; nothing when there are none."""
+        flags = _DIRECTION_FLAGS.get(frame.direction, 0) | _CHECKSUM_FLAGS.get(frame.checksum, 0)
+        if frame.gso_len:
+            flags |= b.FLAG_SEGMENTATION_OFFLOADED
+        comments = frame.comments
+        if self.notes and (frame.checksum == "not ready" or frame.gso_len):
+            notes = ["transport checksum not ready"] if frame.checksum == "not ready" else []
+            notes += [f"gso_len {frame.gso_len}"] if frame.gso_len else []
+            comments = (*comments, ", ".join(notes))
+        if not flags and not comments:
+            return b""
+        texts = b"".join(_option(b.OPT_COMMENT, _encoded(comment)) for comment in comments)
+        return texts + _flags_and_end(flags)
+
+
+def _snaplen(snaplen: int) -> int:
+    """`snaplen` as it is written: 0 and more than a packet may have stand for the most."""
+    if snaplen < 0:
+        raise FieldError(f"snaplen {snaplen} is negative")
+    return min(snaplen, b.MAX_PACKET_LEN) or b.MAX_PACKET_LEN
+
+
+def _linktype(linktype: int) -> int:
+    if not 0 <= linktype <= 0xFFFF:
+        raise FieldError(f"linktype {linktype} does not fit 16 bits")
+    return linktype
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(
+        "utf-8", "backslashreplace"
+    )  # a lone surrogate is no UTF-8, and no reason to lose a frame
+
+
+def _option(code: int, value: bytes) -> bytes:
+    if len(value) > b.MAX_OPTION_LEN:
+        raise FieldError(f"option {code}: {len(value)} octets of text, the most is {b.MAX_OPTION_LEN}")
+    return struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4)
+
+
+@functools.cache  # a handful of values, and one on every frame of a live capture
+def _flags_and_end(flags: int) -> bytes:
+    return (_option(b.EPB_FLAGS, _u32.pack(flags)) if flags else b"") + _option(b.OPT_END, b"")
+
+
+def _texts(*options: tuple[int, str]) -> bytes:
+    """Text options, those that are not empty, without an end of options."""
+    return b"".join(_option(code, _encoded(text)) for code, text in options if text)
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = 12 + len(body)
+    if length > b.MAX_BLOCK_LEN:
+        raise FieldError(f"block of {length} octets, the most is {b.MAX_BLOCK_LEN}")
+    return struct.pack("<II", kind, length) + body + _u32.pack(length)
