@@ -1,0 +1,5 @@
+"""`python -m rawkit`."""
+
+from rawkit.cli.main import main
+
+main()

@@ -1,0 +1,128 @@
+"""`rawkit capture`: frames from an interface, printed, written to a file, or both."""
+
+from __future__ import annotations
+
+import click
+
+from rawkit.cli.lines import TIME_STYLES, PacketPrinter
+
+
+@click.command(
+    name="capture",
+    epilog="""\b
+Examples:
+  rawkit capture -i veth0 'tcp port 80'
+  rawkit capture -c 100 -w out.pcapng
+  rawkit capture -i lo --duration 5 --json icmp | jq .summary
+  rawkit lab run --serve http -- rawkit capture -c 3
+
+Exit status: 0; 2 for bad input; 77 without permission; 130 when interrupted before the first packet.""",
+)
+@click.argument("filter", nargs=-1)
+@click.option("-i", "--interface", help="Interface  [default: the first that is up and is not lo]")
+@click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets.")
+@click.option(
+    "-w", "--write", type=click.Path(dir_okay=False), help="Write to a .pcapng or .pcap file, print nothing."
+)
+@click.option("--tee", is_flag=True, help="With -w: print as well.")
+@click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
+@click.option("-p", "--promiscuous", is_flag=True, help="See frames for other hosts too.")
+@click.option("-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line.")
+@click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line.")
+@click.option(
+    "-t",
+    "--time",
+    "style",
+    type=click.Choice(TIME_STYLES),
+    default="clock",
+    show_default=True,
+    help="Time of day, seconds since the first packet, or seconds since 1970.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per packet.")
+def command(
+    filter: tuple[str, ...],
+    interface: str | None,
+    count: int | None,
+    write: str | None,
+    tee: bool,
+    duration: str | None,
+    promiscuous: bool,
+    verbose: bool,
+    dump: bool,
+    style: str,
+    as_json: bool,
+) -> None:
+    """Capture from an interface; FILTER is a tcpdump expression.
+
+    When "capturing on" appears (on standard error), no packet can be missed any more. Ctrl-C ends the
+    capture; what was captured is complete, and the counters say what the kernel had to drop.
+    """
+    import signal
+    from contextlib import ExitStack
+    from types import FrameType
+
+    from rawkit.cli.output import JsonLines, status
+    from rawkit.pcap import create_pcap
+    from rawkit.pcap.writer import PcapngWriter
+    from rawkit.tools.capture import Capture
+    from rawkit.units import parse_duration
+
+    if tee and write is None:
+        raise click.UsageError("--tee needs -w FILE")
+    expression = " ".join(filter)
+    with ExitStack() as stack:
+        capture = stack.enter_context(
+            Capture(
+                interface,
+                expression,
+                count=count,
+                duration_ns=None if duration is None else parse_duration(duration),
+                promiscuous=promiscuous,
+            )
+        )
+
+        def stop(number: int, _: FrameType | None) -> None:
+            capture.stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.signal(number, stop))
+        name = capture.interface.name
+        json = JsonLines("capture") if as_json else None
+        printer = (
+            PacketPrinter(style, tree=verbose, dump=dump, json=json, echo=click.echo)
+            if write is None or tee
+            else None
+        )
+        writer = None
+        if write is not None:
+            writer = stack.enter_context(create_pcap(write, linktype=capture.linktype))
+            if isinstance(writer, PcapngWriter):
+                writer.add_interface(name, capture.linktype, filter=expression)
+        status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
+        try:
+            for frame in capture:
+                if writer is not None:
+                    writer.write(frame)
+                if printer is not None:
+                    printer.write(frame)
+        finally:
+            capture.close()
+            counters = capture.counters()
+            if isinstance(writer, PcapngWriter):
+                writer.write_statistics(name, received=counters.received, dropped=counters.dropped)
+            if json is not None:
+                json.write(
+                    "summary",
+                    interface=name,
+                    captured=capture.captured,
+                    received=counters.received,
+                    dropped=counters.dropped,
+                    interruptions=capture.interruptions,
+                    file=write,
+                )
+            status(
+                f"{capture.captured} packets captured, {counters.received} received by the filter, "
+                f"{counters.dropped} dropped by the kernel" + (f"; written to {write}" if write else "")
+            )
+            if capture.interruptions:
+                status(f"{name} went down {capture.interruptions} times meanwhile")

@@ -1,0 +1,98 @@
+"""How `capture` and `read` print a packet: one line, more with a tree or a hexdump, or one JSON object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from rawkit.cli.output import JsonLines
+
+TIME_STYLES = ("clock", "relative", "epoch")
+
+
+class PacketPrinter:
+    """Prints frames in order: times as `style` says, each packet's tree with `tree`, its octets with `dump`."""
+
+    def __init__(
+        self,
+        style: str = "clock",
+        *,
+        tree: bool = False,
+        dump: bool = False,
+        json: JsonLines | None = None,
+        echo: Callable[[str], None] = print,
+    ) -> None:
+        self._style = style
+        self._tree = tree
+        self._dump = dump
+        self._json = json
+        self._echo = echo
+        self._first_ns: int | None = None
+        self.printed = 0
+
+    def write(self, frame: Frame) -> None:
+        self.printed += 1
+        if self._first_ns is None:
+            self._first_ns = frame.time_ns
+        if self._json is not None:
+            self._json.write("packet", **record(frame, self.printed))
+            return
+        packet = frame.packet()
+        self._echo(f"{self.time(frame.time_ns)} {packet.summary()}{remarks(frame)}")
+        if self._tree:
+            self._echo("\t" + packet.show().replace("\n", "\n\t"))
+        if self._dump:
+            self._echo("\t" + packet.hexdump().replace("\n", "\n\t"))
+
+    def time(self, time_ns: int) -> str:
+        """A frame's time in the chosen style, always with nanoseconds."""
+        if self._style == "relative":
+            time_ns -= self._first_ns or 0
+        sign = "-" if time_ns < 0 else ""
+        seconds, fraction = divmod(abs(time_ns), 1_000_000_000)
+        if self._style == "clock":
+            return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{fraction:09d}"
+        return f"{sign}{seconds}.{fraction:09d}"
+
+
+def remarks(frame: Frame) -> str:
+    """What the line says beyond the packet's summary: bad checksums, octets that are missing."""
+    texts = [
+        f"bad {verdict.layer.__name__} checksum {verdict.found:#06x}, should be {verdict.expected:#06x}"
+        for verdict in frame.checksums()
+        if verdict.state == "bad"
+    ]
+    if frame.wire_len > len(frame.data):
+        texts.append(f"{frame.wire_len - len(frame.data)} of {frame.wire_len} octets not captured")
+    return "".join(f" [{text}]" for text in texts)
+
+
+def record(frame: Frame, number: int) -> dict[str, Any]:
+    """A frame as the fields of a "packet" record; times are nanoseconds since 1970 and RFC 3339."""
+    packet = frame.packet()
+    seconds, fraction = divmod(frame.time_ns, 1_000_000_000)
+    shown: dict[str, Any] = {
+        "number": number,
+        "time_ns": frame.time_ns,
+        "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z",
+        "interface": frame.interface,
+        "direction": frame.direction,
+        "cap_len": len(frame.data),
+        "wire_len": frame.wire_len,
+        "linktype": frame.linktype,
+        "summary": packet.summary(),
+        "checksums": [
+            {"layer": verdict.layer.__name__, "state": verdict.state, "value": verdict.found}
+            for verdict in frame.checksums()
+        ],
+        **packet.to_dict(),
+    }
+    if frame.gso_len:
+        shown["gso_len"] = frame.gso_len
+    if frame.comments:
+        shown["comments"] = list(frame.comments)
+    return shown

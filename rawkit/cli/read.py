@@ -1,0 +1,87 @@
+"""`rawkit read`: the packets of a capture file, one line each."""
+
+from __future__ import annotations
+
+import click
+
+from rawkit.cli.lines import TIME_STYLES, PacketPrinter
+
+
+@click.command(
+    name="read",
+    epilog="""\b
+Examples:
+  rawkit read http.pcapng
+  rawkit read http.pcapng 'tcp port 80 and tcp[tcpflags] & tcp-syn != 0'
+  rawkit read -v -n 3 http.pcapng
+  rawkit read --json http.pcapng | jq .summary
+  rawkit read big.pcap 'host 10.77.0.2' -w small.pcapng
+
+Exit status: 0; 2 for a file that is damaged (what came before is printed) or is no capture file.""",
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("filter", nargs=-1)
+@click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets that match.")
+@click.option("-n", "--number", type=click.IntRange(min=1), help="Only packet number N (the first is 1).")
+@click.option("-w", "--write", type=click.Path(dir_okay=False), help="Write the packets to a file instead.")
+@click.option("-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line.")
+@click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line.")
+@click.option(
+    "-t",
+    "--time",
+    "style",
+    type=click.Choice(TIME_STYLES),
+    default="clock",
+    show_default=True,
+    help="Time of day, seconds since the first packet, or seconds since 1970.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per packet.")
+def command(
+    file: str,
+    filter: tuple[str, ...],
+    count: int | None,
+    number: int | None,
+    write: str | None,
+    verbose: bool,
+    dump: bool,
+    style: str,
+    as_json: bool,
+) -> None:
+    """Print the packets of FILE (pcap or pcapng, "-" for standard input), one line each.
+
+    FILTER is a tcpdump expression.
+    """
+    from contextlib import ExitStack
+
+    from rawkit.cli.output import JsonLines
+    from rawkit.pcap import create_pcap, open_pcap
+    from rawkit.tools.select import Selection
+
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_pcap(file))
+        selected = Selection(" ".join(filter))
+        writer = None
+        printer = PacketPrinter(
+            style,
+            tree=verbose,
+            dump=dump,
+            json=JsonLines("read") if as_json else None,
+            echo=click.echo,
+        )
+        done = 0
+        for position, frame in enumerate(reader, 1):
+            if (number is not None and position != number) or not selected.matches(frame):
+                continue
+            done += 1
+            if write is None:
+                printer.write(frame)
+            else:
+                if writer is None:
+                    writer = stack.enter_context(create_pcap(write, linktype=frame.linktype))
+                writer.write(frame)
+            if done == count or position == number:
+                break
+        if write is not None and writer is None:
+            stack.enter_context(create_pcap(write, linktype=reader.linktype))
+        if number is not None and done == 0 and not filter:
+            raise click.UsageError(f"{file} has no packet number {number}")
