@@ -22,7 +22,7 @@
 #define RK_FRAME_OUTGOING 1        /* sent by this host */
 #define RK_FRAME_CSUM_NOT_READY 2  /* transport checksum left to hardware that has not run */
 #define RK_FRAME_CSUM_VALID 4      /* checked by hardware or by a trusted sender */
-#define RK_FRAME_VLAN 8            /* vlan_tci and vlan_tpid hold a tag; it is also back in the octets */
+#define RK_FRAME_VLAN 8            /* vlan_tci and vlan_tpid hold a tag; unless cooked it is also back in the octets */
 #define RK_FRAME_KERNEL_TIME 16    /* time_ns was taken by the kernel, not in user space */
 #define RK_FRAME_REBUILT_IP 32     /* the socket delivers no IP header: it was rebuilt from ancillary data */
 
@@ -109,9 +109,10 @@ int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uin
 
 /* ---- packet sockets (rk_packet.c) ---------------------------------------------------------- */
 
-#define RK_PACKET_COOKED 1           /* the kernel strips and adds the link header */
-#define RK_PACKET_PROMISCUOUS 2
+#define RK_PACKET_COOKED 1           /* the kernel strips and adds the link header: octets start at layer 3 */
+#define RK_PACKET_PROMISCUOUS 2      /* of one interface */
 #define RK_PACKET_IGNORE_OUTGOING 4
+#define RK_PACKET_SLL2 8             /* cooked; received octets start with a LINUX_SLL2 header (20 octets) */
 
 struct rk_counters {
     uint64_t received; /* frames that passed the filter, dropped ones included */
@@ -125,14 +126,21 @@ struct rk_packet;
  *   protocol   EtherType wanted, 3 (ETH_P_ALL) for all, 0 for a socket that only sends
  *   insns      classic BPF program, insns_n 0 for none
  *   buffer_len receive buffer, 0 for the system's default
- * -EPERM without CAP_NET_RAW, -ENODEV for a missing interface. */
+ * A cooked socket's filter sees octets from layer 3 on.  One thread may send while another receives.
+ * -EPERM without CAP_NET_RAW, -ENODEV for a missing interface, -EINVAL for unknown flags or promiscuity
+ * on all interfaces. */
 int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint32_t flags,
                    const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
 void rk_packet_close(struct rk_packet *sock);
 int rk_packet_fd(const struct rk_packet *sock);
 /* Queue frames [first, first + n) of a batch.  Waits until at least one is accepted or the deadline.
+ * A socket on all interfaces sends each frame out of the frame's own ifindex.  A cooked socket sends
+ * the frame's own protocol (0: IPv4 or IPv6, from the first octet) to the broadcast address of an
+ * Ethernet interface and to the all-zero address of any other, which is what loopback and tun need.
+ * A frame that is refused does not hold back those before it; the next call meets it first.
  * Returns how many were accepted, 0 at the deadline, or
  *   -EINVAL    the range lies outside the batch, or the first frame is shorter than a link header
+ *   -EDESTADDRREQ  no interface to send on
  *   -EMSGSIZE  the first frame exceeds the interface MTU; nothing was sent
  *   -ENOBUFS   the device queue stayed full until the deadline
  *   -EINTR     a signal came before any frame went; call again
@@ -141,19 +149,24 @@ int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_
                    int64_t deadline_ns);
 /* Fill the batch, emptied first, with what arrives.  Waits until at least one frame came or the
  * deadline; never waits for more once it has one.  VLAN tags that the kernel moved to auxiliary data
- * are put back.  Returns the number of frames, 0 at the deadline, -EINTR, -ENETDOWN (once, when the
- * interface goes down) or another negative errno. */
+ * are put back.  A frame longer than the whole arena is cut; frames for which the arena has no room left
+ * wait in the handle for the next call (call until it returns 0 before polling the descriptor).
+ * Returns the number of frames, 0 at the deadline, -EINTR, -ENETDOWN (once, when the interface goes
+ * down), -ENXIO when it was removed, or another negative errno. */
 int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t deadline_ns);
 /* Running totals since open (the kernel's own counters are reset by reading; these are not). */
 int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out);
 
 /* ---- raw IP and ICMP datagram sockets (rk_rawip.c) ------------------------------------------ */
 
-#define RK_RAWIP_HEADER_INCLUDED 1 /* IPv4: the packet's own header goes out (ip(7), IP_HDRINCL) */
+#define RK_RAWIP_HEADER_INCLUDED 1 /* IPv4: the packet's own header goes out (raw(7), IP_HDRINCL) */
 #define RK_RAWIP_ICMP_DATAGRAM 2   /* SOCK_DGRAM with IPPROTO_ICMP(V6): needs ping_group_range, no capability */
 
 struct rk_rawip;
-/* Open a raw IP socket, family 4 or 6, for one IP protocol number (255: send only).
+/* Open a raw IP socket, family 4 or 6, for one IP protocol number.  It hears nothing that came before
+ * this call returned.  Protocol 255 (IPPROTO_RAW) only sends, and always with the packet's own header,
+ * for IPv6 too.  The program sees what the kernel delivers: a whole packet on an IPv4 raw socket, the
+ * payload alone on the others.
  * -EPERM without CAP_NET_RAW, -EACCES where ping_group_range forbids an ICMP datagram socket. */
 int rk_rawip_open(struct rk_rawip **out, int family, int protocol, uint32_t flags, int ifindex,
                   const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
@@ -162,7 +175,12 @@ int rk_rawip_fd(const struct rk_rawip *sock);
 /* Send whole IP packets [first, first + n) of a batch, each to its own header's destination.
  * Where the socket builds the header (IPv4 without RK_RAWIP_HEADER_INCLUDED, IPv6, ICMP datagram),
  * the packet's header is taken off and its addresses, hop limit and traffic class go along as
- * ancillary data; an unspecified source address leaves the choice to the kernel.
+ * ancillary data; an unspecified source address leaves the choice to the kernel.  The rest of the
+ * header is the kernel's: identification, fragment offset, flow label, and every length, which follows
+ * from the octets given.  The header's protocol must be the socket's (IPv4 options and IPv6 extension
+ * headers go with the header included only), and the kernel computes the ICMPv6 checksum.  With the
+ * header included the kernel still sets the IPv4 total length and checksum, and the identification and
+ * source address where they are 0.  A frame's ifindex is the scope of link-local and multicast addresses.
  * Returns as rk_packet_send; -EINVAL also for octets that are no IP packet of the family, and the
  * kernel's -EHOSTUNREACH, -ENETUNREACH, -EACCES (broadcast), -EPERM (firewall). */
 int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
@@ -170,7 +188,7 @@ int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t 
 /* As rk_packet_receive; every frame is a whole IP packet.  Where the socket delivers none (IPv6, ICMP
  * datagram), the header is rebuilt from ancillary data and the frame says RK_FRAME_REBUILT_IP. */
 int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns);
-/* As rk_packet_counters; received counts frames handed out plus dropped (SO_RXQ_OVFL). */
+/* As rk_packet_counters; received counts frames handed out plus dropped. */
 int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out);
 /* The identifier the kernel gave an ICMP datagram socket (it overwrites the one in echo requests). */
 int rk_rawip_icmp_id(const struct rk_rawip *sock);

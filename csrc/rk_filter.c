@@ -1,8 +1,136 @@
+/* Filters: tcpdump expressions, compiled by libpcap to classic BPF (pcap-filter(7)), and run over batches.
+ *
+ * libpcap is loaded when a filter is wanted and only its compiler, checker and interpreter are used, so
+ * any version from the last twenty years does and no header of it is needed. */
+#define _GNU_SOURCE
 #include "rk.h"
-int rk_pcaplib_open(struct rk_pcaplib **out, const char *path){ return (int)-38; }
-void rk_pcaplib_close(struct rk_pcaplib *lib){}
-const char *rk_pcaplib_version(const struct rk_pcaplib *lib){ return 0; }
+
+#include "rk_internal.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NETMASK_UNKNOWN 0xffffffffu
+
+_Static_assert(sizeof(struct rk_insn) == 8, "libpcap's struct bpf_insn and the kernel's sock_filter");
+
+struct bpf_program { /* pcap/bpf.h */
+    unsigned n;
+    struct rk_insn *insns;
+};
+
+struct rk_pcaplib {
+    void *library;
+    void *(*open_dead)(int linktype, int snaplen);
+    void (*close)(void *handle);
+    char *(*geterr)(void *handle);
+    int (*compile)(void *handle, struct bpf_program *program, const char *expression, int optimize,
+                   uint32_t netmask);
+    void (*freecode)(struct bpf_program *program);
+    const char *(*lib_version)(void);
+    int (*validate)(const struct rk_insn *insns, int n);
+    unsigned (*filter)(const struct rk_insn *insns, const uint8_t *octets, unsigned wire_len, unsigned cap_len);
+};
+
+/* Before 1.8 the compiler keeps its state in variables of the library, shared by all who load it. */
+static pthread_mutex_t compiler_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int rk_pcaplib_open(struct rk_pcaplib **out, const char *path)
+{
+    struct rk_pcaplib *lib = calloc(1, sizeof *lib);
+    if (!lib)
+        return -ENOMEM;
+    lib->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct {
+        void *function; /* a pointer to a member of lib */
+        const char *name;
+    } wanted[] = {
+        {&lib->open_dead, "pcap_open_dead"}, {&lib->close, "pcap_close"},
+        {&lib->geterr, "pcap_geterr"},       {&lib->compile, "pcap_compile"},
+        {&lib->freecode, "pcap_freecode"},   {&lib->lib_version, "pcap_lib_version"},
+        {&lib->validate, "bpf_validate"},    {&lib->filter, "bpf_filter"},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        void *symbol = lib->library ? dlsym(lib->library, wanted[i].name) : NULL;
+        if (!symbol) {
+            rk_pcaplib_close(lib);
+            return -ENOENT;
+        }
+        memcpy(wanted[i].function, &symbol, sizeof symbol); /* ISO C has no cast for this; dlsym(3) */
+    }
+    *out = lib;
+    return 0;
+}
+
+void rk_pcaplib_close(struct rk_pcaplib *lib)
+{
+    if (lib && lib->library)
+        dlclose(lib->library);
+    free(lib);
+}
+
+const char *rk_pcaplib_version(const struct rk_pcaplib *lib)
+{
+    return lib->lib_version();
+}
+
+/* libpcap numbers a few link types differently inside (DLT_) than in files (LINKTYPE_). */
+static int dlt_of(int linktype)
+{
+    switch (linktype) {
+    case 100: /* ATM_RFC1483 */
+        return 11;
+    case 101: /* RAW */
+        return 12;
+    default:
+        return linktype;
+    }
+}
+
 int rk_filter_compile(const struct rk_pcaplib *lib, const char *expression, int linktype, int snaplen,
-                      struct rk_insn *insns, uint32_t insns_n, char *error, size_t error_len){ return (int)-38; }
+                      struct rk_insn *insns, uint32_t insns_n, char *error, size_t error_len)
+{
+    void *handle = lib->open_dead(dlt_of(linktype), snaplen);
+    if (!handle)
+        return -ENOMEM;
+    struct bpf_program program = {0};
+    int result;
+    pthread_mutex_lock(&compiler_lock);
+    if (lib->compile(handle, &program, expression, 1, NETMASK_UNKNOWN) != 0) {
+        if (error_len > 0)
+            snprintf(error, error_len, "%s", lib->geterr(handle));
+        result = -EINVAL;
+    } else {
+        result = -ENOSPC;
+        if (program.n <= insns_n) {
+            memcpy(insns, program.insns, program.n * sizeof *insns);
+            result = (int)program.n;
+        }
+        lib->freecode(&program);
+    }
+    pthread_mutex_unlock(&compiler_lock);
+    lib->close(handle);
+    return result;
+}
+
 int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
-                  const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep){ return (int)-38; }
+                  const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep)
+{
+    if (!rk_range_ok(first, n, batch->n) || insns_n > INT32_MAX || !lib->validate(insns, (int)insns_n))
+        return -EINVAL;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rk_frame *frame = &batch->frames[first + i];
+        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
+            return -EINVAL;
+    }
+    int matched = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rk_frame *frame = &batch->frames[first + i];
+        keep[i] = lib->filter(insns, batch->arena + frame->offset, frame->wire_len, frame->cap_len) != 0;
+        matched += keep[i];
+    }
+    return matched;
+}

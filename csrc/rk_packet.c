@@ -1,9 +1,386 @@
-#include "rk.h"
+/* Packet sockets: frames as the link layer sees them (packet(7)).
+ *
+ * What the kernel takes out of a frame on its way up is put back here or kept in the record: the VLAN
+ * tag, the state of the transport checksum, the segment length of merged frames. */
+#define _GNU_SOURCE
+#include "rk_io.h"
+
+#include "rk_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define MAC_ADDRESSES_LEN 12
+#define TAG_LEN 4
+#define LOOK_EVERY_NS 100000000 /* for an interface that went down: is it still there? */
+#define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
+
+struct rk_packet {
+    int fd;
+    int ifindex;
+    uint32_t flags;
+    uint8_t broadcast[8]; /* destination of cooked frames */
+    /* One thread may send while another receives; these two they share. */
+    _Atomic bool went_down; /* ENETDOWN was reported, and no frame came since */
+    _Atomic int send_error; /* met while sending, to be reported by the next receive */
+    uint32_t since_read;  /* frames received since the kernel's counters were read */
+    struct rk_counters counters;
+    struct rk_inbox inbox;
+    /* Frames are prefixed on the way out as well as in; receiving may switch that off meanwhile. */
+    pthread_mutex_t prefix_lock;
+    struct mmsghdr out[RK_CHUNK];
+    struct iovec out_iov[RK_CHUNK][2];
+    struct sockaddr_ll out_names[RK_CHUNK];
+    struct virtio_net_hdr out_prefix; /* all zero: nothing is asked of the kernel */
+};
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* The link-layer type (ARPHRD_...) of an interface. */
+static int hardware_type(int fd, int ifindex)
+{
+    struct ifreq request = {.ifr_ifindex = ifindex};
+    if (ioctl(fd, SIOCGIFNAME, &request) != 0 || ioctl(fd, SIOCGIFHWADDR, &request) != 0)
+        return -errno;
+    return request.ifr_hwaddr.sa_family;
+}
+
+static int set_up(struct rk_packet *sock, uint16_t protocol, const struct rk_insn *insns, uint32_t insns_n,
+                  uint32_t buffer_len)
+{
+    int fd = sock->fd;
+    int error = 0;
+    if (insns_n > 0) {
+        error = rk_io_attach_filter(fd, insns, insns_n);
+        if (error == 0)
+            error = rk_io_set_option(fd, SOL_SOCKET, SO_LOCK_FILTER, 1);
+        if (error != 0)
+            return error;
+    }
+    if (protocol != 0) {
+        if ((error = rk_io_set_buffer(fd, buffer_len)) != 0 ||
+            (error = rk_io_set_option(fd, SOL_PACKET, PACKET_AUXDATA, 1)) != 0 ||
+            (error = rk_io_set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1)) != 0)
+            return error;
+        /* Only this header says how long the segments of a merged frame were.  It is a convenience: old
+         * kernels know it for their ring buffers only. */
+        if (!(sock->flags & RK_PACKET_COOKED))
+            sock->inbox.prefixed = rk_io_set_option(fd, SOL_PACKET, PACKET_VNET_HDR, 1) == 0;
+    }
+    if (sock->flags & RK_PACKET_IGNORE_OUTGOING &&
+        (error = rk_io_set_option(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)) != 0)
+        return error;
+    if (sock->ifindex != 0) {
+        int type = hardware_type(fd, sock->ifindex);
+        if (type < 0)
+            return type;
+        if (type == ARPHRD_ETHER)
+            memset(sock->broadcast, 0xff, ETH_ALEN);
+    }
+    /* Last of all, when it has become choosy: from here on frames arrive. */
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(protocol), .sll_ifindex = sock->ifindex};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        return -errno;
+    if (sock->flags & RK_PACKET_PROMISCUOUS) {
+        struct packet_mreq request = {.mr_ifindex = sock->ifindex, .mr_type = PACKET_MR_PROMISC};
+        if (setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request, sizeof request) != 0)
+            return -errno;
+    }
+    return 0;
+}
+
 int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint32_t flags,
-                   const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len){ return (int)-38; }
-void rk_packet_close(struct rk_packet *sock){}
-int rk_packet_fd(const struct rk_packet *sock){ return (int)-38; }
+                   const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len)
+{
+    const uint32_t known =
+        RK_PACKET_COOKED | RK_PACKET_PROMISCUOUS | RK_PACKET_IGNORE_OUTGOING | RK_PACKET_SLL2;
+    if (flags & ~known || ifindex < 0 || (flags & RK_PACKET_PROMISCUOUS && ifindex == 0))
+        return -EINVAL;
+    if (flags & RK_PACKET_SLL2)
+        flags |= RK_PACKET_COOKED;
+    struct rk_packet *sock = calloc(1, sizeof *sock);
+    if (!sock)
+        return -ENOMEM;
+    sock->ifindex = ifindex;
+    sock->flags = flags;
+    pthread_mutex_init(&sock->prefix_lock, NULL);
+    int error;
+    /* Protocol 0: deaf until it is bound. */
+    int type = flags & RK_PACKET_COOKED ? SOCK_DGRAM : SOCK_RAW;
+    sock->fd = socket(AF_PACKET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock->fd < 0)
+        error = -errno;
+    else if ((error = rk_inbox_open(&sock->inbox)) == 0)
+        error = set_up(sock, protocol, insns, insns_n, buffer_len);
+    if (error != 0) {
+        rk_packet_close(sock);
+        return error;
+    }
+    *out = sock;
+    return 0;
+}
+
+void rk_packet_close(struct rk_packet *sock)
+{
+    if (!sock)
+        return;
+    if (sock->fd >= 0)
+        close(sock->fd);
+    rk_inbox_close(&sock->inbox);
+    pthread_mutex_destroy(&sock->prefix_lock);
+    free(sock);
+}
+
+int rk_packet_fd(const struct rk_packet *sock)
+{
+    return sock->fd;
+}
+
+/* ---- sending -------------------------------------------------------------------------------- */
+
+/* Where frame i of the chunk goes. */
+static int address_frame(const struct rk_packet *sock, const struct rk_frame *frame, const uint8_t *octets,
+                         struct sockaddr_ll *name)
+{
+    uint16_t protocol = frame->protocol;
+    if (protocol == 0 && frame->cap_len > 0 && sock->flags & RK_PACKET_COOKED)
+        protocol = octets[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP;
+    *name = (struct sockaddr_ll){
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons(protocol),
+        .sll_ifindex = sock->ifindex != 0 ? sock->ifindex : frame->ifindex,
+        .sll_halen = sizeof sock->broadcast,
+    };
+    memcpy(name->sll_addr, sock->broadcast, sizeof sock->broadcast);
+    return name->sll_ifindex > 0 ? 0 : -EDESTADDRREQ;
+}
+
+int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    if (n > RK_CHUNK)
+        n = RK_CHUNK;
+    /* A frame for the interface it is bound to needs no address, unless the kernel adds the header. */
+    bool addressed = sock->flags & RK_PACKET_COOKED || sock->ifindex == 0;
+    pthread_mutex_lock(&sock->prefix_lock);
+    bool prefixed = sock->inbox.prefixed;
+    int sent = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rk_frame *frame = &batch->frames[first + i];
+        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len)) {
+            sent = -EINVAL;
+        } else {
+            uint8_t *octets = batch->arena + frame->offset;
+            sock->out_iov[i][0] = (struct iovec){&sock->out_prefix, sizeof sock->out_prefix};
+            sock->out_iov[i][1] = (struct iovec){octets, frame->cap_len};
+            if (addressed)
+                sent = address_frame(sock, frame, octets, &sock->out_names[i]);
+        }
+        if (sent != 0) {
+            n = i; /* what comes before it can go */
+            break;
+        }
+        sock->out[i].msg_hdr = (struct msghdr){
+            .msg_name = addressed ? &sock->out_names[i] : NULL,
+            .msg_namelen = addressed ? sizeof sock->out_names[i] : 0,
+            .msg_iov = sock->out_iov[i] + (prefixed ? 0 : 1),
+            .msg_iovlen = prefixed ? 2 : 1,
+        };
+    }
+    if (n > 0) {
+        sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
+        if (sent < 0 && errno == ENETDOWN) {
+            /* This may be the news of an earlier moment, kept for whoever calls first: ask again, and
+             * leave the news to receive. */
+            if (!sock->went_down)
+                sock->send_error = -ENETDOWN;
+            sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
+        }
+        if (sent < 0)
+            sent = -errno;
+    }
+    pthread_mutex_unlock(&sock->prefix_lock);
+    return sent;
+}
+
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
-                   int64_t deadline_ns){ return (int)-38; }
-int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t deadline_ns){ return (int)-38; }
-int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out){ return (int)-38; }
+                   int64_t deadline_ns)
+{
+    if (!rk_range_ok(first, n, batch->n))
+        return -EINVAL;
+    uint32_t done = 0;
+    int64_t pause_ns = 0;
+    while (done < n) {
+        int sent = rk_packet_offer(sock, batch, first + done, n - done);
+        if (sent > 0) {
+            done += (uint32_t)sent;
+            continue;
+        }
+        if (done > 0)
+            break; /* whatever is wrong with the next frame, the next call meets it again */
+        int again = rk_io_send_again(sock->fd, sent, deadline_ns, &pause_ns);
+        if (again <= 0)
+            return again;
+    }
+    return (int)done;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------ */
+
+/* Keep what the kernel says about the whole frame, and the tag it took out. */
+static void read_auxdata(const struct tpacket_auxdata *aux, struct rk_arrival *arrival)
+{
+    struct rk_frame *frame = &arrival->frame;
+    /* The socket's filter may have cut the frame; this is the length before. */
+    if (aux->tp_len > frame->wire_len)
+        frame->wire_len = aux->tp_len;
+    if (aux->tp_status & TP_STATUS_CSUMNOTREADY)
+        frame->flags |= RK_FRAME_CSUM_NOT_READY;
+    else if (aux->tp_status & TP_STATUS_CSUM_VALID)
+        frame->flags |= RK_FRAME_CSUM_VALID;
+    if (aux->tp_status & TP_STATUS_VLAN_VALID) {
+        frame->flags |= RK_FRAME_VLAN;
+        frame->vlan_tci = aux->tp_vlan_tci;
+        frame->vlan_tpid = aux->tp_status & TP_STATUS_VLAN_TPID_VALID ? aux->tp_vlan_tpid : ETH_P_8021Q;
+    }
+}
+
+/* The header tcpdump shows for the interface "any" (LINKTYPE_LINUX_SLL2), 20 octets. */
+static void put_sll2(const struct sockaddr_ll *name, struct rk_arrival *arrival)
+{
+    uint8_t *extra = arrival->extra;
+    memset(extra, 0, 20);
+    rk_store_be16(extra, ntohs(name->sll_protocol));
+    rk_store_be32(extra + 4, (uint32_t)name->sll_ifindex);
+    rk_store_be16(extra + 8, name->sll_hatype);
+    extra[10] = name->sll_pkttype;
+    extra[11] = name->sll_halen;
+    memcpy(extra + 12, name->sll_addr, sizeof name->sll_addr);
+    arrival->at = 0;
+    arrival->extra_len = 20;
+}
+
+static void describe(const void *owner, const struct msghdr *message, const uint8_t *prefix,
+                     struct rk_arrival *arrival)
+{
+    const struct rk_packet *sock = owner;
+    const struct sockaddr_ll *name = message->msg_name;
+    struct rk_frame *frame = &arrival->frame;
+    frame->ifindex = name->sll_ifindex;
+    frame->protocol = ntohs(name->sll_protocol);
+    if (name->sll_pkttype == PACKET_OUTGOING)
+        frame->flags |= RK_FRAME_OUTGOING;
+
+    /* The CMSG macros want a header that may be written; nothing is. */
+    struct msghdr *header = (struct msghdr *)message;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level == SOL_PACKET && c->cmsg_type == PACKET_AUXDATA) {
+            struct tpacket_auxdata aux;
+            memcpy(&aux, CMSG_DATA(c), sizeof aux);
+            read_auxdata(&aux, arrival);
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec time;
+            memcpy(&time, CMSG_DATA(c), sizeof time);
+            frame->time_ns = rk_io_time(&time);
+            frame->flags |= RK_FRAME_KERNEL_TIME;
+        }
+    }
+    if (sock->inbox.prefixed) {
+        struct virtio_net_hdr virtio;
+        memcpy(&virtio, prefix, sizeof virtio);
+        if (virtio.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+            frame->gso_len = virtio.gso_size;
+    }
+    if (sock->flags & RK_PACKET_SLL2) {
+        put_sll2(name, arrival);
+    } else if (frame->flags & RK_FRAME_VLAN && !(sock->flags & RK_PACKET_COOKED) &&
+               arrival->octets_len >= MAC_ADDRESSES_LEN) {
+        arrival->at = MAC_ADDRESSES_LEN;
+        arrival->extra_len = TAG_LEN;
+        rk_store_be16(arrival->extra, frame->vlan_tpid);
+        rk_store_be16(arrival->extra + 2, frame->vlan_tci);
+    }
+}
+
+static int receive_failed(void *owner, int error)
+{
+    struct rk_packet *sock = owner;
+    if (error == -EINVAL && sock->inbox.prefixed) {
+        /* A merged frame of a kind that the prefix cannot describe (SCTP, say).  The kernel threw it away;
+         * go on without prefixes, so that it remains the only one. */
+        pthread_mutex_lock(&sock->prefix_lock);
+        rk_io_set_option(sock->fd, SOL_PACKET, PACKET_VNET_HDR, 0);
+        sock->inbox.prefixed = false;
+        pthread_mutex_unlock(&sock->prefix_lock);
+        sock->counters.dropped++;
+        return 0;
+    }
+    if (error == -ENETDOWN)
+        sock->went_down = true;
+    return error;
+}
+
+/* Whether the interface this socket was bound to has been removed. */
+static bool is_gone(const struct rk_packet *sock)
+{
+    struct sockaddr_ll name;
+    socklen_t name_len = sizeof name;
+    return getsockname(sock->fd, (struct sockaddr *)&name, &name_len) == 0 && name.sll_ifindex < 0;
+}
+
+/* Add what the kernel counted since the last time; reading makes it start again from zero. */
+static int read_statistics(struct rk_packet *sock)
+{
+    struct tpacket_stats statistics;
+    socklen_t len = sizeof statistics;
+    if (getsockopt(sock->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &len) != 0)
+        return -errno;
+    sock->counters.received += statistics.tp_packets;
+    sock->counters.dropped += statistics.tp_drops;
+    sock->since_read = 0;
+    return 0;
+}
+
+int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t deadline_ns)
+{
+    int got = atomic_exchange(&sock->send_error, 0);
+    if (got != 0)
+        return receive_failed(sock, got);
+    for (;;) {
+        /* The kernel says "down" once and then nothing, even when the interface is gone for good. */
+        bool down = sock->went_down;
+        int64_t look_ns = down ? rk_monotonic_ns() + LOOK_EVERY_NS : deadline_ns;
+        bool last = look_ns >= deadline_ns;
+        got = rk_inbox_receive(&sock->inbox, sock->fd, batch, last ? deadline_ns : look_ns, sock, describe,
+                               receive_failed);
+        if (got != 0)
+            break;
+        if (down && is_gone(sock))
+            return -ENXIO;
+        if (last)
+            return 0;
+    }
+    if (got > 0)
+        sock->went_down = false;
+    if (got > 0 && (sock->since_read += (uint32_t)got) > STATISTICS_EVERY)
+        read_statistics(sock);
+    return got;
+}
+
+int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out)
+{
+    int error = read_statistics(sock);
+    if (error == 0)
+        *out = sock->counters;
+    return error;
+}

@@ -1,10 +1,409 @@
-#include "rk.h"
+/* Raw IP and ICMP datagram sockets (raw(7), ip(7), ipv6(7), icmp(7), RFC 3542): the kernel chooses the
+ * route and finds the next hop.
+ *
+ * Callers always hand over and get whole IP packets.  Where the kernel wants or gives a payload only, the
+ * header's facts travel as ancillary data, and the header is taken off or rebuilt here. */
+#define _GNU_SOURCE
+#include "rk_io.h"
+
+#include "rk_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define IP4_LEN 20
+#define IP6_LEN 40
+#ifndef IPV6_FLOWINFO
+#define IPV6_FLOWINFO 11 /* linux/in6.h, which does not go together with netinet/in.h */
+#endif
+
+struct rk_rawip {
+    int fd;
+    int family; /* 4 or 6 */
+    int protocol;
+    uint32_t flags;
+    bool whole;    /* what is sent starts with its own IP header */
+    bool rebuild;  /* what is received does not */
+    uint32_t drops_seen;
+    struct rk_counters counters;
+    struct rk_inbox inbox;
+    struct mmsghdr out[RK_CHUNK];
+    struct iovec out_iov[RK_CHUNK];
+    struct sockaddr_storage out_names[RK_CHUNK];
+    _Alignas(struct cmsghdr) uint8_t out_control[RK_CHUNK][RK_CONTROL_LEN];
+};
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* Everything that has to be known about a packet besides its payload. */
+static int ask_for_facts(const struct rk_rawip *sock)
+{
+    static const struct {
+        int level;
+        int option;
+    } v4[] = {{IPPROTO_IP, IP_RECVTTL}, {IPPROTO_IP, IP_RECVTOS}, {IPPROTO_IP, IP_PKTINFO}},
+      v6[] = {{IPPROTO_IPV6, IPV6_RECVHOPLIMIT}, {IPPROTO_IPV6, IPV6_FLOWINFO}, {IPPROTO_IPV6, IPV6_RECVPKTINFO}};
+    int error = rk_io_set_option(sock->fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+    for (int i = 0; i < 3 && error == 0; i++)
+        error = sock->family == 4 ? rk_io_set_option(sock->fd, v4[i].level, v4[i].option, 1)
+                                  : rk_io_set_option(sock->fd, v6[i].level, v6[i].option, 1);
+    return error;
+}
+
+static int set_up(struct rk_rawip *sock, int ifindex, const struct rk_insn *insns, uint32_t insns_n,
+                  uint32_t buffer_len)
+{
+    /* Unlike a packet socket this one hears everything from the moment it exists: plug its ears, and
+     * throw away what came before. */
+    const struct rk_insn nothing = {.code = BPF_RET | BPF_K, .k = 0};
+    int error = rk_io_attach_filter(sock->fd, &nothing, 1);
+    if (error != 0)
+        return error;
+    if ((error = rk_io_set_buffer(sock->fd, buffer_len)) != 0 || (error = ask_for_facts(sock)) != 0)
+        return error;
+    if (ifindex != 0 && (error = rk_io_set_option(sock->fd, SOL_SOCKET, SO_BINDTOIFINDEX, ifindex)) != 0)
+        return error;
+    if (sock->family == 4 && sock->whole && (error = rk_io_set_option(sock->fd, IPPROTO_IP, IP_HDRINCL, 1)) != 0)
+        return error;
+    if (sock->flags & RK_RAWIP_ICMP_DATAGRAM) {
+        /* Binding makes the kernel choose the identifier now, not with the first request. */
+        struct sockaddr_storage any = {.ss_family = sock->family == 4 ? AF_INET : AF_INET6};
+        if (bind(sock->fd, (struct sockaddr *)&any,
+                 sock->family == 4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) != 0)
+            return -errno;
+    }
+    uint8_t octet;
+    while (recv(sock->fd, &octet, sizeof octet, MSG_DONTWAIT) >= 0)
+        ;
+    if (insns_n == 0) {
+        return rk_io_set_option(sock->fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
+    } else if ((error = rk_io_attach_filter(sock->fd, insns, insns_n)) != 0 ||
+               (error = rk_io_set_option(sock->fd, SOL_SOCKET, SO_LOCK_FILTER, 1)) != 0) {
+        return error;
+    }
+    return 0;
+}
+
 int rk_rawip_open(struct rk_rawip **out, int family, int protocol, uint32_t flags, int ifindex,
-                  const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len){ return (int)-38; }
-void rk_rawip_close(struct rk_rawip *sock){}
-int rk_rawip_fd(const struct rk_rawip *sock){ return (int)-38; }
+                  const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len)
+{
+    bool datagram = flags & RK_RAWIP_ICMP_DATAGRAM;
+    if ((family != 4 && family != 6) || protocol < 0 || protocol > 255 || ifindex < 0 ||
+        flags & ~(uint32_t)(RK_RAWIP_HEADER_INCLUDED | RK_RAWIP_ICMP_DATAGRAM) ||
+        (datagram && protocol != (family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)))
+        return -EINVAL;
+    struct rk_rawip *sock = calloc(1, sizeof *sock);
+    if (!sock)
+        return -ENOMEM;
+    sock->family = family;
+    sock->protocol = protocol;
+    sock->flags = flags;
+    sock->whole = protocol == IPPROTO_RAW || (family == 4 && !datagram && flags & RK_RAWIP_HEADER_INCLUDED);
+    sock->rebuild = family == 6 || datagram;
+    int error;
+    sock->fd = socket(family == 4 ? AF_INET : AF_INET6,
+                      (datagram ? SOCK_DGRAM : SOCK_RAW) | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+    if (sock->fd < 0)
+        error = -errno;
+    else if ((error = rk_inbox_open(&sock->inbox)) == 0)
+        error = set_up(sock, ifindex, insns, insns_n, buffer_len);
+    if (error != 0) {
+        rk_rawip_close(sock);
+        return error;
+    }
+    *out = sock;
+    return 0;
+}
+
+void rk_rawip_close(struct rk_rawip *sock)
+{
+    if (!sock)
+        return;
+    if (sock->fd >= 0)
+        close(sock->fd);
+    rk_inbox_close(&sock->inbox);
+    free(sock);
+}
+
+int rk_rawip_fd(const struct rk_rawip *sock)
+{
+    return sock->fd;
+}
+
+int rk_rawip_icmp_id(const struct rk_rawip *sock)
+{
+    if (!(sock->flags & RK_RAWIP_ICMP_DATAGRAM))
+        return -EINVAL;
+    struct sockaddr_storage name;
+    socklen_t name_len = sizeof name;
+    if (getsockname(sock->fd, (struct sockaddr *)&name, &name_len) != 0)
+        return -errno;
+    /* The port of both families is in the same place. */
+    struct sockaddr_in in;
+    memcpy(&in, &name, sizeof in);
+    return ntohs(in.sin_port);
+}
+
+/* ---- sending -------------------------------------------------------------------------------- */
+
+/* Add one piece of ancillary data to a message whose control buffer has room for it. */
+static void add_control(struct msghdr *message, int level, int type, const void *data, size_t data_len)
+{
+    struct cmsghdr *c = (struct cmsghdr *)((uint8_t *)message->msg_control + message->msg_controllen);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(data_len);
+    memcpy(CMSG_DATA(c), data, data_len);
+    message->msg_controllen += CMSG_SPACE(data_len);
+}
+
+static int prepare_v4(const struct rk_rawip *sock, uint8_t *octets, uint32_t len, struct mmsghdr *out,
+                      struct iovec *iov, struct sockaddr_in *name, uint8_t *control)
+{
+    if (len < IP4_LEN || octets[0] >> 4 != 4)
+        return -EINVAL;
+    *name = (struct sockaddr_in){.sin_family = AF_INET};
+    memcpy(&name->sin_addr, octets + 16, 4);
+    *iov = (struct iovec){octets, len};
+    out->msg_hdr = (struct msghdr){.msg_name = name, .msg_namelen = sizeof *name, .msg_iov = iov, .msg_iovlen = 1};
+    if (sock->whole)
+        return 0;
+    /* Options cannot go along without meaning something else to the kernel (a source route changes the
+     * destination); they need a socket with the header included. */
+    if ((octets[0] & 0x0f) != IP4_LEN / 4 || octets[9] != sock->protocol)
+        return -EINVAL;
+    *iov = (struct iovec){octets + IP4_LEN, len - IP4_LEN};
+    out->msg_hdr.msg_control = control;
+    int tos = octets[1], ttl = octets[8];
+    add_control(&out->msg_hdr, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+    if (ttl > 0) /* the kernel refuses 0, which no router would forward either */
+        add_control(&out->msg_hdr, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+    if (rk_load_be32(octets + 12) != 0) {
+        struct in_pktinfo info = {0};
+        memcpy(&info.ipi_spec_dst, octets + 12, 4);
+        add_control(&out->msg_hdr, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+    }
+    return 0;
+}
+
+static int prepare_v6(const struct rk_rawip *sock, const struct rk_frame *frame, uint8_t *octets, uint32_t len,
+                      struct mmsghdr *out, struct iovec *iov, struct sockaddr_in6 *name, uint8_t *control)
+{
+    if (len < IP6_LEN || octets[0] >> 4 != 6)
+        return -EINVAL;
+    *name = (struct sockaddr_in6){.sin6_family = AF_INET6};
+    memcpy(&name->sin6_addr, octets + 24, 16);
+    if (IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr) || IN6_IS_ADDR_MULTICAST(&name->sin6_addr))
+        name->sin6_scope_id = (uint32_t)frame->ifindex;
+    *iov = (struct iovec){octets, len};
+    out->msg_hdr = (struct msghdr){.msg_name = name, .msg_namelen = sizeof *name, .msg_iov = iov, .msg_iovlen = 1};
+    if (sock->whole)
+        return 0;
+    if (octets[6] != sock->protocol)
+        return -EINVAL;
+    *iov = (struct iovec){octets + IP6_LEN, len - IP6_LEN};
+    out->msg_hdr.msg_control = control;
+    int traffic_class = (rk_load_be16(octets) >> 4) & 0xff, hop_limit = octets[7];
+    add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof traffic_class);
+    add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof hop_limit);
+    struct in6_pktinfo info = {0};
+    memcpy(&info.ipi6_addr, octets + 8, 16);
+    if (!IN6_IS_ADDR_UNSPECIFIED(&info.ipi6_addr)) {
+        /* A link-local source says nothing without its link. */
+        if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
+            info.ipi6_ifindex = (unsigned)frame->ifindex;
+        add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+    }
+    return 0;
+}
+
+/* Offer up to a chunk of packets to the kernel; as rk_packet_offer. */
+static int offer(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    if (n > RK_CHUNK)
+        n = RK_CHUNK;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rk_frame *frame = &batch->frames[first + i];
+        int error = -EINVAL;
+        if (rk_range_ok(frame->offset, frame->cap_len, batch->arena_len)) {
+            uint8_t *octets = batch->arena + frame->offset;
+            void *name = &sock->out_names[i];
+            error = sock->family == 4 ? prepare_v4(sock, octets, frame->cap_len, &sock->out[i], &sock->out_iov[i],
+                                                   name, sock->out_control[i])
+                                      : prepare_v6(sock, frame, octets, frame->cap_len, &sock->out[i],
+                                                   &sock->out_iov[i], name, sock->out_control[i]);
+        }
+        if (error != 0) {
+            if (i == 0)
+                return error;
+            n = i; /* what comes before it can go */
+        }
+    }
+    int sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
+    return sent < 0 ? -errno : sent;
+}
+
 int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
-                  int64_t deadline_ns){ return (int)-38; }
-int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns){ return (int)-38; }
-int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out){ return (int)-38; }
-int rk_rawip_icmp_id(const struct rk_rawip *sock){ return (int)-38; }
+                  int64_t deadline_ns)
+{
+    if (!rk_range_ok(first, n, batch->n))
+        return -EINVAL;
+    uint32_t done = 0;
+    int64_t pause_ns = 0;
+    while (done < n) {
+        int sent = offer(sock, batch, first + done, n - done);
+        if (sent > 0) {
+            done += (uint32_t)sent;
+            continue;
+        }
+        if (done > 0)
+            break; /* whatever is wrong with the next packet, the next call meets it again */
+        int again = rk_io_send_again(sock->fd, sent, deadline_ns, &pause_ns);
+        if (again <= 0)
+            return again;
+    }
+    return (int)done;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------ */
+
+/* What ancillary data tells of a packet's header. */
+struct facts {
+    uint8_t destination[16];
+    uint32_t flow; /* IPv6: traffic class and flow label, as in the header's first word */
+    uint8_t hop_limit;
+    uint8_t traffic_class;
+};
+
+static int int_of(const struct cmsghdr *c)
+{
+    int value;
+    memcpy(&value, CMSG_DATA(c), sizeof value);
+    return value;
+}
+
+static void read_control(const struct cmsghdr *c, struct rk_frame *frame, struct facts *facts)
+{
+    if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+        struct timespec time;
+        memcpy(&time, CMSG_DATA(c), sizeof time);
+        frame->time_ns = rk_io_time(&time);
+        frame->flags |= RK_FRAME_KERNEL_TIME;
+    } else if (c->cmsg_level == IPPROTO_IP) {
+        struct in_pktinfo info;
+        switch (c->cmsg_type) {
+        case IP_TTL:
+            facts->hop_limit = (uint8_t)int_of(c);
+            break;
+        case IP_TOS: /* one octet, unlike the others */
+            facts->traffic_class = *CMSG_DATA(c);
+            break;
+        case IP_PKTINFO:
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            memcpy(facts->destination, &info.ipi_addr, 4);
+            frame->ifindex = info.ipi_ifindex;
+            break;
+        }
+    } else if (c->cmsg_level == IPPROTO_IPV6) {
+        struct in6_pktinfo info;
+        switch (c->cmsg_type) {
+        case IPV6_HOPLIMIT:
+            facts->hop_limit = (uint8_t)int_of(c);
+            break;
+        case IPV6_FLOWINFO:
+            facts->flow = rk_load_be32(CMSG_DATA(c)) & 0x0fffffff;
+            break;
+        case IPV6_PKTINFO:
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            memcpy(facts->destination, &info.ipi6_addr, 16);
+            frame->ifindex = (int32_t)info.ipi6_ifindex;
+            break;
+        }
+    }
+}
+
+static void rebuild_v4(const struct rk_rawip *sock, const struct facts *facts, const struct sockaddr_in *source,
+                       struct rk_arrival *arrival)
+{
+    uint8_t *header = arrival->extra;
+    memset(header, 0, IP4_LEN);
+    header[0] = 0x45;
+    header[1] = facts->traffic_class;
+    rk_store_be16(header + 2, (uint16_t)(IP4_LEN + arrival->frame.wire_len));
+    header[8] = facts->hop_limit;
+    header[9] = (uint8_t)sock->protocol;
+    memcpy(header + 12, &source->sin_addr, 4);
+    memcpy(header + 16, facts->destination, 4);
+    rk_store_be16(header + 10, rk_csum(header, IP4_LEN));
+    arrival->extra_len = IP4_LEN;
+}
+
+/* Extension headers are lost: the kernel delivers what comes after them. */
+static void rebuild_v6(const struct rk_rawip *sock, const struct facts *facts, const struct sockaddr_in6 *source,
+                       struct rk_arrival *arrival)
+{
+    uint8_t *header = arrival->extra;
+    rk_store_be32(header, 0x60000000 | facts->flow);
+    rk_store_be16(header + 4, (uint16_t)arrival->frame.wire_len);
+    header[6] = (uint8_t)sock->protocol;
+    header[7] = facts->hop_limit;
+    memcpy(header + 8, &source->sin6_addr, 16);
+    memcpy(header + 24, facts->destination, 16);
+    arrival->extra_len = IP6_LEN;
+}
+
+static void describe(const void *owner, const struct msghdr *message, const uint8_t *prefix,
+                     struct rk_arrival *arrival)
+{
+    (void)prefix;
+    const struct rk_rawip *sock = owner;
+    struct facts facts = {0};
+    struct rk_frame *frame = &arrival->frame;
+    frame->protocol = sock->family == 4 ? 0x0800 : 0x86dd;
+    /* The CMSG macros want a header that may be written; nothing is. */
+    struct msghdr *header = (struct msghdr *)message;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c))
+        read_control(c, frame, &facts);
+    if (!sock->rebuild)
+        return;
+    frame->flags |= RK_FRAME_REBUILT_IP;
+    if (sock->family == 4)
+        rebuild_v4(sock, &facts, message->msg_name, arrival);
+    else
+        rebuild_v6(sock, &facts, message->msg_name, arrival);
+}
+
+static int receive_failed(void *owner, int error)
+{
+    (void)owner;
+    return error;
+}
+
+int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns)
+{
+    int got = rk_inbox_receive(&sock->inbox, sock->fd, batch, deadline_ns, sock, describe, receive_failed);
+    if (got > 0)
+        sock->counters.received += (uint32_t)got;
+    return got;
+}
+
+int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out)
+{
+    /* SO_RXQ_OVFL would tell only with the next packet, which may never come. */
+    uint32_t memory[SK_MEMINFO_DROPS + 1];
+    socklen_t len = sizeof memory;
+    if (getsockopt(sock->fd, SOL_SOCKET, SO_MEMINFO, memory, &len) != 0)
+        return -errno;
+    if (len < sizeof memory)
+        return -ENOTSUP;
+    sock->counters.dropped += memory[SK_MEMINFO_DROPS] - sock->drops_seen; /* modulo 2^32, as the kernel counts */
+    sock->drops_seen = memory[SK_MEMINFO_DROPS];
+    *out = sock->counters;
+    out->received += out->dropped;
+    return 0;
+}

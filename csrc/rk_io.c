@@ -1,0 +1,201 @@
+/* Waiting, and receiving in chunks: what packet sockets and raw IP sockets have in common
+ * (recvmmsg(2), socket(7)). */
+#define _GNU_SOURCE
+#include "rk_io.h"
+
+#include "rk_internal.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/virtio_net.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define SECOND_NS 1000000000
+
+_Static_assert(sizeof(struct rk_insn) == sizeof(struct sock_filter), "attached as it is");
+
+int64_t rk_io_time(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * SECOND_NS + time->tv_nsec;
+}
+
+int rk_io_wait(int fd, short events, int64_t deadline_ns)
+{
+    int64_t left_ns = deadline_ns - rk_monotonic_ns();
+    if (deadline_ns < 0 || left_ns < 0)
+        left_ns = 0;
+    struct timespec timeout = {.tv_sec = left_ns / SECOND_NS, .tv_nsec = left_ns % SECOND_NS};
+    struct pollfd wanted = {.fd = fd, .events = events};
+    int ready = ppoll(&wanted, 1, &timeout, NULL);
+    return ready < 0 ? -errno : ready;
+}
+
+int rk_io_send_again(int fd, int error, int64_t deadline_ns, int64_t *pause_ns)
+{
+    if (error == -EAGAIN || error == -EWOULDBLOCK)
+        return rk_io_wait(fd, POLLOUT, deadline_ns);
+    if (error != -ENOBUFS)
+        return error;
+    /* The queue of the device is full, and nothing tells when it is not: ask again, ever more seldom. */
+    int64_t now_ns = rk_monotonic_ns();
+    if (now_ns >= deadline_ns)
+        return -ENOBUFS;
+    int64_t pause = *pause_ns == 0 ? 50000 : *pause_ns < 1000000 ? *pause_ns * 2 : *pause_ns;
+    *pause_ns = pause;
+    if (pause > deadline_ns - now_ns)
+        pause = deadline_ns - now_ns;
+    struct timespec time = {.tv_sec = 0, .tv_nsec = pause};
+    return nanosleep(&time, NULL) == 0 ? 1 : -errno;
+}
+
+int rk_io_set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+int rk_io_set_buffer(int fd, uint32_t buffer_len)
+{
+    if (buffer_len == 0)
+        return 0;
+    int value = buffer_len > INT32_MAX ? INT32_MAX : (int)buffer_len;
+    /* The first needs CAP_NET_ADMIN; without it the system's limit (net.core.rmem_max) holds. */
+    if (rk_io_set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, value) == 0)
+        return 0;
+    return rk_io_set_option(fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+int rk_io_attach_filter(int fd, const struct rk_insn *insns, uint32_t insns_n)
+{
+    if (insns_n > BPF_MAXINSNS)
+        return -EINVAL;
+    struct sock_filter copy[BPF_MAXINSNS];
+    memcpy(copy, insns, insns_n * sizeof *insns);
+    struct sock_fprog program = {.len = (unsigned short)insns_n, .filter = copy};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno;
+}
+
+int rk_inbox_open(struct rk_inbox *inbox)
+{
+    /* Pages are taken from the system when the first frame touches them: small frames cost one each. */
+    void *slots = mmap(NULL, (size_t)RK_CHUNK * RK_SLOT_LEN, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (slots == MAP_FAILED)
+        return -errno;
+    inbox->slots = slots;
+    for (uint32_t i = 0; i < RK_CHUNK; i++) {
+        inbox->iov[i][0] = (struct iovec){inbox->prefixes[i], sizeof(struct virtio_net_hdr)};
+        inbox->iov[i][1] = (struct iovec){inbox->slots + (size_t)i * RK_SLOT_LEN, RK_SLOT_LEN};
+    }
+    return 0;
+}
+
+void rk_inbox_close(struct rk_inbox *inbox)
+{
+    if (inbox->slots)
+        munmap(inbox->slots, (size_t)RK_CHUNK * RK_SLOT_LEN);
+    inbox->slots = NULL;
+}
+
+/* Receive up to n messages, without waiting, into the empty inbox. */
+static int fill(struct rk_inbox *inbox, int fd, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        inbox->messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &inbox->names[i],
+            .msg_namelen = sizeof inbox->names[i],
+            .msg_iov = inbox->iov[i] + (inbox->prefixed ? 0 : 1),
+            .msg_iovlen = inbox->prefixed ? 2 : 1,
+            .msg_control = inbox->control[i],
+            .msg_controllen = RK_CONTROL_LEN,
+        };
+    }
+    int got = recvmmsg(fd, inbox->messages, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    if (got < 0)
+        return -errno;
+    inbox->first = 0;
+    inbox->n = (uint32_t)got;
+    return got;
+}
+
+/* Move the next message to the batch; false when the arena has no room for it. */
+static bool hand_out(struct rk_inbox *inbox, struct rk_batch *batch, const void *sock, rk_describe *describe)
+{
+    uint32_t i = inbox->first;
+    uint32_t prefix_len = inbox->prefixed ? sizeof(struct virtio_net_hdr) : 0;
+    uint32_t message_len = inbox->messages[i].msg_len;
+    uint32_t wire_len = message_len < prefix_len ? 0 : message_len - prefix_len;
+    struct rk_arrival arrival = {
+        .frame = {.wire_len = wire_len},
+        .octets = inbox->slots + (size_t)i * RK_SLOT_LEN,
+        .octets_len = wire_len < RK_SLOT_LEN ? wire_len : RK_SLOT_LEN,
+    };
+    describe(sock, &inbox->messages[i].msg_hdr, inbox->prefixes[i], &arrival);
+
+    /* Only a frame longer than the whole arena is cut; the record tells. */
+    uint32_t room = batch->arena_len - batch->arena_used;
+    uint32_t cap_len = arrival.octets_len + arrival.extra_len;
+    if (cap_len > room) {
+        if (batch->n > 0)
+            return false;
+        if (room < arrival.at + arrival.extra_len)
+            arrival.at = arrival.extra_len = 0;
+        uint32_t have = arrival.octets_len + arrival.extra_len;
+        cap_len = have < room ? have : room;
+    }
+    arrival.frame.offset = batch->arena_used;
+    arrival.frame.cap_len = cap_len;
+    arrival.frame.wire_len += arrival.extra_len;
+    if (arrival.frame.time_ns == 0)
+        arrival.frame.time_ns = rk_realtime_ns();
+    uint8_t *to = batch->arena + batch->arena_used;
+    if (arrival.extra_len > 0) {
+        memcpy(to, arrival.octets, arrival.at);
+        memcpy(to + arrival.at, arrival.extra, arrival.extra_len);
+        to += arrival.at + arrival.extra_len;
+        cap_len -= arrival.at + arrival.extra_len;
+        arrival.octets += arrival.at;
+    }
+    memcpy(to, arrival.octets, cap_len);
+    batch->arena_used += arrival.frame.cap_len;
+    batch->frames[batch->n++] = arrival.frame;
+    inbox->first++;
+    return true;
+}
+
+int rk_inbox_receive(struct rk_inbox *inbox, int fd, struct rk_batch *batch, int64_t deadline_ns, void *sock,
+                     rk_describe *describe, rk_receive_failed *failed)
+{
+    if (batch->capacity == 0 || batch->arena_len == 0)
+        return -EINVAL;
+    batch->n = 0;
+    batch->arena_used = 0;
+    for (;;) {
+        while (inbox->first < inbox->n && batch->n < batch->capacity)
+            if (!hand_out(inbox, batch, sock, describe))
+                return (int)batch->n;
+        uint32_t room = batch->capacity - batch->n;
+        if (room == 0)
+            return (int)batch->n;
+        int error = inbox->error;
+        if (error != 0) {
+            if (batch->n > 0)
+                return (int)batch->n;
+            inbox->error = 0;
+            return error;
+        }
+        int got = fill(inbox, fd, room < RK_CHUNK ? room : RK_CHUNK);
+        if (got >= 0 || got == -EINTR)
+            continue;
+        if (got == -EAGAIN || got == -EWOULDBLOCK) {
+            if (batch->n > 0)
+                return (int)batch->n;
+            int ready = rk_io_wait(fd, POLLIN, deadline_ns);
+            if (ready <= 0)
+                return ready;
+        } else {
+            inbox->error = failed(sock, got);
+        }
+    }
+}
