@@ -1,0 +1,191 @@
+"""The direction of the arrows between rooms (docs/design/architecture.md), and what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rawkit
+
+PACKAGE = Path(rawkit.__file__).parent
+
+# Room to the rooms it may import. A module directly under rawkit/ is a room of its own.
+BASE = {"errors", "addr", "clock", "units"}
+ROOMS = {
+    "errors": set(),
+    "units": {"errors"},
+    "addr": {"errors"},
+    "clock": set(),
+    "wire": {"errors", "addr"},
+    "engine": {"errors", "wire"},
+    "pcap": {"errors", "wire", "engine"},
+    "net": {"errors", "addr"},
+    "lab": {"errors", "addr", "units", "engine", "net"},
+    "tools": BASE | {"wire", "engine", "pcap", "net", "lab"},
+    "cli": BASE | {"wire", "engine", "pcap", "net", "lab", "tools"},
+}
+HEAVY = ["scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"]
+
+
+def room_of(module: str) -> str:
+    """ "rawkit.wire.tcp" is of the room "wire"; "rawkit" itself is of no room."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def module_of(path: Path) -> str:
+    parts = ["rawkit", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """Every module that a file imports, at its top or inside a function, with the line."""
+    found = []
+    module = module_of(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]).rstrip(".")
+            if base == "rawkit":  # from rawkit import wire
+                found += [(node.lineno, f"rawkit.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, base))
+    return found
+
+
+def wrong_arrows(path: Path) -> list[str]:
+    """What this file imports of rawkit although its room may not."""
+    room = room_of(module_of(path))
+    if room in ("", "__main__"):  # the public names reach every room; `python -m rawkit` is the command line
+        return []
+    problems = []
+    for line, name in imports_of(path):
+        if name.split(".")[0] != "rawkit":
+            continue
+        target = room_of(name)
+        if target == "_native":
+            allowed = room == "engine"
+        elif target == "" or target not in ROOMS:
+            allowed = room == "cli"  # a public name from the top, which may lead anywhere
+        else:
+            allowed = target == room or target in ROOMS[room]
+        if not allowed:
+            problems.append(f"{path}:{line}: {room} imports {name}")
+    return problems
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {room_of(module_of(path)) for path in SOURCES} - {"", "__main__"}
+    assert rooms <= ROOMS.keys()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_arrows_point_one_way(path: Path) -> None:
+    assert wrong_arrows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("wire/x.py", "from rawkit.engine import batch"),
+        ("wire/x.py", "def f():\n    import rawkit.pcap.reader"),
+        ("wire/x.py", "from rawkit import engine"),
+        ("wire/x.py", "from ..engine.batch import FrameBatch"),
+        ("errors.py", "from rawkit import addr"),
+        ("pcap/x.py", "from rawkit import _native"),
+        ("net/x.py", "import rawkit"),
+        ("tools/x.py", "from rawkit.cli.output import emit"),
+    ],
+)
+def test_a_wrong_arrow_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, source: str
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    path = tmp_path / where
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(source)
+    assert len(wrong_arrows(path)) == 1
+
+
+def fresh(code: str) -> str:
+    """What `code` prints in a new interpreter that finds rawkit where this one does."""
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", [m for m in map(module_of, SOURCES) if m != "rawkit.__main__"])
+def test_no_heavy_library_is_imported_on_the_way(module: str) -> None:
+    loaded = fresh(f"import sys, {module}; print(*sorted(sys.modules))").split()
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_importing_rawkit_loads_no_room_and_not_the_engine() -> None:
+    loaded = fresh("import sys, rawkit; print(*sys.modules)").split()
+    assert [name for name in loaded if name.startswith("rawkit.")] == []
+
+
+def test_the_help_imports_no_command() -> None:
+    code = (
+        "import sys\nfrom rawkit.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print('loaded:', *[name for name in sys.modules if name.startswith('rawkit.')])"
+    )
+    loaded = fresh(code).partition("loaded:")[2].split()
+    assert sorted(loaded) == [
+        "rawkit.cli",
+        "rawkit.cli.errors",
+        "rawkit.cli.main",
+        "rawkit.cli.output",
+        "rawkit.errors",
+    ]
+
+
+def test_public_names_resolve_and_are_declared_to_type_checkers() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    declared = {
+        alias.asname: node.module
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared.keys() == set(rawkit.__all__)
+    for name in rawkit.__all__:
+        assert getattr(rawkit, name) is getattr(sys.modules[declared[name]], name)
+    assert set(rawkit.__all__) <= set(dir(rawkit))
+
+
+def test_a_name_that_is_not_there_says_so() -> None:
+    with pytest.raises(AttributeError, match="module 'rawkit' has no attribute 'pong'"):
+        rawkit.pong  # noqa: B018
+
+
+def test_one_version_everywhere() -> None:
+    repository = Path(__file__).parent.parent
+    import tomllib
+
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == rawkit.__version__
+    assert f"version: '{rawkit.__version__}'," in (repository / "meson.build").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("RAWKIT_TEST_INSTALLED" not in os.environ, reason="only `make test` installs the package")
+def test_it_is_the_installed_package_that_is_tested() -> None:
+    assert PACKAGE.is_relative_to(sys.prefix)
