@@ -16,7 +16,7 @@ Examples:
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
   rawkit lab run --serve http -- rawkit capture -c 3
 
-Exit status: 0; 2 for bad input; 77 without permission; 130 when interrupted before the first packet.""",
+Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permission.""",
 )
 @click.argument("filter", nargs=-1)
 @click.option("-i", "--interface", help="Interface  [default: the first that is up and is not lo]")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rawkit.cli.output import emit, escape
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ TIME_STYLES = ("clock", "relative", "epoch")
 
 
 class PacketPrinter:
-    """Prints frames in order: times as `style` says, each packet's tree with `tree`, its octets with `dump`."""
+    """Prints frames in order: times as `style` says, with `tree` each header, with `dump` each octet."""
 
     def __init__(
         self,
@@ -24,13 +24,11 @@ class PacketPrinter:
         tree: bool = False,
         dump: bool = False,
         json: JsonLines | None = None,
-        echo: Callable[[str], None] = print,
     ) -> None:
         self._style = style
         self._tree = tree
         self._dump = dump
         self._json = json
-        self._echo = echo
         self._first_ns: int | None = None
         self.printed = 0
 
@@ -42,11 +40,10 @@ class PacketPrinter:
             self._json.write("packet", **record(frame, self.printed))
             return
         packet = frame.packet()
-        self._echo(f"{self.time(frame.time_ns)} {packet.summary()}{remarks(frame)}")
-        if self._tree:
-            self._echo("\t" + packet.show().replace("\n", "\n\t"))
-        if self._dump:
-            self._echo("\t" + packet.hexdump().replace("\n", "\n\t"))
+        emit(escape(f"{self.time(frame.time_ns)} {packet.summary()}{remarks(frame)}"))
+        for wanted, text in ((self._tree, packet.show), (self._dump, packet.hexdump)):
+            if wanted:
+                emit(escape("        " + text().replace("\n", "\n        "), lines=True))
 
     def time(self, time_ns: int) -> str:
         """A frame's time in the chosen style, always with nanoseconds."""

@@ -61,13 +61,8 @@ def command(
         reader = stack.enter_context(open_pcap(file))
         selected = Selection(" ".join(filter))
         writer = None
-        printer = PacketPrinter(
-            style,
-            tree=verbose,
-            dump=dump,
-            json=JsonLines("read") if as_json else None,
-            echo=click.echo,
-        )
+        json = JsonLines("read") if as_json else None
+        printer = PacketPrinter(style, tree=verbose, dump=dump, json=json)
         done = 0
         for position, frame in enumerate(reader, 1):
             if (number is not None and position != number) or not selected.matches(frame):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rawkit.wire.packet import Packet
+    from rawkit.wire.packet import ChecksumVerdict, Packet
 
 
 @dataclass(slots=True)
@@ -40,3 +40,10 @@ class Frame:
         from rawkit.wire.packet import Packet, first_header
 
         return Packet.parse(self.data, first=first_header(self.linktype, self.data), strict=strict)
+
+    def checksums(self) -> list[ChecksumVerdict]:
+        """A verdict on each checksum field; what the capturing kernel said excuses one that was not filled in."""
+        verdicts = self.packet().checksums()
+        if self.checksum != "not ready":
+            return verdicts
+        return [replace(v, state="not filled in") if v.state == "bad" else v for v in verdicts]

@@ -1,0 +1,135 @@
+"""`rawkit demo`: the main jobs, done by the real commands on real traffic between two private hosts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rawkit.lab import Host, Lab
+
+
+@click.command(
+    name="demo",
+    epilog="""\b
+Examples:
+  rawkit demo
+  rawkit demo --write first.pcapng
+
+Needs neither root nor a network: all traffic stays between two network namespaces made for it.""",
+)
+@click.option(
+    "-w",
+    "--write",
+    type=click.Path(dir_okay=False),
+    default="demo.pcapng",
+    show_default=True,
+    help="Keep the capture in this file.",
+)
+@click.option("--svg", type=click.Path(dir_okay=False), help="Save a picture of the output too.")
+def command(write: str, svg: str | None) -> int:
+    """Ping, scan, capture, read and replay between two private hosts, a and b."""
+    from rich.console import Console
+
+    from rawkit.lab import Lab
+
+    # A picture has one width, whatever the terminal's.
+    console = Console(record=svg is not None, width=110 if svg else None, markup=False, highlight=False)
+    with Lab() as lab:
+        failures = Demo(console, lab, write).run()
+    if svg is not None:
+        console.save_svg(svg, title="make demo")
+    return 1 if failures else 0
+
+
+class Demo:
+    """The steps of the demonstration, each a command run on host a; counts those that fail."""
+
+    def __init__(self, console: Console, lab: Lab, file: str) -> None:
+        self._console = console
+        self._lab = lab
+        self._file = file
+        self._failures = 0
+
+    def run(self) -> int:
+        """Run all steps; returns how many failed."""
+        a, b = self._lab.a, self._lab.b
+        b.serve("http,echo")
+        self._say(
+            f"Two private hosts, joined by one link: a ({a.ipv4}, {a.ipv6}) and b ({b.ipv4}, {b.ipv6}).\n"
+            "b serves HTTP on port 80 and echo on port 7. Every command below runs on a."
+        )
+        self._title("Is b there? How far is it?")
+        self._command("ping", "-c", "3", "-i", "0.2", str(b.ipv4))
+        self._command("ping", "-c", "2", "-i", "0.2", "-q", str(b.ipv6))
+        self._title("Which doors are open?")
+        self._command("scan", str(b.ipv4), "-p", "1-1024")
+        self._title("What goes over the wire when a fetches a page?")
+        self._capture_a_fetch(b)
+        self._command("read", "-t", "relative", self._file)
+        self._title("One packet, field by field")
+        self._command("read", "-v", "-n", "1", self._file)
+        self._title("Craft a packet, send it, see the answer")
+        self._command(
+            "send", f"ip(dst={b.ipv4})/tcp(sport=4321, dport=80, flags=S, options=[mss(1460)])", "--wait", "1"
+        )
+        self._title("Send the capture again, each packet at its time")
+        self._command("replay", self._file, "-i", a.interface)
+        verdict = "Every step worked." if not self._failures else f"{self._failures} steps failed."
+        self._say(f"{verdict} The capture is in {self._file}: open it with `rawkit read` or Wireshark.")
+        return self._failures
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"\n{text}", style="bold")
+
+    def _title(self, text: str) -> None:
+        self._console.print()
+        self._console.rule(text, align="left", style="cyan")
+
+    def _command(self, *words: str) -> None:
+        """Show a command, run it on host a, show what it says."""
+        self._show_prompt(words)
+        done = self._lab.a.run(
+            [sys.executable, "-m", "rawkit", *words], capture_output=True, text=True, timeout=60
+        )
+        self._show(done.stdout, done.stderr, done.returncode)
+
+    def _show_prompt(self, words: tuple[str, ...]) -> None:
+        from shlex import join
+
+        self._console.print(f"$ {join(['rawkit', *words])}", style="bold green", soft_wrap=True)
+
+    def _show(self, output: str, messages: str, code: int) -> None:
+        for text, style in ((output, ""), (messages, "dim")):
+            if text:
+                self._console.print(text.rstrip("\n"), style=style, soft_wrap=True)
+        if code:
+            self._failures += 1
+            self._console.print(f"exit status {code}", style="bold red")
+
+    def _capture_a_fetch(self, server: Host) -> None:
+        """Capture in the background while this process, standing on host a, fetches a page from the server."""
+        import signal
+        import urllib.request
+
+        words = ("capture", "-i", self._lab.a.interface, "-w", self._file, "tcp port 80")
+        self._show_prompt(words)
+        process = self._lab.a.spawn(
+            [sys.executable, "-m", "rawkit", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        ready = process.stderr.readline()
+        with self._lab.a:
+            page = urllib.request.urlopen(f"http://{server.ipv4}/", timeout=5).read()
+        self._console.print(f"(fetched http://{server.ipv4}/ meanwhile: {len(page)} octets)", style="italic")
+        process.send_signal(signal.SIGINT)
+        output, messages = process.communicate(timeout=10)
+        self._show(output, ready + messages, process.returncode)

@@ -1,0 +1,131 @@
+"""`rawkit replay`: send the packets of a capture file, each at its time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rawkit.addr import MAC
+
+if TYPE_CHECKING:
+    from rawkit.tools.replay import ReplayReport
+
+
+class MACType(click.ParamType[MAC]):
+    name = "MAC"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> MAC:
+        from rawkit.errors import TargetError
+
+        try:
+            return value if isinstance(value, MAC) else MAC(str(value))
+        except TargetError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(
+    name="replay",
+    epilog="""\b
+Examples:
+  rawkit replay http.pcapng -i veth0                  at the pace of the capture
+  rawkit replay http.pcapng -i veth0 -x 10            ten times as fast
+  rawkit replay http.pcapng -i veth0 --pps 1000 -l 5  five times over, 1000 a second
+  rawkit replay http.pcapng -i veth0 --dst-mac 00:00:5e:00:53:02
+  rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
+
+Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission.""",
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
+@click.option(
+    "-x",
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Multiply the capture's pace.  [default: 1]",
+)
+@click.option(
+    "-p", "--pps", type=click.FloatRange(min=0, min_open=True), help="A steady rate, in packets per second."
+)
+@click.option("-t", "--topspeed", is_flag=True, help="As fast as the interface takes them.")
+@click.option("-l", "--loop", type=click.IntRange(min=1), default=1, help="Send the file N times over.")
+@click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
+@click.option("--dst-mac", type=MACType(), help="Destination MAC address for every frame.")
+@click.option("--src-mac", type=MACType(), help="Source MAC address for every frame.")
+@click.option("--no-spin", is_flag=True, help="Sleep until each deadline, sparing the CPU; less exact.")
+@click.option(
+    "--dry-run",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write what would be sent, send nothing.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON lines.")
+def command(
+    file: str,
+    interface: str,
+    speed: float | None,
+    pps: float | None,
+    topspeed: bool,
+    loop: int,
+    limit: int | None,
+    dst_mac: MAC | None,
+    src_mac: MAC | None,
+    no_spin: bool,
+    dry_run: str | None,
+    as_json: bool,
+) -> int:
+    """Send the packets of FILE (pcap or pcapng) on an interface, each at its time.
+
+    Each packet has an absolute deadline, so errors do not add up. The report says how many were sent, what
+    failed and why, and how late packets went against plan.
+    """
+    from rawkit.cli.output import JsonLines, emit, status
+    from rawkit.pcap import open_pcap
+    from rawkit.tools.replay import Replay, ReplayConfig, dry_run_to
+
+    if sum(given is not None and given is not False for given in (speed, pps, topspeed or None)) > 1:
+        raise click.UsageError("--speed, --pps and --topspeed exclude each other")
+    config = ReplayConfig(
+        interface,
+        speed=speed or 1.0,
+        pps=pps,
+        topspeed=topspeed,
+        loop=loop,
+        limit=limit,
+        dst_mac=dst_mac,
+        src_mac=src_mac,
+        **({"spin_ns": 0} if no_spin else {}),
+    )
+    with open_pcap(file) as reader:
+        if dry_run is not None:
+            written = dry_run_to(dry_run, reader, config)
+            status(f"{written} packets written to {dry_run}, nothing sent")
+            return 0
+        run = Replay(reader, config)
+        report = run.report
+        json = JsonLines("replay") if as_json else None
+        try:
+            for _ in run:
+                pass
+        finally:
+            if json is not None:
+                json.write("report", file=file, **report.to_dict())
+            else:
+                for line in _lines(report):
+                    emit(line)
+    return 1 if report.failed or report.skipped else 0
+
+
+def _lines(report: ReplayReport) -> list[str]:
+    """The report in words."""
+    seconds = report.duration_ns / 1e9
+    lines = [f"{report.sent} packets, {report.octets} octets sent on {report.interface} in {seconds:.6f} s"]
+    if report.pps:
+        lines[0] += f" ({report.pps:,.0f} packets/s)"
+    error = report.timing_error
+    if error is not None:
+        median, p99, worst = (f"{ns / 1000:.1f}" for ns in (error.median_ns, error.p99_ns, error.max_ns))
+        lines.append(f"late by {median} us (median), {p99} us (p99), {worst} us (max)")
+    for what, causes in (("failed", report.failed), ("skipped", report.skipped)):
+        lines += [f"{count} {what}: {cause}" for cause, count in causes.items()]
+    return lines

@@ -1,0 +1,270 @@
+"""Replay: send the frames of a capture file on an interface, each at its time.
+
+Times are absolute deadlines on the monotonic clock, computed from the file's own times, so errors do not add
+up: a frame that goes late does not delay the ones after it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from rawkit.addr import MAC
+from rawkit.engine import FrameBatch, PacedSender, PacketSocket, monotonic_ns
+from rawkit.errors import RawkitError
+from rawkit.wire.frame import Frame
+
+ETHERNET = 1
+CHUNK = 512
+"""Frames handed to C at a time."""
+
+SLICE = 0.1
+"""Seconds in C at a time."""
+
+LEAD_NS = 2_000_000
+"""The first frame is planned this far ahead, so that it is on time too."""
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """How a file is replayed.
+
+    `speed` multiplies the file's own pace; `pps` sends at a steady rate instead, and `topspeed` without
+    waiting. `spin_ns` is how long before each deadline sleeping gives way to spinning (0: never spin).
+    """
+
+    interface: str
+    speed: float = 1.0
+    pps: float | None = None
+    topspeed: bool = False
+    src_mac: MAC | None = None
+    dst_mac: MAC | None = None
+    loop: int = 1
+    limit: int | None = None
+    spin_ns: int = 150_000
+
+    def __post_init__(self) -> None:
+        if self.pps is not None and self.topspeed:
+            raise ValueError("replay: pps and topspeed exclude each other")
+        for name, value in (("speed", self.speed), ("pps", self.pps), ("loop", self.loop)):
+            if value is not None and not value > 0:
+                raise ValueError(f"replay: {name} must be above 0, not {value}")
+
+
+@dataclass(frozen=True)
+class TimingError:
+    """How late frames went, in nanoseconds: time of the system call minus planned time."""
+
+    median_ns: int
+    p99_ns: int
+    max_ns: int
+
+
+@dataclass
+class ReplayReport:
+    """What became of a replay. `failed` counts by cause; sent + failed + skipped is what was read."""
+
+    interface: str
+    planned: int = 0
+    sent: int = 0
+    octets: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    first_ns: int = 0
+    last_ns: int = 0
+    _errors_ns: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def duration_ns(self) -> int:
+        """From the first frame's system call to the last one's."""
+        return self.last_ns - self.first_ns
+
+    @property
+    def pps(self) -> float:
+        """Frames per second; 0 for fewer than two."""
+        return (self.sent - 1) / self.duration_ns * 1e9 if self.sent > 1 and self.duration_ns else 0.0
+
+    @property
+    def timing_error(self) -> TimingError | None:
+        """None when nothing was sent, or when nothing was timed (topspeed)."""
+        if not self._errors_ns:
+            return None
+        ordered = sorted(self._errors_ns)
+        last = len(ordered) - 1
+        return TimingError(ordered[last // 2], ordered[last * 99 // 100], ordered[last])
+
+    def add(self, length: int, due_ns: int, stamp: int) -> None:
+        """Count one frame of `length` octets: `stamp` is when it was sent, or a negative errno."""
+        if stamp < 0:
+            reason = failure_text(-stamp)
+            self.failed[reason] = self.failed.get(reason, 0) + 1
+            return
+        self.sent += 1
+        self.octets += length
+        self.first_ns = self.first_ns or stamp
+        self.last_ns = stamp
+        if due_ns:
+            self._errors_ns.append(stamp - due_ns)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as plain values; times in nanoseconds."""
+        error = self.timing_error
+        return {
+            "interface": self.interface,
+            "planned": self.planned,
+            "sent": self.sent,
+            "octets": self.octets,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "duration_ns": self.duration_ns,
+            "pps": self.pps,
+            "timing_error": None
+            if error is None
+            else {"median_ns": error.median_ns, "p99_ns": error.p99_ns, "max_ns": error.max_ns},
+        }
+
+
+class Plan:
+    """What goes out when: iterating gives `(offset_ns, octets)` for every frame that can be sent.
+
+    `offset_ns` counts from the first frame's deadline and never decreases. `skipped` counts, by reason,
+    frames that cannot go out as they were.
+    """
+
+    def __init__(self, frames: Iterable[Frame], config: ReplayConfig) -> None:
+        self._frames = frames
+        self._config = config
+        self.planned = 0
+        self.skipped: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        config = self._config
+        offset_ns = 0
+        base_ns: int | None = None
+        for frame in islice(self._passes(), config.limit):
+            reason = unsendable(frame)
+            if reason:
+                self.skipped[reason] = self.skipped.get(reason, 0) + 1
+                continue
+            if config.pps is not None:
+                offset_ns = round(self.planned * 1e9 / config.pps)
+            elif not config.topspeed:
+                if base_ns is None:
+                    base_ns = frame.time_ns
+                # A frame stamped before its predecessor goes right behind it.
+                offset_ns = max(offset_ns, round((frame.time_ns - base_ns) / config.speed))
+            self.planned += 1
+            yield offset_ns, self._addressed(frame.data)
+
+    def _passes(self) -> Iterator[Frame]:
+        """The file's frames, `loop` times over; each further pass follows the last by the mean gap."""
+        if self._config.loop == 1:
+            yield from self._frames
+            return
+        kept = list(self._frames)
+        if not kept:
+            return
+        length_ns = kept[-1].time_ns - kept[0].time_ns
+        period_ns = length_ns + length_ns // max(len(kept) - 1, 1)
+        for i in range(self._config.loop):
+            for frame in kept:
+                yield Frame(frame.data, frame.time_ns + i * period_ns, frame.wire_len, frame.linktype)
+
+    def _addressed(self, octets: bytes) -> bytes:
+        """The frame with the configured MAC addresses in place of its own."""
+        dst = bytes(self._config.dst_mac) if self._config.dst_mac else octets[:6]
+        src = bytes(self._config.src_mac) if self._config.src_mac else octets[6:12]
+        return dst + src + octets[12:]
+
+
+class Replay:
+    """A replay in progress: iterating drives it and gives its (growing) report about ten times a second.
+
+    Raises:
+        UnknownInterface, PermissionDenied, EngineError (the interface went down or away)
+    """
+
+    def __init__(self, frames: Iterable[Frame], config: ReplayConfig) -> None:
+        from rawkit.net import interface as find_interface
+
+        interface = find_interface(config.interface)
+        if interface.linktype != ETHERNET:
+            raise RawkitError(
+                f"replay: {config.interface} is no Ethernet interface (link type {interface.linktype})"
+            )
+        self.config = config
+        self.report = ReplayReport(config.interface)
+        self._plan = Plan(frames, config)
+        self._socket = PacketSocket(config.interface, protocol=0)
+
+    def __iter__(self) -> Iterator[ReplayReport]:
+        report = self.report
+        with self._socket as socket:
+            sender = PacedSender(socket, spin_ns=self.config.spin_ns)
+            batch = FrameBatch(CHUNK, arena_len=CHUNK * 2048)
+            rows = iter(self._plan)
+            start_ns = monotonic_ns() + LEAD_NS
+            while chunk := list(islice(rows, CHUNK)):
+                batch.clear()
+                batch.extend([octets for _, octets in chunk])
+                due = [0 if self.config.topspeed else start_ns + offset_ns for offset_ns, _ in chunk]
+                done = 0
+                while done < len(chunk):
+                    stamps = sender.send(batch, due, first=done, timeout=SLICE)
+                    for (_, octets), due_ns, stamp in zip(chunk[done:], due[done:], stamps):
+                        report.add(len(octets), due_ns, stamp)
+                    done += len(stamps)
+                    report.planned, report.skipped = self._plan.planned, self._plan.skipped
+                    yield report
+
+
+def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> int:
+    """Write what a replay would send to a capture file, times counting from 1970; returns how many frames."""
+    from rawkit.pcap import create_pcap
+
+    plan = Plan(frames, config)
+    with create_pcap(path, linktype=ETHERNET) as writer:
+        for offset_ns, octets in plan:
+            writer.write(Frame(octets, time_ns=offset_ns, interface=config.interface))
+    return plan.planned
+
+
+def unsendable(frame: Frame) -> str:
+    """Why a captured frame cannot go out as it was, "" when it can."""
+    if frame.linktype != ETHERNET:
+        return f"link type {frame.linktype} is not Ethernet"
+    if frame.wire_len > len(frame.data):
+        return "cut short by the capture"
+    if len(frame.data) < 14:
+        return "shorter than an Ethernet header"
+    return ""
+
+
+def failure_text(number: int) -> str:
+    """What an errno of a send means for a frame."""
+    if number == errno.EMSGSIZE:
+        return "longer than the interface's MTU"
+    if number == errno.ENOBUFS:
+        return "the device queue stayed full"
+    return os.strerror(number)
+
+
+def replay(
+    file: str | os.PathLike[str], interface: str, *, speed: float = 1.0, **options: object
+) -> ReplayReport:
+    """Send the frames of a capture file on an interface and report; see `ReplayConfig` for the options.
+
+    Raises:
+        CaptureFileError, UnknownInterface, PermissionDenied, EngineError
+    """
+    from rawkit.pcap import open_pcap
+
+    config = ReplayConfig(interface, speed=speed, **options)  # type: ignore[arg-type]
+    with open_pcap(file) as reader:
+        run = Replay(reader, config)
+        for _ in run:
+            pass
+    return run.report
