@@ -6,8 +6,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 60
-# Tests run the installed package; a path of the caller's must not slip the source tree in front of it.
+# Tests run the installed package: neither a path of the caller's nor the current directory may slip the source
+# tree in front of it, in pytest or in the programs that tests start.
 unexport PYTHONPATH PYTHONHOME
+INSTALLED := PYTHONSAFEPATH=1 RAWKIT_TEST_INSTALLED=1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 # meson, ninja and cffi-gen-src come from the virtual environment.
@@ -23,13 +25,13 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 	@$(BIN)/rawkit demo
 
 test: $(VENV)/.installed ## run every test against the installed package
-	@RAWKIT_TEST_INSTALLED=1 $(BIN)/pytest $(PYTEST_ARGS)
+	@$(INSTALLED) $(BIN)/pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types, direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/test_imports.py
+	@$(INSTALLED) $(BIN)/pytest -q tests/test_imports.py
 
 # The extension that Python loads is instrumented, Python is not: the sanitizers' libraries go first into the
 # process, and leaks are not looked for, because the interpreter leaves some at exit.
