@@ -54,6 +54,29 @@ class TargetError(RawkitError, ValueError):
     """An address, prefix, range, port list or host name that does not make sense."""
 
 
+class ExpressionError(RawkitError, ValueError):
+    """A packet expression that does not make sense.
+
+    `expression` is the text, `column` where in it (from 0) the fault is; the message has the reason, and
+    under it the place with a caret.
+    """
+
+    def __init__(self, reason: str, expression: str = "", column: int = 0) -> None:
+        # A window around the fault, so that a long expression does not wrap away from its caret.
+        first = max(column - 60, 0)
+        shown = "".join(c if c.isprintable() else "?" for c in expression[first : column + 40])
+        dots = "..." if first else ""
+        caret = " " * (len(dots) + column - first)
+        super().__init__(f"{reason} (column {column + 1})\n  {dots}{shown}\n  {caret}^")
+        self.reason = reason
+        self.expression = expression
+        self.column = column
+
+
+class UnitError(RawkitError, ValueError):
+    """A duration or ratio that does not make sense."""
+
+
 class UnknownInterface(RawkitError, LookupError):
     """No interface has this name or index in the current network namespace."""
 
