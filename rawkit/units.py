@@ -1,0 +1,77 @@
+"""Durations and ratios as people type them: "20ms", "1.5s", "1%".
+
+>>> parse_duration("20ms"), parse_duration(0.02)
+(20000000, 20000000)
+>>> parse_ratio("0.5%")
+0.005
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from rawkit.errors import UnitError
+
+_NANOSECONDS = {
+    "": 10**9,
+    "ns": 1,
+    "us": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_MAX_NS = 2**63 - 1
+_QUANTITY = re.compile(r"(\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})\s*([^\d\s.]*)", re.ASCII)
+
+
+def parse_duration(text: str | int | float) -> int:
+    """Nanoseconds in a duration: a number and a unit (ns, us, ms, s, min, h); without a unit, seconds.
+
+    Digits beyond a nanosecond are dropped.
+
+    Raises:
+        UnitError: no number, an unknown unit, a negative duration, or more than 2**63 - 1 ns (292 years).
+    """
+    number, unit = _split(text, "duration")
+    if unit == "µs":
+        unit = "us"
+    if unit not in _NANOSECONDS:
+        hint = "; minutes are 'min'" if unit == "m" else ""
+        units = ", ".join(filter(None, _NANOSECONDS))
+        raise UnitError(f"bad duration {text!r}: unknown unit {unit!r}, expected one of {units}{hint}")
+    duration_ns = int(number * _NANOSECONDS[unit])
+    if duration_ns > _MAX_NS:
+        raise UnitError(f"bad duration {text!r}: longer than 292 years")
+    return duration_ns
+
+
+def parse_ratio(text: str | int | float) -> float:
+    """A ratio between 0 and 1, from "1%" or from 0.01.
+
+    Raises:
+        UnitError: no number, an unknown unit, or a ratio outside 0..1.
+    """
+    number, unit = _split(text, "ratio")
+    if unit not in ("", "%"):
+        raise UnitError(f"bad ratio {text!r}: unknown unit {unit!r}, expected % or none")
+    ratio = number / 100 if unit else number
+    if ratio > 1:
+        hint = f"; did you mean {text}%?" if not unit else ""
+        raise UnitError(f"bad ratio {text!r}: must be between 0 and 1 (0% and 100%){hint}")
+    return float(ratio)
+
+
+def _split(text: str | int | float, kind: str) -> tuple[Fraction, str]:
+    """A number that is not negative, exactly, and what follows it."""
+    if isinstance(text, (int, float)):
+        if not 0 <= text < float("inf"):  # a NaN fails too
+            raise UnitError(f"bad {kind} {text!r}: must be a number, 0 or more")
+        # By way of its shortest decimal form: 0.02 means 20 ms, not the nearest binary fraction below.
+        return Fraction(str(text)), ""
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None:
+        example = "20ms or 1.5s" if kind == "duration" else "1% or 0.01"
+        raise UnitError(f"bad {kind} {text!r}: expected a number and a unit, such as {example}")
+    return Fraction(match[1].rstrip(".")), match[2]
