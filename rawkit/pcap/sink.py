@@ -74,6 +74,8 @@ class Sink:
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that it survives this process."""
+        if self.closed:
+            raise ValueError(f"{self.path}: the writer is closed")
         if self._error is not None:
             raise self._error
         self._write_out()
@@ -84,11 +86,11 @@ class Sink:
         """Flush, and close the file if it was opened here. Closing again does nothing."""
         if self.closed:
             return
-        self.closed = True
         try:
             if self._error is None:
                 self.flush()
         finally:
+            self.closed = True
             if self._owned:
                 self._stream.close()
 
