@@ -34,12 +34,11 @@ def main() -> None:
             for text in (b"a protocol", b"of one's", b"own"):
                 segment = Courier(sport=1, dport=2, seq=seq, flags="SYN" if seq == 1000 else 0)
                 packet = IPv4(src=lab.a.ipv4, dst=lab.b.ipv4) / segment / text
-                sender.send(packet)
-                for frame in receiver.receive_frames(timeout=1.0):
-                    arrived = frame.packet(strict=True)
-                    assert (arrived[Courier].seq, arrived.payload) == (seq, text)
-                    assert all(verdict.state == "good" for verdict in arrived.checksums())
-                    print(f"b got {arrived[Courier]} carrying {arrived.payload!r}")
+                sender.send(bytes(packet))
+                arrived = next(receiver.frames(timeout=1.0)).packet(strict=True)
+                assert (arrived[Courier].seq, arrived.payload) == (seq, text)
+                assert all(verdict.state == "good" for verdict in arrived.checksums())
+                print(f"b got {arrived[Courier]} carrying {arrived.payload!r}")
                 seq += len(text)
 
 

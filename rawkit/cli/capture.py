@@ -88,11 +88,7 @@ def command(
             stack.callback(signal.signal, number, signal.signal(number, stop))
         name = capture.interface.name
         json = JsonLines("capture") if as_json else None
-        printer = (
-            PacketPrinter(style, tree=verbose, dump=dump, json=json, echo=click.echo)
-            if write is None or tee
-            else None
-        )
+        printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
         writer = None
         if write is not None:
             writer = stack.enter_context(create_pcap(write, linktype=capture.linktype))

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rawkit.clock import Clock, MonotonicClock
-from rawkit.engine import Counters, PacketSocket
+from rawkit.engine import Counters, FrameBatch, PacketSocket, realtime_ns
 from rawkit.errors import EngineError, UnknownInterface
 from rawkit.wire.frame import Frame
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BUFFER_LEN = 8 << 20
 """Octets of receive buffer asked for: a tenth of a second of 1500-octet frames at line rate of 500 Mbit/s."""
+
+BATCH_LEN = 4 << 20
+"""Octets taken from the socket at a time."""
 
 SLICE = 0.1
 """Seconds between looks at the clock while nothing arrives."""
@@ -69,7 +72,7 @@ class Capture:
         self.captured = 0
         self._clock = clock or MonotonicClock()
         self._deadline = None if duration_ns is None else self._clock.now_ns() + duration_ns
-        self._stopped = False
+        self._stopped_ns: int | None = None
         self._socket = PacketSocket(
             self.interface.name,
             cooked=self.interface.linktype not in (1, 101),
@@ -86,22 +89,23 @@ class Capture:
         return self._socket.linktype
 
     def __iter__(self) -> Iterator[Frame]:
-        draining = False
-        while self.count is None or self.captured < self.count:
-            timeout = 0.0 if draining else self._patience()
+        batch = FrameBatch(512, BATCH_LEN)
+        while True:
+            ending = self._stopped_ns is not None or self._patience() == 0.0
+            if ending and self._stopped_ns is None:
+                self._stopped_ns = realtime_ns()
             try:
-                frames = self._socket.receive_frames(timeout)
+                for frame in self._socket.frames(0.0 if ending else self._patience(), batch):
+                    if self._stopped_ns is not None and frame.time_ns > self._stopped_ns:
+                        return  # on a busy link what is queued would never end
+                    self.captured += 1
+                    yield frame
+                    if self.captured == self.count:
+                        return
             except EngineError as error:
                 self._link_changed(error)
-                continue
-            for frame in frames:
-                self.captured += 1
-                yield frame
-                if self.captured == self.count:
-                    return
-            if draining and not frames:
+            if ending:
                 return
-            draining = draining or self._stopped or self._patience() == 0.0
 
     def _patience(self) -> float:
         """Seconds to wait for the next frame."""
@@ -125,7 +129,7 @@ class Capture:
 
     def stop(self) -> None:
         """Let the iteration end once it has delivered what is queued; may be called from anywhere."""
-        self._stopped = True
+        self._stopped_ns = realtime_ns()
 
     def counters(self) -> Counters:
         """What the kernel counted since the opening: frames that passed the filter, and those it dropped."""
