@@ -1,0 +1,11 @@
+"""This host's network as the kernel tells it over netlink: interfaces, routes, neighbours.
+
+Every question is about the network namespace of the calling thread, and opens and closes a socket of its
+own (about 1 ms); pyroute2 is imported with the first one.
+"""
+
+from rawkit.net.interfaces import Interface, interface, interfaces
+from rawkit.net.neighbours import neighbour
+from rawkit.net.routes import Route, route
+
+__all__ = ["Interface", "Route", "interface", "interfaces", "neighbour", "route"]
