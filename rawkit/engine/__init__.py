@@ -1,0 +1,73 @@
+"""The engine room: batches, sockets, filters, checksums, namespaces, pacing, over the compiled module.
+
+Names are imported when they are first used: whoever only reads a file pays for no sockets.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rawkit.engine.batch import FrameBatch, FrameRecord
+    from rawkit.engine.checksum import checksum, checksum_update, crc32c
+    from rawkit.engine.filter import Filter, compile_filter
+    from rawkit.engine.link import LinkRelay
+    from rawkit.engine.namespace import Namespace
+    from rawkit.engine.native import monotonic_ns, realtime_ns
+    from rawkit.engine.pace import PacedSender, wait_until
+    from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
+
+__all__ = [
+    "ETH_P_ALL",
+    "Counters",
+    "Filter",
+    "FrameBatch",
+    "FrameRecord",
+    "LinkRelay",
+    "Namespace",
+    "PacedSender",
+    "PacketSocket",
+    "RawIPSocket",
+    "checksum",
+    "checksum_update",
+    "compile_filter",
+    "crc32c",
+    "monotonic_ns",
+    "realtime_ns",
+    "wait_until",
+]
+
+_HOMES = {
+    "batch": ("FrameBatch", "FrameRecord"),
+    "checksum": ("checksum", "checksum_update", "crc32c"),
+    "filter": ("Filter", "compile_filter"),
+    "link": ("LinkRelay",),
+    "namespace": ("Namespace",),
+    "native": ("monotonic_ns", "realtime_ns"),
+    "pace": ("PacedSender", "wait_until"),
+    "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+class _Engine(ModuleType):
+    """`checksum` is a function here and a module of this package: importing that must not hide the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "checksum" and isinstance(value, ModuleType):
+            value = value.checksum
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Engine

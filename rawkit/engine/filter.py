@@ -1,0 +1,155 @@
+"""Capture filters: tcpdump expressions (pcap-filter(7)), compiled by libpcap, for sockets and files alike."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rawkit.engine.native import check, ffi, lib
+from rawkit.errors import FilterError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from rawkit.engine.batch import FrameBatch
+
+MAX_INSTRUCTIONS = 4096  # the kernel's limit, BPF_MAXINSNS
+
+# Classic BPF: load the kernel's "a VLAN tag was taken out of this frame" (SKF_AD_VLAN_TAG_PRESENT at
+# SKF_AD_OFF); if so accept the whole frame, else go on with what follows.
+_TAGGED_PASS = ((0x20, 0, 0, 0xFFFFF000 + 48), (0x15, 1, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+class Instruction(NamedTuple):
+    """One instruction of classic BPF, as the kernel's struct sock_filter and `tcpdump -ddd` give it."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+class Filter:
+    """A compiled expression; made by `compile_filter`.  Any number of threads may use it."""
+
+    __slots__ = ("_insns", "_n", "expression", "linktype", "snaplen")
+
+    def __init__(self, expression: str, linktype: int, snaplen: int, instructions: list[Instruction]) -> None:
+        self.expression = expression
+        self.linktype = linktype
+        self.snaplen = snaplen
+        self._insns = ffi.new("struct rk_insn[]", instructions)
+        self._n = len(instructions)
+
+    def __repr__(self) -> str:
+        return f"<Filter {self.expression!r} for link type {self.linktype}: {self._n} instructions>"
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        """The program, as `tcpdump -ddd` prints it."""
+        return [Instruction(i.code, i.jt, i.jf, i.k) for i in self._insns]
+
+    def kernel_program(self, tags: bool) -> tuple[Any, int]:
+        """The instructions for a socket, and how many.
+
+        The kernel takes VLAN tags out of a frame before filters see it, so the same program would judge
+        a tagged frame differently there than in a file.  With `tags` the kernel therefore lets every
+        frame pass whose tag it took; the socket judges those when the tag is back.
+        """
+        if not tags:
+            return self._insns, self._n
+        program = [*_TAGGED_PASS, *self.instructions]
+        return ffi.new("struct rk_insn[]", program), len(program)
+
+    def matches(self, octets: ReadableBuffer, wire_len: int | None = None) -> bool:
+        """Whether a frame passes; `wire_len` is its length before it was cut, if it was."""
+        data = ffi.from_buffer(octets)
+        n = len(data)
+        frame = ffi.new("struct rk_frame *", {"cap_len": n, "wire_len": n if wire_len is None else wire_len})
+        batch = ffi.new(
+            "struct rk_batch *",
+            {"arena": ffi.cast("uint8_t *", data), "frames": frame, "arena_len": n, "capacity": 1, "n": 1},
+        )
+        keep = ffi.new("uint8_t *")
+        return (
+            check(lib.rk_filter_run(_libpcap(), self._insns, self._n, batch, 0, 1, keep), "run filter") == 1
+        )
+
+    def match_batch(self, batch: FrameBatch) -> list[bool]:
+        """Whether each frame of a batch passes, in order."""
+        return list(map(bool, self._run(batch)[0]))
+
+    def sift(self, batch: FrameBatch) -> int:
+        """Drop the frames of a batch that do not pass and return how many are left."""
+        keep, matched = self._run(batch)
+        return matched if matched == len(keep) else batch.keep(keep)
+
+    def _run(self, batch: FrameBatch) -> tuple[bytearray, int]:
+        n = len(batch)
+        keep = bytearray(n)
+        result = lib.rk_filter_run(
+            _libpcap(), self._insns, self._n, batch.handle, 0, n, ffi.from_buffer(keep)
+        )
+        return keep, check(result, "run filter")
+
+
+def compile_filter(expression: str, linktype: int = 1, snaplen: int = 262144) -> Filter:
+    """Compile a tcpdump expression for frames of a link type (LINKTYPE_ number; 1 is Ethernet).
+
+    `snaplen` is how many octets a socket keeps of a frame that passes.  Host and service names in the
+    expression are looked up the way the system does it, everything else happens offline.
+
+    Raises:
+        FilterError: libpcap refuses it (the message is libpcap's), it is too long for the kernel, or there
+            is no libpcap.
+    """
+    if "\0" in expression:
+        raise FilterError(f"filter {expression!r}: contains a NUL character")
+    if not 0 < snaplen < 2**31:
+        raise ValueError(f"snaplen {snaplen} is not within 1..2147483647")
+    insns = ffi.new("struct rk_insn[]", MAX_INSTRUCTIONS)
+    message = ffi.new("char[]", 512)
+    n = lib.rk_filter_compile(
+        _libpcap(), expression.encode(), linktype, snaplen, insns, len(insns), message, len(message)
+    )
+    if n == -errno.EINVAL:
+        raise FilterError(f"filter {expression!r}: {ffi.string(message).decode(errors='replace')}")
+    if n == -errno.ENOSPC:
+        raise FilterError(f"filter {expression!r}: longer than {MAX_INSTRUCTIONS} instructions")
+    check(n, "compile filter")
+    return Filter(expression, linktype, snaplen, [Instruction(i.code, i.jt, i.jf, i.k) for i in insns[0:n]])
+
+
+def libpcap_version() -> str:
+    """What the libpcap in use says about itself.  Raises FilterError when there is none."""
+    text: str = ffi.string(lib.rk_pcaplib_version(_libpcap())).decode()
+    return text
+
+
+@cache
+def _libpcap() -> Any:
+    """libpcap, loaded for the life of the process: the system's, else the one that came with pip."""
+    out = ffi.new("struct rk_pcaplib **")
+    tried = []
+    for path in _candidates():
+        if lib.rk_pcaplib_open(out, path.encode()) == 0:
+            return out[0]
+        tried.append(path)
+    raise FilterError(
+        f"no libpcap could be loaded (tried {', '.join(tried)}): `pip install libpcap` brings one"
+    )
+
+
+def _candidates() -> Iterator[str]:
+    yield from ("libpcap.so.1", "libpcap.so.0.8", "libpcap.so")
+    from importlib.util import find_spec
+
+    # Not imported: the package would load its own idea of the library, and is slow to.
+    spec = find_spec("libpcap")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        # One for each processor; only ours can be loaded.
+        for path in sorted(Path(folder).glob("_platform/linux/*/tcpdump/libpcap.so")):
+            yield str(path)

@@ -1,0 +1,486 @@
+"""Packet sockets (frames, layer 2) and raw IP sockets (packets, layer 3), a batch at a time."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fcntl import ioctl
+from socket import if_nametoindex
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from rawkit.engine.batch import FrameBatch, make_frame
+from rawkit.engine.filter import Filter, compile_filter
+from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
+from rawkit.errors import EngineError, RawkitError, UnknownInterface
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from rawkit.wire.frame import Frame
+
+ETH_P_ALL = 3
+"""Protocol of a packet socket that receives frames of every EtherType."""
+
+LINKTYPE_ETHERNET = 1
+LINKTYPE_RAW = 101  # starts with an IP header
+LINKTYPE_SLL2 = 276
+
+SEND_AT_ONCE = 4096
+"""Frames given to one call of C, so that it is back well within a slice."""
+
+_SIOCGIFNAME, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8910, 0x8921, 0x8927
+_IFREQ = struct.Struct("16si20x")
+
+# Link layer of an interface (ARPHRD_...) to what its frames start with. Loopback frames have an Ethernet
+# header of zeros; tun, tunnels and the like have none. Everything else is for cooked sockets.
+_LINKTYPES = {1: 1, 772: 1, 65534: 101, 519: 101, 768: 101, 769: 101, 776: 101}
+
+
+class Enterable(Protocol):
+    """A network namespace: `with namespace.enter():` moves the calling thread into it for a while."""
+
+    def enter(self) -> AbstractContextManager[object]: ...
+
+
+class Counters(NamedTuple):
+    """Totals of a socket since it was opened.
+
+    `received` counts frames that passed the filter, dropped ones included; `dropped` those of them that were
+    lost because the socket's buffer was full.
+    """
+
+    received: int
+    dropped: int
+
+
+class _Socket:
+    """What packet and raw IP sockets share.  One thread may send while another receives."""
+
+    _kind = ""
+    _c_close: Any
+    _c_fd: Any
+    _c_send: Any
+    _c_receive: Any
+    _c_counters: Any
+
+    def __init__(self, name: str, filter: Filter | None) -> None:
+        self.name = name
+        """What error messages call this socket: the interface, or the protocol."""
+        self.filter = filter
+        self._sift: Filter | None = (
+            None  # the filter, where frames have to pass it here and not in the kernel
+        )
+        self._rejected = 0
+        self._handle: Any = None
+        self._send_lock = threading.Lock()
+        self._receive_lock = threading.Lock()
+        self._interfaces: dict[int, tuple[str, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.name}{'' if self._handle else ', closed'}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._handle
+
+    def close(self) -> None:
+        """Close the socket.  Another thread that waits in receive or send gets ValueError within 100 ms."""
+        with self._send_lock, self._receive_lock:
+            if self._handle:
+                self._c_close(self._handle)
+                self._handle = None
+
+    def _live(self) -> Any:
+        if not self._handle:
+            raise ValueError(f"{self!r}")
+        return self._handle
+
+    def fileno(self) -> int:
+        """The file descriptor, for select and poll.
+
+        A batch that was full may have left frames behind in the socket object, which the descriptor does
+        not show: call `receive` until it returns 0 before waiting on it.
+        """
+        fd: int = self._c_fd(self._live())
+        return fd
+
+    def counters(self) -> Counters:
+        """Running totals.  Frames still waiting to be received count as received."""
+        out = ffi.new("struct rk_counters *")
+        with self._receive_lock:
+            check(self._c_counters(self._live(), out), "read counters", self.name)
+        return Counters(out.received - self._rejected, out.dropped)
+
+    def receive(self, batch: FrameBatch, timeout: float | None = None) -> int:
+        """Fill the batch, emptied first, with what has arrived; wait for the first frame, not for more.
+
+        `timeout` is in seconds: None waits for ever, 0 not at all.  Returns how many frames there are, 0
+        when none came in time.
+
+        Raises:
+            EngineError: ENETDOWN once when the interface goes down (receiving may go on: frames come again
+                when it is up), ENXIO when it was removed.
+            BufferError: an array still looks into the batch.
+            ValueError: the socket is closed.
+        """
+        end_ns = deadline(timeout)
+        handle = batch.refill()
+        while True:
+            with self._receive_lock:
+                n = self._c_receive(self._live(), handle, slice_end(end_ns))
+            rejected = False
+            if n > 0 and self._sift:
+                passed = self._sift.sift(batch)
+                rejected = passed < n
+                self._rejected += n - passed
+                n = passed
+            if n > 0:
+                return int(n)
+            if n < 0 and n != -errno.EINTR:
+                check(n, "receive", self.name)
+            # What came was not wanted, but more may lie behind it: even timeout 0 looks through all of it.
+            late_ns = monotonic_ns() - end_ns
+            if late_ns >= 0 and not (rejected and late_ns < 10_000_000):
+                return 0
+
+    def send(self, octets: ReadableBuffer, timeout: float | None = None, *, ifindex: int = 0) -> None:
+        """Send one frame (packet), waiting up to `timeout` seconds (None: for ever) while queues are full.
+
+        `ifindex` matters where the socket is on no interface: it is the one to send on, and for raw IP the
+        scope of a link-local or multicast destination.
+
+        Raises:
+            EngineError: EMSGSIZE too long; EINVAL too short or not what the socket sends; ENETDOWN, ENXIO
+                interface down, gone; EAGAIN, ENOBUFS queues full until the timeout; for raw IP also
+                EHOSTUNREACH, ENETUNREACH, EACCES (broadcast), EPERM (firewall).
+        """
+        data = ffi.from_buffer(octets)
+        n = len(data)
+        frame = ffi.new("struct rk_frame *", {"cap_len": n, "wire_len": n, "ifindex": ifindex})
+        batch = ffi.new(
+            "struct rk_batch *",
+            {"arena": ffi.cast("uint8_t *", data), "frames": frame, "arena_len": n, "capacity": 1, "n": 1},
+        )
+        if self._send(batch, 0, 1, deadline(timeout), n) == 0:
+            raise EngineError(errno.EAGAIN, "send", self.name, "the socket's send buffer stayed full")
+
+    def send_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Send frames [first, first + n) of a batch (n None: all that follow); return how many were accepted.
+
+        Fewer than n when `timeout` (seconds) passed, or when a later frame was refused: sending again from
+        there raises the reason.
+
+        Raises:
+            EngineError: the first frame was refused; as `send`.
+        """
+        held = len(batch)
+        if n is None:
+            n = held - first
+        if first < 0 or n < 0 or first + n > held:
+            raise ValueError(f"frames [{first}, {first + n}) of a batch that holds {held}")
+        return self._send(batch.handle, first, n, deadline(timeout), None)
+
+    def _send(self, batch: Any, first: int, n: int, end_ns: int, frame_len: int | None) -> int:
+        done = 0
+        while done < n:
+            with self._send_lock:
+                result = self._c_send(
+                    self._live(), batch, first + done, min(n - done, SEND_AT_ONCE), slice_end(end_ns)
+                )
+            if result > 0:
+                done += result
+            elif result in (0, -errno.EINTR, -errno.ENOBUFS) and monotonic_ns() < end_ns:
+                continue
+            elif result == 0 or result == -errno.EINTR or done > 0:
+                break  # an error meets the next call first
+            else:
+                length = batch.frames[first].cap_len if frame_len is None else frame_len
+                check(result, "send", self.name, hint=self._send_hint(result, length))
+        return done
+
+    @contextmanager
+    def sending(self) -> Iterator[Any]:
+        """The C handle, held for sending: no other thread sends or closes meanwhile."""
+        with self._send_lock:
+            yield self._live()
+
+    def _send_hint(self, result: int, length: int) -> str:
+        return f"{length} octets" if result in (-errno.EMSGSIZE, -errno.EINVAL) else ""
+
+    def _interface(self, ifindex: int) -> tuple[str, int]:
+        """Name and LINKTYPE_ number of an interface of the socket's namespace; ("", 1) when it is gone."""
+        known = self._interfaces.get(ifindex)
+        if known is None:
+            try:
+                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
+                hardware = ioctl(self.fileno(), _SIOCGIFHWADDR, request)
+            except OSError:
+                return "", LINKTYPE_ETHERNET
+            known = _name_of(request), _linktype(hardware)
+            self._interfaces[ifindex] = known
+        return known
+
+    def frames(self, timeout: float | None = None, batch: FrameBatch | None = None) -> Iterator[Frame]:
+        """What arrives, frame by frame, until `timeout` seconds have passed (None: for ever).
+
+        A frame sent over loopback comes twice, direction "out" and then "in".  `batch` is for reuse; it is
+        refilled as the iteration goes on.
+
+        Raises:
+            EngineError: as `receive`; a new call goes on after ENETDOWN.
+        """
+        end_ns = deadline(timeout)
+        if batch is None:
+            batch = FrameBatch(256, 1 << 20)
+        while True:
+            left = None if timeout is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
+            if self.receive(batch, left) == 0:
+                return
+            for octets, record in zip(list(batch), batch.records()):
+                name, linktype = self._interface(record.ifindex)
+                yield make_frame(octets, record, self._frame_linktype(linktype, name), name)
+
+    def _frame_linktype(self, linktype: int, name: str) -> int:
+        raise NotImplementedError
+
+
+class PacketSocket(_Socket):
+    """Frames as the link layer sees them, on one interface or all of them (packet(7)).
+
+    Frames have their VLAN tag, and `records()` say when the kernel saw them, in which direction they went,
+    and whether their checksum is filled in.  With `cooked` octets start at layer 3 and the kernel adds the
+    link header on sending: for loopback, tun and interfaces with a link layer of their own.  With `sll2`,
+    received octets start with a LINUX_SLL2 header instead, as in a capture of tcpdump on "any".
+    """
+
+    _c_close = staticmethod(lib.rk_packet_close)
+    _c_fd = staticmethod(lib.rk_packet_fd)
+    _c_send = staticmethod(lib.rk_packet_send)
+    _c_receive = staticmethod(lib.rk_packet_receive)
+    _c_counters = staticmethod(lib.rk_packet_counters)
+
+    def __init__(
+        self,
+        interface: str | int | None,
+        *,
+        cooked: bool = False,
+        sll2: bool = False,
+        protocol: int = ETH_P_ALL,
+        filter: str | Filter | None = None,
+        promiscuous: bool = False,
+        ignore_outgoing: bool = False,
+        buffer_len: int = 0,
+        namespace: Enterable | None = None,
+    ) -> None:
+        """Open on an interface (name or number; None: all); nothing is heard before the filter is in place.
+
+        `protocol` is the EtherType wanted, ETH_P_ALL for all, 0 for a socket that only sends.  `filter` is a
+        tcpdump expression or a compiled one for this socket's `linktype`; it sees frames with their VLAN
+        tag, as in a file.  `buffer_len` is the receive buffer in octets (0: the system's default).
+        `namespace` is the network namespace to open it in.
+
+        Raises:
+            UnknownInterface: there is no such interface.
+            PermissionDenied: CAP_NET_RAW is missing.
+            FilterError: the filter does not compile.
+            EngineError: anything else the kernel says.
+        """
+        if not 0 <= protocol <= 0xFFFF:
+            raise ValueError(f"protocol {protocol} is no EtherType")
+        if promiscuous and interface is None:
+            raise ValueError("promiscuous: needs one interface")
+        with namespace.enter() if namespace is not None else nullcontext():
+            index, name, linktype = _resolve(interface)
+            if sll2:
+                linktype = LINKTYPE_SLL2
+            elif cooked:
+                linktype = LINKTYPE_RAW
+            elif not linktype:
+                raise RawkitError(f"open packet socket on {name}: its link layer is unknown; open it cooked")
+            if isinstance(filter, str):
+                filter = compile_filter(filter, linktype)
+            super().__init__(name, filter)
+            self.ifindex = index
+            """The interface's number, 0 for all interfaces."""
+            self.linktype = linktype
+            """LINKTYPE_ number of what is received (on all interfaces, not cooked: frames may differ)."""
+            self.cooked = cooked or sll2
+            insns, insns_n = ffi.NULL, 0
+            if filter is not None:
+                # A kernel filter would not see the header that is put in front. Tags are missing only where
+                # there is a place for them.
+                if not sll2:
+                    insns, insns_n = filter.kernel_program(tags=not cooked)
+                if not cooked or sll2:
+                    self._sift = filter
+            flags = (
+                cooked * lib.RK_PACKET_COOKED
+                | sll2 * lib.RK_PACKET_SLL2
+                | promiscuous * lib.RK_PACKET_PROMISCUOUS
+                | ignore_outgoing * lib.RK_PACKET_IGNORE_OUTGOING
+            )
+            out = ffi.new("struct rk_packet **")
+            check(
+                lib.rk_packet_open(out, index, protocol, flags, insns, insns_n, buffer_len),
+                "open packet socket",
+                name,
+                needs="CAP_NET_RAW",
+            )
+        self._handle = out[0]
+
+    def _send_hint(self, result: int, length: int) -> str:
+        if result == -errno.EMSGSIZE and self.ifindex:
+            try:
+                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", self.ifindex))
+                mtu = _IFREQ.unpack(ioctl(self.fileno(), _SIOCGIFMTU, request))[1]
+            except OSError:
+                pass
+            else:
+                return f"{length} octets are more than the MTU of {mtu} allows"
+        if result == -errno.EDESTADDRREQ:
+            return "a socket on all interfaces needs ifindex"
+        return super()._send_hint(result, length)
+
+    def _frame_linktype(self, linktype: int, name: str) -> int:
+        if self.cooked:
+            return self.linktype
+        if not linktype:
+            raise RawkitError(f"receive on {name}: its link layer is unknown; open it cooked")
+        return linktype
+
+
+class RawIPSocket(_Socket):
+    """Whole IP packets; the kernel finds route and neighbour (raw(7), icmp(7)).
+
+    Where the kernel's socket has no IP header (IPv6, ICMP datagrams), one is rebuilt from what it tells on
+    receiving (records: REBUILT_IP), and on sending addresses, hop limit and traffic class are taken from
+    the packet's.
+    """
+
+    _c_close = staticmethod(lib.rk_rawip_close)
+    _c_fd = staticmethod(lib.rk_rawip_fd)
+    _c_send = staticmethod(lib.rk_rawip_send)
+    _c_receive = staticmethod(lib.rk_rawip_receive)
+    _c_counters = staticmethod(lib.rk_rawip_counters)
+
+    def __init__(
+        self,
+        family: int,
+        protocol: int,
+        *,
+        header_included: bool = True,
+        icmp_datagram: bool = False,
+        interface: str | int | None = None,
+        filter: str | Filter | None = None,
+        buffer_len: int = 0,
+        namespace: Enterable | None = None,
+    ) -> None:
+        """Open for one IP protocol of a family (4 or 6); it hears nothing that came before.
+
+        `header_included`: an IPv4 packet goes out with its own header, of which the kernel sets only total
+        length, checksum, and an identification or source address of 0.  Without it, and for IPv6, the
+        header's protocol must be the socket's, options and extension headers cannot be sent, an unspecified
+        source address is the kernel's choice, and so is the ICMPv6 checksum.  Protocol 255 only sends, and
+        sends IPv6 packets too with their own header.
+        `icmp_datagram`: a socket for echo requests that needs no capability; the kernel overwrites their
+        identifier with `icmp_id`.
+        `interface` restricts it to one; `filter` is a tcpdump expression on the packet (link type 101).
+
+        Raises:
+            PermissionDenied: CAP_NET_RAW is missing, or sysctl net.ipv4.ping_group_range forbids it.
+            UnknownInterface, FilterError, EngineError: as PacketSocket.
+        """
+        if family not in (4, 6):
+            raise ValueError(f"family {family!r} is neither 4 nor 6")
+        if not 0 <= protocol <= 255:
+            raise ValueError(f"protocol {protocol} is not within 0..255")
+        icmp = 1 if family == 4 else 58
+        if icmp_datagram and protocol != icmp:
+            raise ValueError(
+                f"an ICMP datagram socket of family {family} is for protocol {icmp}, not {protocol}"
+            )
+        with namespace.enter() if namespace is not None else nullcontext():
+            index = 0
+            subject = f"IPv{family} protocol {protocol}"
+            if interface is not None:
+                index, name, _ = _resolve(interface)
+                subject += f" on {name}"
+            if isinstance(filter, str):
+                filter = compile_filter(filter, LINKTYPE_RAW)
+            super().__init__(subject, filter)
+            insns, insns_n = ffi.NULL, 0
+            if filter is not None:
+                if family == 4 and not icmp_datagram:
+                    insns, insns_n = filter.kernel_program(tags=False)
+                else:
+                    self._sift = filter  # in the kernel it would see the payload alone
+            self.family = family
+            self.protocol = protocol
+            self.linktype = LINKTYPE_RAW
+            flags = (
+                header_included * lib.RK_RAWIP_HEADER_INCLUDED | icmp_datagram * lib.RK_RAWIP_ICMP_DATAGRAM
+            )
+            out = ffi.new("struct rk_rawip **")
+            check(
+                lib.rk_rawip_open(out, family, protocol, flags, index, insns, insns_n, buffer_len),
+                "open ICMP datagram socket" if icmp_datagram else "open raw IP socket",
+                subject,
+                needs="ping_group_range" if icmp_datagram else "CAP_NET_RAW",
+            )
+        self._handle = out[0]
+
+    @property
+    def icmp_id(self) -> int:
+        """The identifier that the kernel puts into the echo requests of an ICMP datagram socket.
+
+        Raises:
+            EngineError: EINVAL for another socket.
+        """
+        return check(lib.rk_rawip_icmp_id(self._live()), "read ICMP identifier", self.name)
+
+    def _frame_linktype(self, linktype: int, name: str) -> int:
+        return LINKTYPE_RAW
+
+
+def _name_of(request: bytes) -> str:
+    name: bytes = _IFREQ.unpack(request)[0]
+    return name.split(b"\0")[0].decode(errors="surrogateescape")
+
+
+def _linktype(request: bytes) -> int:
+    """LINKTYPE_ number for the ARPHRD_ number in an ifreq, 0 for one whose frames we cannot name."""
+    return _LINKTYPES.get(struct.unpack_from("H", request, 16)[0], 0)
+
+
+def _resolve(interface: str | int | None) -> tuple[int, str, int]:
+    """Number, name and LINKTYPE_ number of an interface in the current network namespace."""
+    if interface is None:
+        return 0, "all interfaces", LINKTYPE_ETHERNET
+    import socket
+
+    try:
+        index = if_nametoindex(interface) if isinstance(interface, str) else interface
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            request = ioctl(probe, _SIOCGIFNAME, _IFREQ.pack(b"", index))
+            return index, _name_of(request), _linktype(ioctl(probe, _SIOCGIFHWADDR, request))
+    except (OSError, struct.error, ValueError):
+        label = f"named {interface!r}" if isinstance(interface, str) else f"number {interface}"
+        raise UnknownInterface(f"there is no interface {label} in this network namespace") from None
