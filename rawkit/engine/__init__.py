@@ -62,7 +62,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Engine(ModuleType):
-    """`checksum` is a function here and a module of this package: importing that must not hide the function."""
+    """`checksum` is a function here and a module of this package, which must not hide it when imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "checksum" and isinstance(value, ModuleType):

@@ -1,0 +1,120 @@
+"""A private network for the whole test run, and what network tests share.
+
+Before the first test this process moves into a network namespace of its own (as an ordinary user by way of a
+user namespace in which it is root), so that no test can reach a real interface however wrong it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rawkit.engine.namespace import Namespace
+
+NO_NETWORK = pytest.StashKey[str]()
+"""Why tests marked `net` cannot run; empty when they can."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[NO_NETWORK] = _move_to_private_network()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    reason = config.stash[NO_NETWORK]
+    return f"private network: {f'none ({reason})' if reason else 'yes'}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if reason := config.stash[NO_NETWORK]:
+        for item in items:
+            if item.get_closest_marker("net"):
+                item.add_marker(pytest.mark.skip(reason=f"no private network: {reason}"))
+
+
+def _move_to_private_network() -> str:
+    if sys.platform != "linux":
+        return "needs Linux"
+    try:
+        from rawkit.engine.namespace import become_namespace_root
+        from rawkit.engine.native import check, lib
+        from rawkit.errors import EngineError
+    except ImportError as error:
+        return str(error)
+    try:
+        become_namespace_root()
+        check(lib.rk_ns_unshare(lib.RK_NS_NET), "make a network namespace", needs="CAP_SYS_ADMIN")
+    except EngineError as error:
+        return str(error)
+    loopback_up()
+    return ""
+
+
+def loopback_up() -> None:
+    """Give the current namespace its loopback interface (a new one has it, but down)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        up_running = 0x1 | 0x40
+        fcntl.ioctl(sock, 0x8914, struct.pack("16sH22x", b"lo", up_running))  # SIOCSIFFLAGS
+
+
+@dataclass(frozen=True)
+class VethPair:
+    """Two Ethernet interfaces joined by a wire: `near` in the tests' namespace, `far` in `namespace`."""
+
+    near: str
+    far: str
+    namespace: Namespace
+    near_index: int
+    far_index: int
+    near_mac: bytes
+    far_mac: bytes
+    near_ipv4: str = "10.77.0.1"
+    far_ipv4: str = "10.77.0.2"
+    near_ipv6: str = "fd77::1"
+    far_ipv6: str = "fd77::2"
+
+    def header(self, ethertype: int) -> bytes:
+        """The Ethernet header of a frame from near to far."""
+        return self.far_mac + self.near_mac + ethertype.to_bytes(2, "big")
+
+
+@pytest.fixture
+def veth() -> Iterator[VethPair]:
+    """A fresh pair v0 (here) and v1 (in a second namespace), up, with addresses of both families.
+
+    The kernel talks IPv6 on it from time to time; tests that count frames count those of their own kind.
+    """
+    from pyroute2 import IPRoute
+
+    from rawkit.engine.namespace import Namespace
+
+    def configure(name: str, ipv4: str, ipv6: str) -> tuple[int, bytes]:
+        with IPRoute() as route:
+            index = route.link_lookup(ifname=name)[0]
+            # Addresses are usable at once, without waiting for the search for duplicates.
+            Path(f"/proc/sys/net/ipv6/conf/{name}/accept_dad").write_text("0")
+            route.addr("add", index=index, address=ipv4, prefixlen=24)
+            route.addr("add", index=index, address=ipv6, prefixlen=64)
+            route.link("set", index=index, state="up")
+            mac = bytes.fromhex(route.get_links(index)[0].get_attr("IFLA_ADDRESS").replace(":", ""))
+            return index, mac
+
+    with Namespace.create() as namespace:
+        with IPRoute() as route:
+            route.link("add", ifname="v0", kind="veth", peer={"ifname": "v1", "net_ns_fd": namespace.fileno()})
+        near_index, near_mac = configure("v0", "10.77.0.1", "fd77::1")
+        with namespace.enter():
+            loopback_up()
+            far_index, far_mac = configure("v1", "10.77.0.2", "fd77::2")
+        yield VethPair("v0", "v1", namespace, near_index, far_index, near_mac, far_mac)
+        with IPRoute() as route:
+            for index in route.link_lookup(ifname="v0"):
+                route.link("del", index=index)
