@@ -1,0 +1,192 @@
+"""TCP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
+
+A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW; a connect scan asks the kernel to connect and
+needs nothing. Both look at every port of every target, in order, and again where no answer came.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
+from rawkit.clock import Clock, MonotonicClock
+from rawkit.errors import PermissionDenied, TargetError
+from rawkit.tools.scan.config import AUTO as AUTO
+from rawkit.tools.scan.config import CLOSED as CLOSED
+from rawkit.tools.scan.config import COMMON_PORTS as COMMON_PORTS
+from rawkit.tools.scan.config import CONNECT as CONNECT
+from rawkit.tools.scan.config import FILTERED as FILTERED
+from rawkit.tools.scan.config import OPEN as OPEN
+from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
+from rawkit.tools.scan.config import SYN as SYN
+from rawkit.tools.scan.config import PortResult as PortResult
+from rawkit.tools.scan.config import ScanConfig as ScanConfig
+from rawkit.tools.scan.config import ScanSummary as ScanSummary
+from rawkit.tools.scan.config import public_count as public_count
+from rawkit.tools.scan.tally import Tally
+
+if TYPE_CHECKING:
+    from rawkit.tools.scan.syn import SynScan
+
+Targets = str | IPAddress | Iterable[str | IPAddress] | TargetSet
+
+
+def scan(
+    targets: Targets,
+    ports: str | Iterable[int] | None = None,
+    *,
+    kind: str = AUTO,
+    rate: float | None = None,
+    retries: int = 2,
+    timeout: float = 1.0,
+    interface: str = "",
+    source_port: int = 0,
+    exclude: Targets | None = None,
+) -> Scan:
+    """Scan TCP ports: an iterator of `PortResult`, in the order in which they become known.
+
+    `targets` and `exclude` are addresses, prefixes, ranges, host names or lists of them (see
+    `rawkit.addr.parse_target`); `ports` is "22,80,100-200", numbers, or None for those that services commonly
+    use. `timeout` is in seconds; the rest is as in `ScanConfig`.
+
+    Sockets are opened at once, in the thread's present network namespace; closing the result, or iterating to
+    its end, closes them.
+
+    Raises:
+        TargetError: targets or ports that make no sense, or are no single hosts (multicast, broadcast).
+        ValueError: a number out of range.
+        UnknownInterface, NoRoute: there is no such interface, no way to any target.
+        PermissionDenied: a SYN scan was asked for without CAP_NET_RAW.
+        EngineError: the kernel refused something else, such as the source port.
+    """
+    if not 0 < timeout <= 3600:
+        raise ValueError(f"timeout {timeout}: seconds, more than 0, 3600 at most")
+    wanted = _target_set(targets)
+    if exclude is not None:
+        wanted = wanted.without(_target_set(exclude))
+    return Scan(
+        ScanConfig(
+            targets=wanted,
+            ports=_port_list(ports),
+            kind=kind,
+            rate=rate,
+            retries=retries,
+            timeout_ns=int(timeout * 1e9),
+            interface=interface,
+            source_port=source_port,
+        )
+    )
+
+
+class Scan(Iterator[PortResult]):
+    """A running scan: an iterator of `PortResult`, and a context manager that closes its sockets.
+
+    `kind` is the scan that is made, "syn" or "connect". `fallback` says why it is "connect" where a SYN scan
+    was wanted first; it is empty otherwise.
+    """
+
+    def __init__(self, config: ScanConfig, clock: Clock | None = None) -> None:
+        from rawkit.tools.scan.legs import refuse_groups
+
+        targets, notes = refuse_groups(config.targets)
+        self.config = replace(config, targets=targets)
+        self.kind = CONNECT if config.kind == CONNECT else SYN
+        self.fallback = ""
+        self._tally = Tally(notes=list(notes))
+        self._states: Counter[str] = Counter()
+        self._clock = clock or MonotonicClock()
+        self._syn: SynScan | None = None
+        self._results = self._open()
+        self._started_ns = self._clock.now_ns()
+        self._ended_ns: int | None = None
+
+    def _open(self) -> Generator[PortResult]:
+        if self.kind == SYN:
+            from rawkit.tools.scan.syn import SynScan
+
+            try:
+                self._syn = SynScan(self.config, self._tally, self._clock)
+                return self._syn.results()
+            except PermissionDenied as error:
+                if self.config.kind == SYN:
+                    raise
+                self.kind = CONNECT
+                self.fallback = str(error)
+        from rawkit.tools.scan.connect import connect_scan
+
+        return connect_scan(self.config, self._tally, self._clock)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> PortResult:
+        try:
+            result = next(self._results)
+        except BaseException:  # the end of the scan, an error, an interrupt: all end it
+            self.close()
+            raise
+        self._states[result.state] += 1
+        return result
+
+    def close(self) -> None:
+        """End the scan where it is. Closing again does nothing."""
+        if self._ended_ns is None:
+            self._ended_ns = self._clock.now_ns()
+        self._results.close()
+        if self._syn is not None:  # a generator that never started closes nothing
+            self._syn.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def summary(self) -> ScanSummary:
+        """The totals so far."""
+        tally, states = self._tally, self._states
+        targets, ports = self.config.targets.count, len(self.config.ports)
+        ended_ns = self._clock.now_ns() if self._ended_ns is None else self._ended_ns
+        return ScanSummary(
+            kind=self.kind,
+            targets=targets,
+            ports=ports,
+            complete=states.total() == targets * ports,
+            open=states[OPEN],
+            closed=states[CLOSED],
+            filtered=states[FILTERED],
+            probes=tally.probes,
+            duplicates=tally.duplicates,
+            dropped=tally.dropped,
+            refused=tally.refused,
+            duration_ns=ended_ns - self._started_ns,
+            fallback=self.fallback,
+            notes=tuple(tally.notes),
+        )
+
+
+def _target_set(targets: Targets) -> TargetSet:
+    if isinstance(targets, TargetSet):
+        return targets
+    if isinstance(targets, (str, IPAddress)):
+        return parse_target(str(targets))
+    return parse_target([str(target) for target in targets])
+
+
+def _port_list(ports: str | Iterable[int] | None) -> tuple[int, ...]:
+    if ports is None:
+        return COMMON_PORTS
+    if isinstance(ports, str):
+        return parse_ports(ports)
+    found = tuple(dict.fromkeys(ports))
+    for port in found:
+        if not 0 <= port <= 65535:
+            raise TargetError(f"bad port {port}: ports are 0..65535")
+    return found

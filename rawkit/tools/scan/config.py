@@ -1,0 +1,142 @@
+"""What a scan is asked to do, and what it finds: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
+
+OPEN = "open"
+CLOSED = "closed"
+FILTERED = "filtered"
+
+AUTO = "auto"
+SYN = "syn"
+CONNECT = "connect"
+
+PUBLIC_RATE = 1000.0
+"""Probes per second towards addresses outside private ranges, unless a rate is given."""
+
+COMMON_PORTS = parse_ports(
+    "7,13,19,21-23,25,37,43,49,53,70,79,80,81,88,110,111,113,119,135,139,143,161,179,199,264,389,443,445,464,"
+    "465,500,502,512-515,543,544,548,554,587,593,623,631,636,666,749,853,873,902,989,990,993,995,1080,1194,1433,"
+    "1434,1521,1701,1720,1723,1883,1900,2000,2049,2082,2083,2121,2181,2222,2375,2376,2379,2380,3000,3128,3260,"
+    "3268,3269,3306,3389,3690,4000,4222,4369,4443,4444,4505,4506,4786,4848,5000,5001,5003,5044,5060,5061,5222,"
+    "5269,5355,5357,5432,5555,5601,5671,5672,5683,5800,5900,5901,5938,5984,5985,5986,6000,6001,6379,6443,6514,"
+    "6660-6669,6697,7000,7001,7070,7077,7474,7547,7687,7777,8000-8002,8008,8009,8080-8083,8086-8089,8123,8140,"
+    "8200,8222,8291,8333,8443,8500,8554,8600,8834,8883,8888,9000-9002,9042,9090-9093,9100,9160,9200,9300,9418,"
+    "9443,9600,9999,10000,10050,10051,10250,10255,11211,15672,16010,18080,20000,25565,26257,27017-27019,28015,"
+    "32400,33060,47808,50000,50070,51413,61613,61616"
+)
+"""Ports that services commonly listen on, for scans that name none."""
+
+_PRIVATE = parse_target(
+    "10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 ::1 fc00::/7 fe80::/10",
+    limit=1 << 128,
+)
+"""Addresses that lead nowhere outside (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
+
+
+def public_count(targets: TargetSet) -> int:
+    """How many of the addresses lie outside the private, link-local and loopback ranges."""
+    inside = 0
+    for span in targets.spans:
+        for private in _PRIVATE.spans:
+            if span.version == private.version:  # a zone only ever belongs to a link-local address
+                inside += max(0, min(span.last, private.last) - max(span.first, private.first) + 1)
+    return targets.count - inside
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """A scan: every port of every target, once.
+
+    `kind` is "syn", "connect" or "auto": "syn" where raw sockets are permitted, else "connect". `rate` is in
+    probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside the
+    private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait for
+    answers; less when those seen so far came fast. `interface` is the one to send from (empty: as routed).
+    `source_port` is where SYN probes come from (0: any that is free).
+
+    Raises ValueError for a number out of range.
+    """
+
+    targets: TargetSet
+    ports: tuple[int, ...] = COMMON_PORTS
+    kind: str = AUTO
+    rate: float | None = None
+    retries: int = 2
+    timeout_ns: int = 1_000_000_000
+    interface: str = ""
+    source_port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in (AUTO, SYN, CONNECT):
+            raise ValueError(f"kind {self.kind!r}: it is {AUTO!r}, {SYN!r} or {CONNECT!r}")
+        if self.rate is not None and not 0 < self.rate < 1e9:
+            raise ValueError(f"rate {self.rate}: probes per second are more than 0 and less than 10**9")
+        if not 0 <= self.retries <= 100:
+            raise ValueError(f"retries {self.retries}: 0..100")
+        if not 0 < self.timeout_ns <= 3600 * 10**9:
+            raise ValueError(f"timeout of {self.timeout_ns} ns: more than 0, an hour at most")
+        if not 0 <= self.source_port <= 65535:
+            raise ValueError(f"source port {self.source_port}: 0..65535")
+        if self.source_port and self.kind == CONNECT:
+            raise ValueError(
+                "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"
+            )
+
+    @property
+    def effective_rate(self) -> float | None:
+        """Probes per second; None: as fast as answers come back."""
+        if self.rate is None and public_count(self.targets):
+            return PUBLIC_RATE
+        return self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class PortResult:
+    """What one port of one target turned out to be.
+
+    `state` is "open", "closed" or "filtered"; `reason` what says so: "syn-ack", "rst", "no-answer", an ICMP
+    error in words, for connect scans "connected" or "refused". `reporter` is who answered: the target, or
+    whoever sent the ICMP error; None when nobody did or it is not known. `ttl` is that of the answer (the hop
+    limit for IPv6). `rtt_ns` is the time from handing the probe to the kernel to the kernel's stamp on the
+    answer, None where it is not known or several probes could have caused the answer; SYN probes leave in
+    batches of up to 64, and the first of a batch is timed from the same moment as the last. `probes` is how
+    many were sent.
+    """
+
+    address: IPAddress
+    port: int
+    state: str
+    reason: str
+    ttl: int | None = None
+    reporter: IPAddress | None = None
+    rtt_ns: int | None = None
+    probes: int = 1
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """Totals. When the scan is `complete`, open + closed + filtered is targets times ports.
+
+    `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.
+    `duplicates` are further answers for ports already known, `dropped` are answers that the kernel lost for
+    lack of buffer space (their ports were probed again), `refused` are probes that the kernel would not send.
+    `notes` are remarks for the person: addresses left out, source ports, drops.
+    """
+
+    kind: str
+    targets: int
+    ports: int
+    complete: bool
+    open: int = 0
+    closed: int = 0
+    filtered: int = 0
+    probes: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    refused: int = 0
+    duration_ns: int = 0
+    fallback: str = ""
+    notes: tuple[str, ...] = field(default=())

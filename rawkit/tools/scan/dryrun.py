@@ -1,0 +1,51 @@
+"""The probes of a SYN scan as a capture file instead of packets on the network."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from itertools import islice
+
+from rawkit.engine import FrameBatch, realtime_ns
+from rawkit.engine.probe import KEY_LEN, ProbePlan
+from rawkit.pcap import create_pcap
+from rawkit.tools.scan.board import RUN_MAX
+from rawkit.tools.scan.config import ScanConfig
+from rawkit.tools.scan.legs import LINKTYPE_RAW, plan_legs, refuse_groups
+from rawkit.tools.scan.syn import SEGMENT, reserve_port, rows, template
+from rawkit.wire import Frame
+
+
+def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
+    """Write the first round of probes to a capture file, as IP packets, and send nothing; how many there are.
+
+    Frames bear the times at which they would leave where the scan has a rate. Needs no privilege.
+    """
+    targets, _ = refuse_groups(config.targets)
+    legs, _ = plan_legs(targets, config.interface, resolve=False)
+    guard, sport = reserve_port(config.source_port)
+    key = secrets.token_bytes(KEY_LEN)
+    batch = FrameBatch(RUN_MAX, RUN_MAX * 128)
+    started_ns = realtime_ns()
+    interval_ns = 1e9 / config.effective_rate if config.effective_rate else 0.0
+    written = 0
+    with guard, create_pcap(path, linktype=LINKTYPE_RAW) as writer:
+        for leg in legs:
+            addresses = iter(leg.targets)
+            while part := list(islice(addresses, max(1, SEGMENT // len(config.ports)))):
+                plan = ProbePlan(template(leg.source, sport), rows(part), config.ports, key)
+                for first in range(0, len(plan), RUN_MAX):
+                    plan.fill(batch, first, min(RUN_MAX, len(plan) - first))
+                    for packet in batch:
+                        time_ns = started_ns + int(written * interval_ns)
+                        writer.write(
+                            Frame(
+                                packet,
+                                time_ns,
+                                linktype=LINKTYPE_RAW,
+                                interface=leg.interface,
+                                direction="out",
+                            )
+                        )
+                        written += 1
+    return written

@@ -1,0 +1,353 @@
+"""SYN scans: half-open probes sent in bulk, answers recognised by a keyed hash.
+
+Probes go out in batches, by a packet socket where all have the same next hop, else by a raw IP socket. Answers
+come in by a packet socket per IP version that hears every interface, loopback included, behind a kernel filter
+for the scan's own source port and for ICMP. That port is held by a TCP socket that is bound and never listens:
+no connection of this host gets it meanwhile, and the kernel, which knows nothing of the probes, answers each
+SYN-ACK with a RST. That RST closes the half-open connection on the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+from collections.abc import Generator
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
+
+from rawkit.addr import IPAddress
+from rawkit.clock import Clock
+from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
+from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan, ProbeReply
+from rawkit.engine.probe import CLOSED as REPLY_CLOSED
+from rawkit.engine.probe import OPEN as REPLY_OPEN
+from rawkit.errors import EngineError
+from rawkit.tools.scan.board import RUN_MAX, Board
+from rawkit.tools.scan.config import CLOSED, FILTERED, OPEN, PortResult, ScanConfig
+from rawkit.tools.scan.legs import Leg, plan_legs
+from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
+from rawkit.tools.scan.tally import Tally
+from rawkit.wire import MSS, TCP, IPv4, IPv6
+
+SEGMENT = 1 << 20  # probes that are kept track of at once: 9 MiB
+_SNAPLEN = 256  # all that is looked at in an answer, extension headers and quoted packet included
+_BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
+_ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
+_WINDOW_MAX = 1024
+_RECEIVED_N = 1024
+_LOOK_FOR_DROPS_EVERY = 16  # batches
+_EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
+
+_HOP_LIMIT = 64
+_WINDOW_FIELD = 1024
+_MSS = {4: 1460, 6: 1440}
+_ETHERTYPE = {4: 0x0800, 6: 0x86DD}
+
+# RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1
+_ICMP_UNREACHABLE = {
+    0: "net unreachable",
+    1: "host unreachable",
+    2: "protocol unreachable",
+    3: "port unreachable",
+    4: "fragmentation needed",
+    5: "source route failed",
+    6: "net unknown",
+    7: "host unknown",
+    8: "source host isolated",
+    9: "net prohibited",
+    10: "host prohibited",
+    11: "net unreachable for this type of service",
+    12: "host unreachable for this type of service",
+    13: "admin prohibited",
+    14: "host precedence violation",
+    15: "precedence cutoff in effect",
+}
+_ICMP_OTHER = {11: "time exceeded", 12: "parameter problem"}
+# RFC 4443 section 3
+_ICMPV6_UNREACHABLE = {
+    0: "no route",
+    1: "admin prohibited",
+    2: "beyond scope of source address",
+    3: "address unreachable",
+    4: "port unreachable",
+    5: "source address failed policy",
+    6: "reject route",
+}
+_ICMPV6_OTHER = {2: "packet too big", 3: "time exceeded", 4: "parameter problem"}
+
+_REFUSALS = {
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "no route",
+    errno.EACCES: "prohibited by this host's routes",
+    errno.EPERM: "prohibited by this host's firewall",
+    errno.EINVAL: "not sendable",
+}
+
+
+class SynScan:
+    """A SYN scan with its sockets, opened in the thread's present network namespace.
+
+    Raises, when made, PermissionDenied without CAP_NET_RAW, EngineError when `source_port` is taken, NoRoute
+    when no target can be reached.
+    """
+
+    def __init__(self, config: ScanConfig, tally: Tally, clock: Clock) -> None:
+        self._config = config
+        self._tally = tally
+        self._clock = clock
+        self._key = secrets.token_bytes(KEY_LEN)
+        self._patience = Patience(config.timeout_ns)
+        self._outbox = FrameBatch(RUN_MAX, RUN_MAX * 128)
+        self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            guard, self._sport = reserve_port(config.source_port)
+            stack.enter_context(guard)
+            # Receivers first: without permission nothing is looked up or asked on the network.
+            self._receivers = {
+                version: stack.enter_context(_open_receiver(version, self._sport))
+                for version in sorted({span.version for span in config.targets.spans})
+            }
+            self._legs, self._unroutable = plan_legs(config.targets, config.interface, resolve=True)
+            self._senders: dict[tuple[object, ...], PacketSocket | RawIPSocket] = {}
+            for leg in self._legs:
+                key = _sender_key(leg, config.interface)
+                if key not in self._senders:
+                    sender = _open_sender(leg, config.interface)
+                    stack.callback(sender.close)
+                    self._senders[key] = sender
+            self._stack = stack.pop_all()
+        self._pace = self._make_pace()
+
+    def _make_pace(self) -> Pace:
+        rate = self._config.effective_rate
+        if rate is not None:
+            return RatePace(rate)
+        buffer_len = min(map(_buffer_len, self._receivers.values()))
+        return AnswerPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def results(self) -> Generator[PortResult]:
+        """Results in the order in which they become known; unanswered probes at the end of their part."""
+        ports = self._config.ports
+        try:
+            for address in self._unroutable:
+                for port in ports:
+                    yield PortResult(address, port, FILTERED, "no route", probes=0)
+            for leg in self._legs:
+                targets = iter(leg.targets)
+                while addresses := list(islice(targets, max(1, SEGMENT // len(ports)))):
+                    yield from self._scan(leg, addresses)
+        finally:
+            self.close()
+
+    def _scan(self, leg: Leg, addresses: list[IPAddress]) -> Generator[PortResult]:
+        """All ports of some addresses, by one leg."""
+        ports = self._config.ports
+        plan = ProbePlan(template(leg.source, self._sport), rows(addresses), ports, self._key, leg.link)
+        board = Board(len(plan))
+        sender = self._senders[_sender_key(leg, self._config.interface)]
+        receiver = self._receivers[leg.source.version]
+        row_of = {row(address): i for i, address in enumerate(addresses)}
+        column_of = {port: i for i, port in enumerate(ports)}
+        pace, clock, tally = self._pace, self._clock, self._tally
+        rounds = self._config.retries + 1
+        extra = _EXTRA_ROUNDS
+        batches = 0
+        last_sent_ns = clock.now_ns()
+
+        while board.left:
+            now_ns = clock.now_ns()
+            wait_until_ns = last_sent_ns + self._patience.wait_ns
+            if not board.round_over:
+                allowed = pace.allowed(now_ns)
+                wait_until_ns = pace.due_ns()
+                if allowed > 0:
+                    wait_until_ns = now_ns
+                    first, n = board.next_run(allowed)
+                    if n:
+                        n = plan.fill(self._outbox, first, n)
+                        sent_n, refusal = self._send(sender, n)
+                        board.sent(first, max(sent_n, 1 if refusal else 0), self._sent_at_ns)
+                        if sent_n:
+                            last_sent_ns = now_ns
+                            pace.sent(sent_n, now_ns)
+                            tally.probes += sent_n
+                        if refusal:
+                            tally.refused += 1
+                            board.answered(first)
+                            address, port = addresses[first // len(ports)], ports[first % len(ports)]
+                            yield PortResult(address, port, FILTERED, refusal, probes=board.round)
+                        batches += 1
+            elif now_ns >= wait_until_ns:
+                dropped = self._dropped_more()
+                if dropped and extra:
+                    extra -= 1
+                elif board.round + 1 >= rounds:
+                    break
+                else:
+                    pace.repeat()
+                board.next_round()
+                continue
+
+            got = receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9)
+            if got:
+                known = 0
+                for reply in plan.match(self._inbox):
+                    i, j = row_of.get(reply.address), column_of.get(reply.port)
+                    if i is None or j is None:
+                        continue  # of an earlier part of the scan
+                    index = i * len(ports) + j
+                    if not board.answered(index):
+                        tally.duplicates += 1
+                        continue
+                    known += 1
+                    yield self._result(addresses[i], reply, board.probes(index), board.sent_ns(index))
+                pace.answered(known)
+            if batches >= _LOOK_FOR_DROPS_EVERY:
+                batches = 0
+                self._dropped_more()
+
+        for index in board.unanswered():
+            i, j = divmod(index, len(ports))
+            yield PortResult(addresses[i], ports[j], FILTERED, "no-answer", probes=board.probes(index))
+
+    def _send(self, sender: PacketSocket | RawIPSocket, n: int) -> tuple[int, str]:
+        """Send the outbox: how many probes went, and why the first one was refused, if it was."""
+        self._sent_at_ns = realtime_ns()
+        try:
+            return sender.send_batch(self._outbox, 0, n, timeout=0.1), ""
+        except EngineError as error:
+            if error.errno == errno.ENOBUFS:  # the device's queue is full: later
+                self._pace.slow_down()
+                return 0, ""
+            if error.errno not in _REFUSALS:
+                raise
+            return 0, _REFUSALS[error.errno]
+
+    def _dropped_more(self) -> bool:
+        """Whether the receivers lost answers since the last time; if so, slow down."""
+        dropped = sum(receiver.counters().dropped for receiver in self._receivers.values())
+        if dropped <= self._tally.dropped:
+            return False
+        self._tally.dropped = dropped
+        self._pace.slow_down()
+        return True
+
+    def _result(self, address: IPAddress, reply: ProbeReply, probes: int, sent_ns: int) -> PortResult:
+        # Karn's algorithm (RFC 6298 section 3): after a repetition nobody knows which probe was answered.
+        rtt_ns: int | None = reply.time_ns - sent_ns
+        if probes != 1 or rtt_ns is None or rtt_ns < 0:  # negative: somebody set the clock
+            rtt_ns = None
+        else:
+            self._patience.seen(rtt_ns)
+        reporter = address
+        if reply.state == REPLY_OPEN:
+            state, reason = OPEN, "syn-ack"
+        elif reply.state == REPLY_CLOSED:
+            state, reason = CLOSED, "rst"
+        else:
+            state, reason = FILTERED, icmp_reason(address.version, reply.icmp_type, reply.icmp_code)
+            reporter = _address(reply.reporter, address.version)
+        return PortResult(address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes)
+
+
+def template(source: IPAddress, sport: int) -> bytes:
+    """The probe: an IP packet with a SYN from `source` and `sport` to nowhere yet."""
+    syn = TCP(
+        sport=sport, dport=0, seq=0, flags="S", window=_WINDOW_FIELD, options=[MSS(_MSS[source.version])]
+    )
+    if source.version == 4:
+        return bytes(IPv4(src=source, dst=IPv4Address(0), ttl=_HOP_LIMIT) / syn)
+    return bytes(IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=_HOP_LIMIT) / syn)
+
+
+def row(address: IPAddress) -> bytes:
+    """An address as `ProbePlan` has it."""
+    return address.packed.ljust(ADDRESS_LEN, b"\0")
+
+
+def rows(addresses: list[IPAddress]) -> bytes:
+    return b"".join(map(row, addresses))
+
+
+def reserve_port(port: int = 0) -> tuple[socket.socket, int]:
+    """A TCP socket that holds a source port (0: any free one) on all addresses, and the port.
+
+    It is bound and does not listen, so to anybody who connects to it the port is closed.
+
+    Raises EngineError when the port is taken.
+    """
+    try:
+        return _hold(socket.AF_INET6, "::", port)
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise EngineError(error.errno or 0, "reserve source port", str(port)) from None
+    try:
+        return _hold(socket.AF_INET, "0.0.0.0", port)  # a kernel without IPv6
+    except OSError as error:
+        raise EngineError(error.errno or 0, "reserve source port", str(port)) from None
+
+
+def _hold(family: socket.AddressFamily, address: str, port: int) -> tuple[socket.socket, int]:
+    guard = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            guard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        guard.bind((address, port))
+        return guard, int(guard.getsockname()[1])
+    except BaseException:
+        guard.close()
+        raise
+
+
+def _open_receiver(version: int, sport: int) -> PacketSocket:
+    icmp = "icmp" if version == 4 else "icmp6"
+    filter = compile_filter(f"(tcp dst port {sport}) or {icmp}", 101, _SNAPLEN)
+    # For one EtherType a packet socket hears only what comes in: over loopback each packet once.
+    return PacketSocket(
+        None, cooked=True, protocol=_ETHERTYPE[version], filter=filter, buffer_len=_BUFFER_LEN
+    )
+
+
+def _sender_key(leg: Leg, interface: str) -> tuple[object, ...]:
+    if leg.link:
+        return ("frames", leg.ifindex)
+    if interface or leg.source.is_link_local:
+        return (leg.source.version, leg.ifindex)
+    return (leg.source.version,)
+
+
+def _open_sender(leg: Leg, interface: str) -> PacketSocket | RawIPSocket:
+    if leg.link:
+        return PacketSocket(leg.ifindex, protocol=0)
+    # Link-local addresses say nothing without their interface.
+    on = leg.ifindex if interface or leg.source.is_link_local else None
+    return RawIPSocket(leg.source.version, socket.IPPROTO_RAW, interface=on)
+
+
+def _buffer_len(receiver: PacketSocket) -> int:
+    """The receive buffer that the kernel gave, by its own accounting."""
+    with socket.socket(fileno=os.dup(receiver.fileno())) as same:
+        return same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def _address(octets: bytes, version: int) -> IPAddress:
+    return IPv4Address(octets[:4]) if version == 4 else IPv6Address(octets)
+
+
+def icmp_reason(version: int, type: int, code: int) -> str:
+    """An ICMP error in words: "icmp host unreachable"."""
+    unreachable, other = (
+        (_ICMP_UNREACHABLE, _ICMP_OTHER) if version == 4 else (_ICMPV6_UNREACHABLE, _ICMPV6_OTHER)
+    )
+    if type == (3 if version == 4 else 1):
+        text = unreachable.get(code)
+    else:
+        text = other.get(type)
+    return f"icmp {text or f'type {type} code {code}'}"

@@ -1,0 +1,16 @@
+"""The counters of a running scan, shared by whoever sends, whoever receives and the summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Tally:
+    """What `ScanSummary` says, while it is still growing."""
+
+    probes: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    refused: int = 0
+    notes: list[str] = field(default_factory=list)
