@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rawkit._native import ffi, lib
-
 from rawkit.wire import checksum as _reference
 
 if TYPE_CHECKING:

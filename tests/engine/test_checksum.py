@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rawkit._native import lib
 
-from rawkit.engine import checksum
+from rawkit.engine.checksum import checksum, checksum_add, checksum_update, crc32c
 from rawkit.wire import checksum as reference
 
 BEST = lib.rk_cpu_level()
@@ -40,23 +40,23 @@ def test_equals_reference_at_every_length_and_alignment(level: int) -> None:
         for alignment in (0, 1, 2, 3, 7, 8, 15, 31):
             piece = memoryview(room)[alignment : alignment + length]
             octets = bytes(piece)
-            assert checksum.checksum(piece) == reference.python_checksum(octets)
-            assert checksum.checksum(octets) == reference.python_checksum(octets)
-            assert checksum.checksum_add(0xFFFE, piece) == reference.python_add(0xFFFE, octets)
-            assert checksum.crc32c(length, piece) == reference.python_crc32c(length, octets)
+            assert checksum(piece) == reference.python_checksum(octets)
+            assert checksum(octets) == reference.python_checksum(octets)
+            assert checksum_add(0xFFFE, piece) == reference.python_add(0xFFFE, octets)
+            assert crc32c(length, piece) == reference.python_crc32c(length, octets)
 
 
 @pytest.mark.parametrize("fill", [0, 0xFF])
 def test_equals_reference_on_uniform_octets(level: int, fill: int) -> None:
     for length in [*range(301), 1499, 1500, 65535, 65536, 1 << 20]:
         octets = bytes([fill]) * length
-        assert checksum.checksum(octets) == reference.python_checksum(octets)
+        assert checksum(octets) == reference.python_checksum(octets)
 
 
 def test_million_headers(level: int) -> None:
     """10**6 random headers of 20 octets."""
     octets = random.Random(level).randbytes(20 * 10**6)
-    ours, theirs = checksum.checksum, reference.python_checksum
+    ours, theirs = checksum, reference.python_checksum
     wrong = [
         octets[at : at + 20].hex()
         for at in range(0, len(octets), 20)
@@ -71,13 +71,13 @@ def test_update_equals_recomputation(data: bytes, word: int, new: int) -> None:
     at = word * 2 % len(data)
     old = int.from_bytes(data[at : at + 2], "big")
     changed = data[:at] + new.to_bytes(2, "big") + data[at + 2 :]
-    expected = checksum.checksum(changed) if any(changed) else 0
-    assert checksum.checksum_update(checksum.checksum(data), old, new) == expected
+    expected = checksum(changed) if any(changed) else 0
+    assert checksum_update(checksum(data), old, new) == expected
 
 
 @given(WORD, WORD, WORD)
 def test_update_equals_reference(before: int, old: int, new: int) -> None:
-    assert checksum.checksum_update(before, old, new) == reference.update(before, old, new)
+    assert checksum_update(before, old, new) == reference.update(before, old, new)
 
 
 @pytest.mark.parametrize("addr_len", [4, 16])
@@ -95,36 +95,36 @@ def test_any_buffer() -> None:
     words = array.array("I", [1, 2**32 - 1, 77])
     expected = reference.python_checksum(words.tobytes())
     for buffer in (words, memoryview(words), bytearray(words), words.tobytes()):
-        assert checksum.checksum(buffer) == expected
-        assert checksum.checksum_add(0, buffer) == 0xFFFF ^ expected
-        assert checksum.crc32c(0, buffer) == reference.python_crc32c(0, words.tobytes())
-    assert checksum.checksum(memoryview(b"")) == 0xFFFF
+        assert checksum(buffer) == expected
+        assert checksum_add(0, buffer) == 0xFFFF ^ expected
+        assert crc32c(0, buffer) == reference.python_crc32c(0, words.tobytes())
+    assert checksum(memoryview(b"")) == 0xFFFF
 
     class Octets(bytes):
         pass
 
-    assert checksum.checksum(Octets(b"\1\2")) == 0xFEFD
+    assert checksum(Octets(b"\1\2")) == 0xFEFD
 
 
 @pytest.mark.parametrize("bad", [[1, 2], "text", 7, None])
 def test_refuses_what_is_no_buffer(bad: object) -> None:
-    for call in (checksum.checksum, lambda b: checksum.checksum_add(0, b), lambda b: checksum.crc32c(0, b)):
+    for call in (checksum, lambda b: checksum_add(0, b), lambda b: crc32c(0, b)):
         with pytest.raises(TypeError):
             call(bad)  # type: ignore[arg-type]
 
 
 def test_refuses_scattered_octets() -> None:
     with pytest.raises(BufferError):
-        checksum.checksum(memoryview(b"abcdef")[::2])
+        checksum(memoryview(b"abcdef")[::2])
 
 
 def test_refuses_numbers_out_of_range() -> None:
     with pytest.raises(OverflowError):
-        checksum.checksum_add(2**32, b"")
+        checksum_add(2**32, b"")
     with pytest.raises(OverflowError):
-        checksum.crc32c(-1, b"")
+        crc32c(-1, b"")
     with pytest.raises(OverflowError):
-        checksum.checksum_update(0, 0x10000, 0)
+        checksum_update(0, 0x10000, 0)
 
 
 @pytest.mark.parametrize("level", [-1, lib.RK_CPU_AVX2 + 1])
@@ -139,9 +139,8 @@ def test_import_registers_with_wire() -> None:
         "import sys\n"
         "from rawkit.wire import checksum as wire\n"
         "assert wire.add is wire.python_add and 'rawkit._native' not in sys.modules\n"
-        "from rawkit.engine import checksum as engine\n"
-        "assert (wire.add, wire.checksum, wire.crc32c)"
-        " == (engine.checksum_add, engine.checksum, engine.crc32c)\n"
+        "from rawkit.engine.checksum import checksum, checksum_add, crc32c\n"
+        "assert (wire.add, wire.checksum, wire.crc32c) == (checksum_add, checksum, crc32c)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -152,4 +151,4 @@ def test_scapy_and_dpkt_agree(level: int) -> None:
     source = random.Random(level)
     for length in (20, 21, 40, 576, 1499, 1500, 65535):
         octets = source.randbytes(length)
-        assert checksum.checksum(octets) == scapy.checksum(octets) == dpkt.dpkt.in_cksum(octets)
+        assert checksum(octets) == scapy.checksum(octets) == dpkt.dpkt.in_cksum(octets)
