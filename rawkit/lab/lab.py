@@ -1,0 +1,228 @@
+"""The lab: two hosts and the link between them."""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import socket
+import struct
+import time
+from contextlib import ExitStack
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
+from typing import Any
+from warnings import warn
+
+from rawkit.addr import MAC
+from rawkit.engine.link import LinkDirection, LinkRelay
+from rawkit.engine.namespace import Namespace, become_namespace_root
+from rawkit.errors import RawkitError
+from rawkit.lab.host import Host
+from rawkit.lab.processes import Processes
+from rawkit.net.netlink import ask
+from rawkit.units import parse_duration, parse_ratio
+
+_READY_S = 5.0
+"""How long the kernel may take to bring the links up."""
+
+# <linux/if_addr.h>
+_IFA_F_NODAD = 0x02
+_IFA_F_TENTATIVE = 0x40
+
+# <linux/sockios.h>, <linux/ethtool.h>: receive and transmit checksums, scatter-gather, segmentation by the
+# device (TSO) and by the kernel's last moment (GSO), and merging on receipt (GRO).
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+_HOST_SETTINGS = {
+    # No waiting for duplicate address detection: the two addresses are fixed.
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/default/dad_transmits": "0",
+    # Static configuration: no router is asked for, none is believed.
+    "net/ipv6/conf/default/router_solicitations": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+}
+_MIDDLE_SETTINGS = {
+    # The wire itself says nothing.
+    "net/ipv6/conf/default/disable_ipv6": "1",
+}
+
+
+class Lab:
+    """Two private hosts, `a` and `b`, joined by one link; nobody else can reach them, or be reached by them.
+
+    `delay` holds every frame, in both directions ("20ms", or seconds as a number); `loss` is the probability
+    that one is lost ("1%", 0.01); `seed` decides which. The same frames meet the same losses on each run.
+
+    As root the hosts are made from here. As an ordinary user this process first moves into a user namespace
+    of its own, for good (`become_namespace_root`), and must have one thread only.
+
+    Ready when made; close it when done (it is a context manager). If the process dies instead, the kernel
+    takes everything away.
+
+    Raises:
+        UnitError: `delay` or `loss` does not make sense.
+        PermissionDenied, EngineError: namespaces are not allowed here; the message says by what.
+    """
+
+    def __init__(self, delay: str | int | float = 0, loss: str | int | float = 0, seed: int = 0) -> None:
+        self.delay_ns = parse_duration(delay)
+        self.loss = parse_ratio(loss)
+        self.seed = seed
+        self.relay: LinkRelay | None = None
+        """What delays and loses frames, with its counters; None when the link does neither."""
+        self._resources: ExitStack | None = None
+        become_namespace_root()
+        with ExitStack() as stack:
+            processes = Processes()
+            stack.callback(processes.close)
+            self.a, self.b = (_host(stack, processes, name, n) for n, name in enumerate("ab", 1))
+            if self.delay_ns or self.loss:
+                self._join_by_relay(stack)
+            else:
+                self._join_directly()
+            for step in (_raise_links, _add_addresses, _wait_until_usable):
+                for host in (self.a, self.b):
+                    with host:
+                        ask(partial(step, host=host), "set up the lab's hosts")
+            self._resources = stack.pop_all()
+
+    def _join_directly(self) -> None:
+        """One veth pair: what leaves one host is at the other at once."""
+
+        def question(route: Any) -> None:
+            route.link("add", kind="veth", **_end(self.a), peer=_end(self.b))
+
+        with self.a:
+            ask(question, "make the lab's link")
+
+    def _join_by_relay(self, stack: ExitStack) -> None:
+        """Two veth pairs that meet in a namespace of their own, where the relay joins them."""
+
+        def question(route: Any) -> list[int]:
+            indexes = []
+            for host in (self.a, self.b):
+                name = f"to-{host.name}"
+                route.link("add", kind="veth", ifname=name, peer=_end(host))
+                indexes += route.link_lookup(ifname=name)
+                route.link("set", index=indexes[-1], state="up")
+            return indexes
+
+        middle = stack.enter_context(Namespace.create())
+        with middle.enter():
+            _set(_MIDDLE_SETTINGS)
+            index_a, index_b = ask(question, "make the lab's link")
+            for host in (self.a, self.b):
+                _send_plain_frames(f"to-{host.name}")
+                with host:
+                    _send_plain_frames(host.interface)
+            a_to_b, b_to_a = (
+                LinkDirection(self.delay_ns, self.loss, seed) for seed in (2 * self.seed, 2 * self.seed + 1)
+            )
+            self.relay = stack.enter_context(LinkRelay(index_a, index_b, a_to_b, b_to_a))
+
+    def close(self) -> None:
+        """End every process on the hosts and let go of everything. Closing twice is harmless."""
+        resources, self._resources = self._resources, None
+        if resources is not None:
+            resources.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_resources", None) is not None:
+            warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=1)
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Lab delay={self.delay_ns / 1e6:g}ms loss={self.loss:.4g} seed={self.seed}>"
+
+
+def _host(stack: ExitStack, processes: Processes, name: str, number: int) -> Host:
+    """A host without an interface."""
+    namespace = stack.enter_context(Namespace.create())
+    with namespace.enter():
+        _set(_HOST_SETTINGS)
+        _open_ping_sockets()
+    return Host(
+        name,
+        IPv4Address(f"10.77.0.{number}"),
+        IPv6Address(f"fd77::{number}"),
+        MAC(f"00:00:5e:00:53:{number:02x}"),
+        namespace,
+        processes,
+    )
+
+
+def _end(host: Host) -> dict[str, object]:
+    """A host's end of a veth pair, for a netlink request from anywhere."""
+    return {"ifname": host.interface, "address": str(host.mac), "net_ns_fd": host.namespace.fileno()}
+
+
+def _raise_links(route: Any, host: Host) -> None:
+    for name in ("lo", host.interface):
+        route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
+
+
+def _add_addresses(route: Any, host: Host) -> None:
+    (index,) = route.link_lookup(ifname=host.interface)
+    route.addr("add", index=index, address=str(host.ipv4), prefixlen=24)
+    route.addr("add", index=index, address=str(host.ipv6), prefixlen=64, flags=_IFA_F_NODAD)
+
+
+def _wait_until_usable(route: Any, host: Host) -> None:
+    """Return when the link carries frames and no address is still being checked."""
+    end = time.monotonic() + _READY_S
+    (index,) = route.link_lookup(ifname=host.interface)
+    while True:
+        (link,) = route.get_links(index)
+        tentative = [
+            address
+            for address in route.get_addr(index=index)
+            if address.get_attr("IFA_FLAGS") & _IFA_F_TENTATIVE
+        ]
+        if link.get_attr("IFLA_OPERSTATE") == "UP" and not tentative:
+            return
+        if time.monotonic() > end:
+            raise RawkitError(f"the link of the lab's host {host.name} did not come up within {_READY_S:g} s")
+        time.sleep(0.001)
+
+
+def _set(settings: dict[str, str]) -> None:
+    """Write sysctls of the calling thread's network namespace."""
+    for name, value in settings.items():
+        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+            file.write(value)
+
+
+def _open_ping_sockets() -> None:
+    """Let every group open ICMP datagram sockets, which a new namespace allows to none (icmp(7))."""
+    try:
+        _set({"net/ipv4/ping_group_range": "0 2147483647"})
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # Both ends must be groups of the user namespace, and an ordinary user's has but one.
+        _set({"net/ipv4/ping_group_range": "0 0"})
+
+
+def _send_plain_frames(name: str) -> None:
+    """Turn off what a device could do later, so that whole frames of at most the MTU go over the link.
+
+    The relay would otherwise see segments of up to 64 kB without checksums, as the kernel hands them to
+    network cards.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in _OFFLOADS.values():
+            value = array.array("I", [command, 0])  # struct ethtool_value
+            # struct ifreq: the name, and a pointer within a union of 24 octets.
+            request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
+            fcntl.ioctl(control, _SIOCETHTOOL, request)
