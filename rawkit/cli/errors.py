@@ -23,6 +23,11 @@ def report(error: BaseException, command: str) -> int:
 
     RAWKIT_DEBUG=1 in the environment adds the traceback.
     """
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
+    if isinstance(error, click.UsageError) and error.ctx:
+        command = error.ctx.command_path  # the innermost one: "rawkit lab run"
     message, code = _explain(error)
     if os.environ.get("RAWKIT_DEBUG", "") not in ("", "0"):
         import traceback
@@ -55,12 +60,13 @@ def _explain(error: BaseException) -> tuple[str, int]:
     )
 
 
-def silence_stdout() -> None:
-    """Point standard output at /dev/null, so that Python's flush at exit does not meet the closed pipe."""
+def settle_stdout() -> OSError | None:
+    """Flush standard output; the error if that fails, after which Python's flush at exit does not fail too."""
     try:
-        stdout_fd = sys.stdout.fileno()
-    except (OSError, ValueError):  # replaced by something that is no file
-        return
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, stdout_fd)
-    os.close(devnull)
+        sys.stdout.flush()
+    except OSError as error:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+        return error
+    return None

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import rawkit
-from rawkit.cli.errors import SUCCESS, USAGE, report, silence_stdout
+from rawkit.cli.errors import SUCCESS, report, settle_stdout
 
 COMMANDS = {
     "ping": ("rawkit.cli.ping", "Ask hosts whether they are there, and measure how long the answer takes."),
@@ -72,11 +72,10 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output has seen enough
-            silence_stdout()
-            return SUCCESS
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except click.exceptions.Exit:
             raise
+        except BrokenPipeError:  # whoever read our output has seen enough
+            return SUCCESS
         except (Exception, KeyboardInterrupt) as error:
             return report(error, " ".join(filter(None, [ctx.command_path, ctx.invoked_subcommand])))
 
@@ -94,19 +93,11 @@ class LazyGroup(click.Group):
         try:
             result = super().main(args, prog_name or self.name, standalone_mode=False, **extra)
             code = result if isinstance(result, int) else SUCCESS
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            code = USAGE
-        except (click.ClickException, click.Abort) as error:
-            where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else self.name
-            code = report(error, where or "rawkit")
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            silence_stdout()
-        except OSError as error:
-            silence_stdout()
-            code = report(error, "rawkit: standard output")
+        except (Exception, KeyboardInterrupt) as error:
+            code = report(error, self.name or "rawkit")
+        failure = settle_stdout()
+        if failure and code == SUCCESS and not isinstance(failure, BrokenPipeError):
+            code = report(failure, self.name or "rawkit")
         if standalone_mode:
             sys.exit(code)
         return code
