@@ -61,7 +61,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 
 def settle_stdout() -> OSError | None:
-    """Flush standard output; the error if that fails, after which Python's flush at exit does not fail too."""
+    """Flush standard output; the error if that fails, after which Python's own at exit succeeds."""
     try:
         sys.stdout.flush()
     except OSError as error:

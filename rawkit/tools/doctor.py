@@ -68,7 +68,7 @@ def abilities(checks: Mapping[str, Check], rawkit: str = "rawkit") -> tuple[Abil
     works = {key: check.ok for key, check in checks.items()}
     raw = works["packet_socket"] and works["raw_socket"]
 
-    grants = [f"{rawkit} lab run -- rawkit ..."] if works["namespaces"] else []
+    grants = [f"{rawkit} lab run -- {rawkit} ..."] if works["namespaces"] else []
     if os.geteuid() == 0:  # and yet without the capability: in a container
         grants.append("docker run --cap-add=NET_RAW ...")
     else:
