@@ -21,6 +21,7 @@ from rawkit.engine.namespace import Namespace, become_namespace_root
 from rawkit.errors import RawkitError
 from rawkit.lab.host import Host
 from rawkit.lab.processes import Processes
+from rawkit.net import interface
 from rawkit.net.netlink import ask
 from rawkit.units import parse_duration, parse_ratio
 
@@ -30,6 +31,10 @@ _READY_S = 5.0
 # <linux/if_addr.h>
 _IFA_F_NODAD = 0x02
 _IFA_F_TENTATIVE = 0x40
+
+_QUIET_S = 0.03
+_SETTLE_S = 0.3
+"""How long a new link must be quiet to count as settled, and how long to wait for that at most."""
 
 # <linux/sockios.h>, <linux/ethtool.h>: receive and transmit checksums, scatter-gather, segmentation by the
 # device (TSO) and by the kernel's last moment (GSO), and merging on receipt (GRO).
@@ -43,6 +48,8 @@ _HOST_SETTINGS = {
     # Static configuration: no router is asked for, none is believed.
     "net/ipv6/conf/default/router_solicitations": "0",
     "net/ipv6/conf/default/accept_ra": "0",
+    # What has to be said about multicast groups is said at once, not within a second.
+    "net/ipv6/conf/default/mldv2_unsolicited_report_interval": "1",
 }
 _MIDDLE_SETTINGS = {
     # The wire itself says nothing.
@@ -77,16 +84,21 @@ class Lab:
         become_namespace_root()
         with ExitStack() as stack:
             processes = Processes()
-            stack.callback(processes.close)
             self.a, self.b = (_host(stack, processes, name, n) for n, name in enumerate("ab", 1))
-            if self.delay_ns or self.loss:
-                self._join_by_relay(stack)
-            else:
+            delayed = self.delay_ns > 0 or self.loss > 0
+            middle = stack.enter_context(Namespace.create()) if delayed else None
+            if middle is None:
                 self._join_directly()
-            for step in (_raise_links, _add_addresses, _wait_until_usable):
-                for host in (self.a, self.b):
-                    with host:
-                        ask(partial(step, host=host), "set up the lab's hosts")
+            else:
+                self._join_by_way_of(middle)
+            for host, peer in ((self.a, self.b), (self.b, self.a)):
+                with host:
+                    ask(partial(_configure, host=host, peer=peer), "set up the lab's hosts")
+            self._settle()
+            if middle is not None:
+                with middle.enter():
+                    self.relay = stack.enter_context(self._open_relay())
+            stack.callback(processes.close)  # the first thing to happen on closing
             self._resources = stack.pop_all()
 
     def _join_directly(self) -> None:
@@ -94,34 +106,60 @@ class Lab:
 
         def question(route: Any) -> None:
             route.link("add", kind="veth", **_end(self.a), peer=_end(self.b))
+            route.link("set", index=route.link_lookup(ifname=self.a.interface)[0], state="up")
 
         with self.a:
             ask(question, "make the lab's link")
+        with self.b:
+            ask(partial(_raise, name=self.b.interface), "raise the lab's link")
 
-    def _join_by_relay(self, stack: ExitStack) -> None:
-        """Two veth pairs that meet in a namespace of their own, where the relay joins them."""
+    def _join_by_way_of(self, middle: Namespace) -> None:
+        """Two veth pairs that meet in a namespace of their own, where the relay will join them."""
+        for host in (self.a, self.b):
+            near = f"to-{host.name}"
 
-        def question(route: Any) -> list[int]:
-            indexes = []
+            def question(route: Any, host: Host = host, near: str = near) -> None:
+                route.link("add", kind="veth", ifname=near, peer=_end(host))
+                _raise(route, near)
+
+            with middle.enter():
+                _set(_MIDDLE_SETTINGS)
+                ask(question, "make the lab's link")
+                _send_plain_frames(near)
+            with host:
+                _send_plain_frames(host.interface)
+                ask(partial(_raise, name=host.interface), "raise the lab's link")
+
+    def _settle(self) -> None:
+        """Return when the hosts have said what a host says on a new link (MLD reports, RFC 3810).
+
+        The relay is opened only then: such frames come at random moments, and would shift which frame meets
+        which of the losses that the seed stands for.
+        """
+
+        def frames_sent() -> list[int]:
+            sent = []
             for host in (self.a, self.b):
-                name = f"to-{host.name}"
-                route.link("add", kind="veth", ifname=name, peer=_end(host))
-                indexes += route.link_lookup(ifname=name)
-                route.link("set", index=indexes[-1], state="up")
-            return indexes
-
-        middle = stack.enter_context(Namespace.create())
-        with middle.enter():
-            _set(_MIDDLE_SETTINGS)
-            index_a, index_b = ask(question, "make the lab's link")
-            for host in (self.a, self.b):
-                _send_plain_frames(f"to-{host.name}")
                 with host:
-                    _send_plain_frames(host.interface)
-            a_to_b, b_to_a = (
-                LinkDirection(self.delay_ns, self.loss, seed) for seed in (2 * self.seed, 2 * self.seed + 1)
-            )
-            self.relay = stack.enter_context(LinkRelay(index_a, index_b, a_to_b, b_to_a))
+                    sent.append(ask(partial(_frames_sent, name=host.interface), "watch the lab's link"))
+            return sent
+
+        now = quiet_since = time.monotonic()
+        end = now + _SETTLE_S
+        before = frames_sent()
+        while now < end and now - quiet_since < _QUIET_S:
+            time.sleep(0.004)
+            sent = frames_sent()
+            now = time.monotonic()
+            if sent != before:
+                before, quiet_since = sent, now
+
+    def _open_relay(self) -> LinkRelay:
+        indexes = [interface(f"to-{host.name}").index for host in (self.a, self.b)]
+        directions = [
+            LinkDirection(self.delay_ns, self.loss, seed) for seed in (2 * self.seed, 2 * self.seed + 1)
+        ]
+        return LinkRelay(indexes[0], indexes[1], directions[0], directions[1])
 
     def close(self) -> None:
         """End every process on the hosts and let go of everything. Closing twice is harmless."""
@@ -167,21 +205,32 @@ def _end(host: Host) -> dict[str, object]:
     return {"ifname": host.interface, "address": str(host.mac), "net_ns_fd": host.namespace.fileno()}
 
 
-def _raise_links(route: Any, host: Host) -> None:
-    for name in ("lo", host.interface):
-        route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
+def _raise(route: Any, name: str) -> None:
+    route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
 
 
-def _add_addresses(route: Any, host: Host) -> None:
+def _frames_sent(route: Any, name: str) -> int:
+    (link,) = route.link("get", ifname=name)
+    sent: int = link.get_attr("IFLA_STATS64")["tx_packets"]
+    return sent
+
+
+def _configure(route: Any, host: Host, peer: Host) -> None:
+    """Give a host its addresses, once its link is up."""
+    _raise(route, "lo")
     (index,) = route.link_lookup(ifname=host.interface)
     route.addr("add", index=index, address=str(host.ipv4), prefixlen=24)
     route.addr("add", index=index, address=str(host.ipv6), prefixlen=64, flags=_IFA_F_NODAD)
+    for address in (peer.ipv4, peer.ipv6):
+        # As if just resolved: the first packet does not wait for a round trip that might even be lost. The
+        # entry ages like any other.
+        route.neigh("add", dst=str(address), lladdr=str(peer.mac), ifindex=index, state="reachable")
+    _wait_until_usable(route, host, index)
 
 
-def _wait_until_usable(route: Any, host: Host) -> None:
+def _wait_until_usable(route: Any, host: Host, index: int) -> None:
     """Return when the link carries frames and no address is still being checked."""
     end = time.monotonic() + _READY_S
-    (index,) = route.link_lookup(ifname=host.interface)
     while True:
         (link,) = route.get_links(index)
         tentative = [

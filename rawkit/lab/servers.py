@@ -27,10 +27,14 @@ PAGE = (
 )
 
 
+CONTENT = {b"/": PAGE, b"/large": PAGE * 16}
+"""What there is to fetch: a page of one burst, and one long enough to show TCP at work."""
+
+
 def answer(head: bytes) -> tuple[bytes, bool]:
     """The response to a request's head (RFC 9112), and whether to keep the connection.
 
-    The page is at "/". Anything but GET and HEAD is refused and ends the connection, because its content,
+    Anything but GET and HEAD is refused and ends the connection, because its content,
     which is never read, would be taken for the next request.
     """
     lines = head.split(b"\r\n")
@@ -38,6 +42,7 @@ def answer(head: bytes) -> tuple[bytes, bool]:
     if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
         return _response(b"400 Bad Request", b"this is no HTTP/1 request\n", False, True), False
     method, path, version = words
+    path = path.partition(b"?")[0]
     fields = [line.lower().partition(b":") for line in lines[1:]]
     options = {
         option.strip() for name, _, value in fields if name == b"connection" for option in value.split(b",")
@@ -47,14 +52,12 @@ def answer(head: bytes) -> tuple[bytes, bool]:
         return _response(
             b"405 Method Not Allowed", b"only GET and HEAD\n", False, True, b"Allow: GET, HEAD\r\n"
         ), False
-    status, content = (
-        (b"200 OK", PAGE) if path.partition(b"?")[0] == b"/" else (b"404 Not Found", b"not here\n")
-    )
+    status, content = (b"200 OK", CONTENT[path]) if path in CONTENT else (b"404 Not Found", b"not here\n")
     return _response(status, content, keep, method == b"GET"), keep
 
 
 def _response(status: bytes, content: bytes, keep: bool, with_content: bool, extra: bytes = b"") -> bytes:
-    kind = b"text/html" if content is PAGE else b"text/plain"
+    kind = b"text/html" if content in CONTENT.values() else b"text/plain"
     head = (
         b"HTTP/1.1 %b\r\nContent-Type: %b; charset=utf-8\r\nContent-Length: %d\r\nConnection: %b\r\n%b\r\n"
         % (
