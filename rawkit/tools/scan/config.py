@@ -52,10 +52,10 @@ class ScanConfig:
     """A scan: every port of every target, once.
 
     `kind` is "syn", "connect" or "auto": "syn" where raw sockets are permitted, else "connect". `rate` is in
-    probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside the
-    private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait for
-    answers; less when those seen so far came fast. `interface` is the one to send from (empty: as routed).
-    `source_port` is where SYN probes come from (0: any that is free).
+    probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside
+    the private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait
+    for answers; less when those seen so far came fast. `interface` is the one to send from (empty: as
+    routed). `source_port` is where SYN probes come from (0: any that is free).
 
     Raises ValueError for a number out of range.
     """

@@ -29,6 +29,7 @@ from rawkit.tools.scan.tally import Tally
 _SOCKETS_MAX = (
     1000  # more gain nothing: the kernel answers for itself within microseconds, the net within them
 )
+_STARTS_AT_ONCE = 32  # between looks at answers, whose times would be late otherwise
 _FDS_SPARE = 32  # left to the rest of the program
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
@@ -87,7 +88,7 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
 
         try:
             while waiting or again or in_flight:
-                allowed = pace.allowed(clock.now_ns()) if pace else limit
+                allowed = min(pace.allowed(clock.now_ns()) if pace else limit, _STARTS_AT_ONCE)
                 while (waiting or again) and len(in_flight) < limit and allowed > 0:
                     upcoming = again.popleft() if again else next(fresh, None)
                     if upcoming is None:

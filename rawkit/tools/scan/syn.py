@@ -1,10 +1,10 @@
 """SYN scans: half-open probes sent in bulk, answers recognised by a keyed hash.
 
-Probes go out in batches, by a packet socket where all have the same next hop, else by a raw IP socket. Answers
-come in by a packet socket per IP version that hears every interface, loopback included, behind a kernel filter
-for the scan's own source port and for ICMP. That port is held by a TCP socket that is bound and never listens:
-no connection of this host gets it meanwhile, and the kernel, which knows nothing of the probes, answers each
-SYN-ACK with a RST. That RST closes the half-open connection on the target.
+Probes go out in batches, by a packet socket where all have the same next hop, else by a raw IP socket.
+Answers come in by a packet socket per IP version that hears every interface, loopback included, behind a
+kernel filter for the scan's own source port and for ICMP. That port is held by a TCP socket that is bound
+and never listens: no connection of this host gets it meanwhile, and the kernel, which knows nothing of the
+probes, answers each SYN-ACK with a RST. That RST closes the half-open connection on the target.
 """
 
 from __future__ import annotations

@@ -1,0 +1,320 @@
+"""`rawkit scan`: a table of ports for each host, or one JSON object per port."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rawkit.addr import TargetSet
+    from rawkit.tools.scan import PortResult, Scan, ScanConfig, ScanSummary
+
+_LISTED_MAX = 10  # closed and filtered ports beyond are only counted
+_PUBLIC_MAX = 65536
+
+
+@click.command(
+    name="scan",
+    epilog="""\b
+Examples:
+  rawkit scan 192.0.2.1 -p 22,80,8000-8100
+  rawkit scan 192.0.2.0/24 --exclude 192.0.2.1 --open
+  rawkit scan 2001:db8::1 -p- --json | jq 'select(.state == "open").port'
+  rawkit lab run --serve http,echo -- rawkit scan 10.77.0.2 -p-
+
+Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 77 without permission;
+130 when interrupted.""",
+)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("-p", "--ports", help="22,80,100-200, service names, - for 1-65535  [default: common ones]")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["auto", "syn", "connect"]),
+    default="auto",
+    show_default=True,
+    help="Half-open (needs CAP_NET_RAW) or through the kernel's TCP; auto: what is permitted.",
+)
+@click.option("-sS", "kind", flag_value="syn", help="As --type syn.")
+@click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
+@click.option(
+    "-Pn", "_no_discovery", is_flag=True, expose_value=False, help="Accepted; hosts are never pinged."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1e9, min_open=True, max_open=True),
+    metavar="PPS",
+    help="Probes per second  [default: as answers come back; 1000 towards public addresses]",
+)
+@click.option("--retries", type=click.IntRange(0, 100), default=2, show_default=True, metavar="N")
+@click.option(
+    "--timeout",
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="How long to wait for an answer at most.",
+)
+@click.option("--open", "only_open", is_flag=True, help="Show open ports only.")
+@click.option("-I", "-e", "--interface", default="", metavar="IFACE", help="Interface  [default: as routed]")
+@click.option(
+    "-g", "--source-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="For SYN scans."
+)
+@click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
+@click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
+@click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
+@click.option(
+    "--dry-run",
+    "dry_run_path",
+    type=click.Path(dir_okay=False),
+    help="Write the probes of a SYN scan to a .pcapng or .pcap file, send nothing.",
+)
+@click.option(
+    "--yes", is_flag=True, help=f"Do scan more than {_PUBLIC_MAX} addresses outside private ranges."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per port.")
+def command(
+    targets: tuple[str, ...],
+    ports: str | None,
+    kind: str,
+    rate: float | None,
+    retries: int,
+    timeout: str,
+    only_open: bool,
+    interface: str,
+    source_port: int,
+    exclude: tuple[str, ...],
+    family: int | None,
+    dry_run_path: str | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Find open TCP ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
+
+    Scan only what you may: your own hosts, or with their owners' consent.
+    """
+    from rawkit.addr import parse_ports, parse_target
+    from rawkit.cli.output import status
+    from rawkit.errors import TargetError
+    from rawkit.tools.scan import COMMON_PORTS, CONNECT, Scan, ScanConfig, public_count
+    from rawkit.units import parse_duration
+
+    wanted = parse_target(targets, family=family or 0)
+    if exclude:
+        wanted = wanted.without(parse_target(exclude))
+        if not wanted.count:
+            raise TargetError("no targets are left after --exclude")
+    if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
+        raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
+    try:
+        config = ScanConfig(
+            targets=wanted,
+            ports=COMMON_PORTS if ports is None else parse_ports(ports),
+            kind=kind,
+            rate=rate,
+            retries=retries,
+            timeout_ns=parse_duration(timeout),
+            interface=interface,
+            source_port=source_port,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    if dry_run_path is not None:
+        from rawkit.tools.scan.dryrun import dry_run
+
+        if kind == CONNECT:
+            raise click.UsageError(
+                "--dry-run is for SYN scans: the probes of a connect scan are the kernel's"
+            )
+        written = dry_run(config, dry_run_path)
+        status(f"{written} probes written to {dry_run_path}, none sent")
+        return 0
+    with Scan(config) as scan:
+        for note in scan.summary.notes:
+            status(note)
+        if scan.fallback:
+            status(f"connect scan instead of SYN scan: {scan.fallback}")
+        report = _JsonReport(scan, only_open) if as_json else _TextReport(scan, only_open)
+        interrupted = False
+        try:
+            for result in scan:
+                report.add(result)
+        except KeyboardInterrupt:
+            interrupted = True
+        report.end(scan.summary)
+        status(_statistics(scan.summary, interrupted))
+    return 130 if interrupted else 0
+
+
+class _JsonReport:
+    """Every result at once as an object of type "port"."""
+
+    def __init__(self, scan: Scan, only_open: bool) -> None:
+        from rawkit.cli.output import JsonLines
+
+        self._only_open = only_open
+        self._names = scan.config.targets.names
+        self._json = JsonLines("scan")
+        config = scan.config
+        self._json.write(
+            "scan",
+            kind=scan.kind,
+            fallback=scan.fallback or None,
+            targets=config.targets.count,
+            ports=len(config.ports),
+            rate=config.effective_rate,
+            retries=config.retries,
+            timeout_ns=config.timeout_ns,
+        )
+
+    def add(self, result: PortResult) -> None:
+        if self._only_open and result.state != "open":
+            return
+        self._json.write(
+            "port",
+            address=result.address,
+            name=self._names.get(result.address),
+            protocol="tcp",
+            port=result.port,
+            state=result.state,
+            reason=result.reason,
+            service=_service(result.port) if result.state == "open" else None,
+            ttl=result.ttl,
+            reporter=result.reporter,
+            rtt_ns=result.rtt_ns,
+            probes=result.probes,
+        )
+
+    def end(self, summary: ScanSummary) -> None:
+        from dataclasses import asdict
+
+        self._json.write("summary", **asdict(summary))
+
+
+class _Host:
+    """What is known of one host: the ports to list, and how many there are of each state and reason."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.listed: dict[str, list[PortResult]] = {"open": [], "closed": [], "filtered": []}
+
+    def add(self, result: PortResult) -> None:
+        self.counts[result.state, result.reason] += 1
+        listed = self.listed[result.state]
+        if result.state == "open" or len(listed) <= _LISTED_MAX:
+            listed.append(result)
+
+    def number(self, state: str) -> int:
+        return sum(n for (of, _), n in self.counts.items() if of == state)
+
+
+class _TextReport:
+    """A table for each host as soon as all its ports are known; hosts that say nothing are counted."""
+
+    def __init__(self, scan: Scan, only_open: bool) -> None:
+        from rawkit.cli.output import console
+
+        self._only_open = only_open
+        self._config: ScanConfig = scan.config
+        self._targets: TargetSet = scan.config.targets
+        self._console: Console = console()
+        self._hosts: dict[object, _Host] = {}
+        self._silent = self._without_open = 0
+
+    def add(self, result: PortResult) -> None:
+        host = self._hosts.get(result.address)
+        if host is None:
+            host = self._hosts[result.address] = _Host()
+        host.add(result)
+        if host.counts.total() == len(self._config.ports):
+            del self._hosts[result.address]
+            self._show(result.address, host)
+
+    def end(self, summary: ScanSummary) -> None:
+        from rawkit.cli.output import emit
+
+        for address, host in self._hosts.items():
+            self._show(address, host)
+        if self._silent:
+            emit(f"{self._silent} {_plural('host', self._silent)} without any answer")
+        if self._without_open:
+            emit(f"{self._without_open} {_plural('host', self._without_open)} without an open port")
+
+    def _show(self, address: object, host: _Host) -> None:
+        from rich.table import Table
+
+        from rawkit.cli.output import emit, escape
+
+        if self._targets.count > 1:
+            if set(host.counts) == {("filtered", "no-answer")}:
+                self._silent += 1
+                return
+            if self._only_open and not host.listed["open"]:
+                self._without_open += 1
+                return
+        name = self._targets.names.get(address)  # type: ignore[call-overload]
+        heading = f"{address} ({name})" if name else str(address)
+        total = host.counts.total()
+        if total < len(self._config.ports):
+            heading += f": {total} of {len(self._config.ports)} ports"
+        emit(escape(heading))
+
+        states = ("open",) if self._only_open else ("open", "closed", "filtered")
+        shown = [state for state in states if state == "open" or host.number(state) <= _LISTED_MAX]
+        rows = sorted((r for state in shown for r in host.listed[state]), key=lambda result: result.port)
+        if rows:
+            table = Table(box=None, pad_edge=False, header_style="")
+            for column in ("PORT", "STATE", "SERVICE", "REASON"):
+                table.add_column(column, overflow="fold")
+            table.add_column("TTL", justify="right")
+            for r in rows:
+                reason = r.reason
+                if r.reporter is not None and r.reporter != r.address:
+                    reason += f" from {r.reporter}"
+                ttl = "" if r.ttl is None else str(r.ttl)
+                table.add_row(f"{r.port}/tcp", r.state, _service(r.port), reason, ttl)
+            self._console.print(table)
+        for state in ("open", "closed", "filtered"):
+            if state in shown or not (n := host.number(state)):
+                continue
+            reasons = [(n, reason) for (of, reason), n in host.counts.most_common() if of == state]
+            why = ", ".join(reason if len(reasons) == 1 else f"{reason}: {n}" for n, reason in reasons)
+            emit(f"not shown: {n} {state} {_plural('port', n)} ({why})")
+        emit()
+
+
+def _statistics(summary: ScanSummary, interrupted: bool) -> str:
+    text = (
+        f"{'interrupted: ' if interrupted else ''}{summary.kind} scan of "
+        f"{summary.targets} {_plural('address', summary.targets, 'es')}, "
+        f"{summary.ports} {_plural('port', summary.ports)} each, in {summary.duration_ns / 1e9:.2f} s: "
+        f"{summary.open} open, {summary.closed} closed, {summary.filtered} filtered; {summary.probes} probes"
+    )
+    for n, what in (
+        (summary.duplicates, "duplicate answers"),
+        (summary.dropped, "answers dropped by the kernel"),
+        (summary.refused, "probes refused by the kernel"),
+    ):
+        if n:
+            text += f", {n} {what}"
+    return text
+
+
+def _plural(word: str, n: int, ending: str = "s") -> str:
+    return word if n == 1 else word + ending
+
+
+@cache
+def _service(port: int) -> str:
+    """The service registered for a TCP port, "" when there is none."""
+    import socket
+
+    try:
+        return socket.getservbyport(port, "tcp")
+    except OSError:
+        return ""
