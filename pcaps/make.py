@@ -2,7 +2,7 @@
 
     python pcaps/make.py [NAME ...]
 
-Needs the programs named in each recipe (curl, dig, dnsmasq, ping, nc). Beside NAME.pcapng it writes NAME.txt,
+Needs the programs named in each recipe (curl, dig, dnsmasq, ip, ping, nc). Beside NAME.pcapng it writes NAME.txt,
 what `rawkit read -t relative` prints; the tests compare. Ports, sequence numbers and times are new each time.
 """
 
@@ -52,6 +52,7 @@ def dns(lab: Lab) -> None:
 
 def ping(lab: Lab) -> None:
     """Three echo requests and replies of iputils ping over IPv4 and over IPv6, with ARP and ND before them."""
+    lab.a.run(["ip", "neigh", "flush", "all", "nud", "permanent"], check=True)
     for address in (lab.b.ipv4, lab.b.ipv6):
         lab.a.run(
             ["ping", "-c", "3", "-i", "0.2", str(address)], check=True, stdout=subprocess.DEVNULL, timeout=10

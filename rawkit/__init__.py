@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rawkit.addr import TargetSet as TargetSet
     from rawkit.addr import parse_ports as parse_ports
     from rawkit.addr import parse_target as parse_target
+    from rawkit.engine.batch import FrameBatch as FrameBatch
+    from rawkit.engine.filter import compile_filter as compile_filter
+    from rawkit.engine.sockets import PacketSocket as PacketSocket
+    from rawkit.engine.sockets import RawIPSocket as RawIPSocket
     from rawkit.errors import CaptureFileError as CaptureFileError
     from rawkit.errors import EngineError as EngineError
     from rawkit.errors import FieldError as FieldError
@@ -25,13 +29,61 @@ if TYPE_CHECKING:
     from rawkit.errors import TargetError as TargetError
     from rawkit.errors import Truncated as Truncated
     from rawkit.errors import UnknownInterface as UnknownInterface
+    from rawkit.lab import Lab as Lab
+    from rawkit.net import interfaces as interfaces
+    from rawkit.net import neighbour as neighbour
+    from rawkit.net import route as route
+    from rawkit.pcap import PcapngWriter as PcapngWriter
+    from rawkit.pcap import PcapWriter as PcapWriter
+    from rawkit.pcap import create_pcap as create_pcap
+    from rawkit.pcap import open_pcap as open_pcap
+    from rawkit.tools.capture import capture as capture
+    from rawkit.tools.exchange import exchange as exchange
+    from rawkit.tools.exchange import send as send
+    from rawkit.tools.ping import ping as ping
+    from rawkit.tools.replay import replay as replay
+    from rawkit.tools.scan import scan as scan
+    from rawkit.wire import ARP as ARP
+    from rawkit.wire import AUTO as AUTO
+    from rawkit.wire import ICMP as ICMP
+    from rawkit.wire import MSS as MSS
+    from rawkit.wire import SACK as SACK
+    from rawkit.wire import TCP as TCP
+    from rawkit.wire import UDP as UDP
+    from rawkit.wire import Dot1Q as Dot1Q
+    from rawkit.wire import Ether as Ether
+    from rawkit.wire import Frame as Frame
+    from rawkit.wire import Header as Header
+    from rawkit.wire import ICMPEcho as ICMPEcho
+    from rawkit.wire import ICMPv6 as ICMPv6
+    from rawkit.wire import ICMPv6Echo as ICMPv6Echo
+    from rawkit.wire import IPv4 as IPv4
+    from rawkit.wire import IPv6 as IPv6
+    from rawkit.wire import Option as Option
+    from rawkit.wire import Packet as Packet
+    from rawkit.wire import SACKPermitted as SACKPermitted
+    from rawkit.wire import Timestamps as Timestamps
+    from rawkit.wire import WindowScale as WindowScale
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "rawkit.addr": "MAC TargetSet parse_ports parse_target",
-    "rawkit.errors": "CaptureFileError EngineError FieldError FilterError HeaderError Malformed NoRoute"
-    " PermissionDenied RawkitError TargetError Truncated UnknownInterface",
+    "rawkit.engine.batch": "FrameBatch",
+    "rawkit.engine.filter": "compile_filter",
+    "rawkit.engine.sockets": "PacketSocket RawIPSocket",
+    "rawkit.errors": "CaptureFileError EngineError FieldError FilterError HeaderError Malformed NoRoute "
+    "PermissionDenied RawkitError TargetError Truncated UnknownInterface",
+    "rawkit.lab": "Lab",
+    "rawkit.net": "interfaces neighbour route",
+    "rawkit.pcap": "PcapWriter PcapngWriter create_pcap open_pcap",
+    "rawkit.tools.capture": "capture",
+    "rawkit.tools.exchange": "exchange send",
+    "rawkit.tools.ping": "ping",
+    "rawkit.tools.replay": "replay",
+    "rawkit.tools.scan": "scan",
+    "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "
+    "Option Packet SACK SACKPermitted TCP Timestamps UDP WindowScale",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
