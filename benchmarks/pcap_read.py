@@ -1,8 +1,8 @@
 """How fast are the packets of a capture file read, without parsing them?
 
 rawkit's Reader beside dpkt's and scapy's raw readers, on a pcap and a pcapng of 200,000 packets of 60 to 1514
-octets made for the purpose. Medians of 5 repeats, the readers taking turns; packets per second, more is better.
-Prints one JSON object per line.
+octets made for the purpose. Medians of 5 repeats, the readers taking turns; packets per second, more is
+better. Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -85,7 +85,12 @@ def main() -> None:
             mine = statistics.median(rates["rawkit"])
             for name in ("dpkt", "scapy"):
                 theirs = statistics.median(rates[name])
-                line = {"bench": "pcap_read", "case": case, "rawkit": round(mine), "peer": round(theirs)}
+                line: dict[str, object] = {
+                    "bench": "pcap_read",
+                    "case": case,
+                    "rawkit": round(mine),
+                    "peer": round(theirs),
+                }
                 line |= {"peer_name": name, "unit": "packets/s", "ratio": round(mine / theirs, 2)}
                 print(json.dumps(line), flush=True)
 

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import zlib
 
 import pytest
 
 from rawkit.errors import CaptureFileError
 from rawkit.pcap import Statistics, open_pcap
+from rawkit.pcap.source import CHUNK_LEN
 from rawkit.wire.frame import Frame
 
 
@@ -311,6 +313,17 @@ def test_gzip_cut_short_delivers_what_was_packed_before(make, outcome):
     assert "of the unpacked octets" in result.message
     assert len(outcome(packed[:-8]).frames) == 1000  # only the checksum is missing
     assert "cut short" in outcome(packed[:-8]).message
+
+
+def test_gzip_cut_where_a_chunk_is_full_loses_nothing(make, outcome):
+    packed = gzip.compress(make.pcap_header() + make.record(b"", 1, 0) * 40_000)
+    tried = 0
+    for keep in range(len(packed)):
+        unpacked = len(zlib.decompressobj(31).decompress(packed[:keep]))
+        if CHUNK_LEN < unpacked < CHUNK_LEN + 4000:
+            tried += 1
+            assert len(outcome(packed[:keep]).frames) == (unpacked - 24) // 16
+    assert tried > 1
 
 
 def test_gzip_with_a_wrong_checksum_delivers_everything_and_then_says_so(make, outcome):

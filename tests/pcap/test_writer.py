@@ -284,23 +284,29 @@ def test_a_stream_is_flushed_and_stays_open(tmp_path):
         assert not stream.closed
 
 
-def test_file_mode(tmp_path):
+@pytest.mark.parametrize(("uid", "mode"), [(0, 0o600), (1000, 0o644)])
+def test_file_mode(tmp_path, monkeypatch, uid, mode):
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     path = tmp_path / "x.pcap"
     old = os.umask(0o022)
     try:
         create_pcap(path).close()
     finally:
         os.umask(old)
-    assert stat.S_IMODE(path.stat().st_mode) == (0o600 if os.geteuid() == 0 else 0o644)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root refuses symbolic links")
-def test_root_follows_no_link(tmp_path):
-    (tmp_path / "target").write_bytes(b"precious")
-    (tmp_path / "link.pcap").symlink_to(tmp_path / "target")
+def test_root_follows_no_link(tmp_path, monkeypatch):
+    target, link = tmp_path / "target", tmp_path / "link.pcap"
+    target.write_bytes(b"precious")
+    link.symlink_to(target)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(OSError, match=r"is a symbolic link, which is not followed as root: .*link\.pcap"):
-        create_pcap(tmp_path / "link.pcap")
-    assert (tmp_path / "target").read_bytes() == b"precious"
+        create_pcap(link)
+    assert target.read_bytes() == b"precious"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    create_pcap(link).close()
+    assert read(target)[0] == []
 
 
 def test_paths_that_cannot_be_created(tmp_path):
