@@ -93,9 +93,15 @@ __all__ = list(_HOME_OF)
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rawkit' has no attribute {name!r}")
+    import contextlib
     import importlib
 
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    home = _HOME_OF[name]
+    if home == "rawkit.wire":
+        # Headers work without the compiled module; where it is, its checksums serve them.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("rawkit.engine.checksum")
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value  # the next look-up does not come here
     return value
 

@@ -1,18 +1,16 @@
 """The engine room: batches, sockets, filters, checksums, namespaces, pacing, over the compiled module.
 
-Names are imported when they are first used: whoever only reads a file pays for no sockets.
+Names are imported when they are first used: whoever only reads a file pays for no sockets. The checksum
+functions stay in `rawkit.engine.checksum`, whose name they would otherwise share.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch, FrameRecord
-    from rawkit.engine.checksum import checksum, checksum_update, crc32c
     from rawkit.engine.filter import Filter, compile_filter
     from rawkit.engine.link import LinkRelay
     from rawkit.engine.namespace import Namespace
@@ -31,10 +29,7 @@ __all__ = [
     "PacedSender",
     "PacketSocket",
     "RawIPSocket",
-    "checksum",
-    "checksum_update",
     "compile_filter",
-    "crc32c",
     "monotonic_ns",
     "realtime_ns",
     "wait_until",
@@ -42,7 +37,6 @@ __all__ = [
 
 _HOMES = {
     "batch": ("FrameBatch", "FrameRecord"),
-    "checksum": ("checksum", "checksum_update", "crc32c"),
     "filter": ("Filter", "compile_filter"),
     "link": ("LinkRelay",),
     "namespace": ("Namespace",),
@@ -60,14 +54,3 @@ def __getattr__(name: str) -> object:
     globals()[name] = value
     return value
 
-
-class _Engine(ModuleType):
-    """`checksum` is a function here and a module of this package, which must not hide it when imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "checksum" and isinstance(value, ModuleType):
-            value = value.checksum
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Engine
