@@ -91,7 +91,8 @@ def command(
         printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
         writer = None
         if write is not None:
-            writer = stack.enter_context(create_pcap(write, linktype=capture.linktype))
+            writer = create_pcap(write, linktype=capture.linktype)
+            stack.enter_context(writer)
             if isinstance(writer, PcapngWriter):
                 writer.add_interface(name, capture.linktype, filter=expression)
         status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))

@@ -72,7 +72,8 @@ def command(
                 printer.write(frame)
             else:
                 if writer is None:
-                    writer = stack.enter_context(create_pcap(write, linktype=frame.linktype))
+                    writer = create_pcap(write, linktype=frame.linktype)
+                    stack.enter_context(writer)
                 writer.write(frame)
             if done == count or position == number:
                 break
