@@ -14,6 +14,7 @@ class ARP(Header, over={Ether: 0x0806}):
     """
 
     is_network = True
+    ends_packet = True
 
     REQUEST = 1
     REPLY = 2
@@ -38,7 +39,7 @@ class ARP(Header, over={Ether: 0x0806}):
 
     def summary(self) -> str:
         if self.op == ARP.REQUEST:
-            return f"ARP who-has {self.target_ip} tell {self.sender_ip}"
+            return f"ARP, Request who-has {self.target_ip} tell {self.sender_ip}"
         if self.op == ARP.REPLY:
-            return f"ARP {self.sender_ip} is-at {self.sender_mac}"
-        return f"ARP op {self.op} {self.sender_ip} > {self.target_ip}"
+            return f"ARP, Reply {self.sender_ip} is-at {self.sender_mac}"
+        return f"ARP, op {self.op}, {self.sender_ip} > {self.target_ip}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawkit.wire.field import auto, field, mac, u1, u3, u12, u16, upper_number
+from rawkit.wire.field import auto, ether_type, field, mac, u1, u3, u12, u16
 from rawkit.wire.header import Header
 
 ETHERTYPES = {
@@ -22,10 +22,10 @@ class Ether(Header, linktype=1):
 
     dst: mac = field("ff:ff:ff:ff:ff:ff")
     src: mac = field("00:00:00:00:00:00")
-    ethertype: u16 = auto(upper_number, names=ETHERTYPES)
+    ethertype: u16 = auto(ether_type, names=ETHERTYPES)
 
     def summary(self) -> str:
-        return f"{self.src} > {self.dst}"
+        return ""
 
 
 class Dot1Q(Header, over={Ether: 0x8100}, shares=Ether):
@@ -36,7 +36,7 @@ class Dot1Q(Header, over={Ether: 0x8100}, shares=Ether):
     pcp: u3 = 0
     dei: u1 = 0
     vid: u12 = 1
-    ethertype: u16 = auto(upper_number, names=ETHERTYPES)
+    ethertype: u16 = auto(ether_type, names=ETHERTYPES)
 
     def summary(self) -> str:
         return f"vlan {self.vid}"

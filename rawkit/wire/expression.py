@@ -565,7 +565,7 @@ def _value_text(row: FieldInfo, header: Layout) -> str:
     if isinstance(kind, UInt):
         return _number_text(row, value)
     if isinstance(kind, Address):
-        return str(kind.show(value))
+        return str(kind.read(value))
     return _octets_text(bytes(value))
 
 

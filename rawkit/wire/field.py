@@ -66,6 +66,9 @@ payload_length = Rule("payload_len", payload_end="header_end + value")
 upper_number = Rule("cls._number_of(upper)")
 """The number under which the following header's class is registered over this one."""
 
+ether_type = Rule(upper_number.build, payload_end="(header_end + value if value < 1536 else end)")
+"""As `upper_number`; below 1536 a length that bounds what follows (IEEE 802.3 clause 3.2.6)."""
+
 
 @dataclass(frozen=True)
 class ChecksumRule:
@@ -131,17 +134,35 @@ class Kind:
     width: int
     code: str = ""
 
+    slot_serves = False
+    """Whether the slot holds the field's value as it is read and set, so that no property is needed."""
+
     def convert(self, value: Any, name: str) -> Any:
-        """The slot's content for a value the user gave; raises `FieldError`."""
+        """The slot's content for a value the user gave (never `AUTO`); raises `FieldError`."""
         raise NotImplementedError
 
-    def accessor(self, slot: str, name: str) -> property | None:
-        """The property through which the field is read and set, None when the slot itself serves."""
-        return None
+    def read(self, content: Any) -> Any:
+        """The field's value for the slot's content (never `AUTO`)."""
+        return content
+
+    def property(self, slot: str, name: str, default: Any) -> property:
+        """What stands in the class for a field whose slot holds something else than its value."""
+        get, read, convert = attrgetter(slot), self.read, self.convert
+
+        def get_value(header: Any) -> Any:
+            content = get(header)
+            return content if content is AUTO else read(content)
+
+        def set_value(header: Any, value: Any) -> None:
+            setattr(header, slot, value if value is AUTO is default else convert(value, name))
+
+        return property(get_value, set_value)
 
 
 class UInt(Kind):
     """An unsigned integer of `width` bits."""
+
+    slot_serves = True
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -149,10 +170,10 @@ class UInt(Kind):
 
     def convert(self, value: Any, name: str) -> Any:
         if value is AUTO:
-            return value
-        if isinstance(value, (str, bytes)) or not hasattr(value, "__index__"):
+            raise FieldError(f"{name}: needs a value, nothing computes it")
+        if not hasattr(value, "__index__"):
             raise FieldError(f"{name}: need an integer of {self.width} bits, got {value!r}")
-        number = value.__index__()
+        number: int = value.__index__()
         if number >> self.width:
             raise FieldError(f"{name}: {number} does not fit {self.width} bits (0..{(1 << self.width) - 1})")
         return number
@@ -161,6 +182,7 @@ class UInt(Kind):
 class FlagBits(UInt):
     """An unsigned integer whose bits have names; set from an integer or from letters."""
 
+    slot_serves = False
     names: tuple[str, ...] = ()
 
     def named(self, names: tuple[str, ...]) -> FlagBits:
@@ -172,7 +194,7 @@ class FlagBits(UInt):
         if not isinstance(value, str):
             return super().convert(value, name)
         letters = self.letters()
-        known = {flag: 1 << i for i, flag in enumerate(self.names)}
+        known = {flag.upper(): 1 << i for i, flag in enumerate(self.names)}
         words = value.replace("|", " ").replace(",", " ").split()
         number = 0
         for word in words:
@@ -193,7 +215,7 @@ class FlagBits(UInt):
         """One letter per flag: its first, where no lower flag has taken it."""
         table: dict[str, int] = {}
         for i, flag in enumerate(self.names):
-            table.setdefault(flag[0], 1 << i)
+            table.setdefault(flag[0].upper(), 1 << i)
         return table
 
     def text(self, value: int) -> str:
@@ -201,12 +223,6 @@ class FlagBits(UInt):
         known = [flag for i, flag in enumerate(self.names) if value >> i & 1]
         rest = value >> len(self.names) << len(self.names)
         return "|".join(known + ([hex(rest)] if rest else [])) or "0"
-
-    def accessor(self, slot: str, name: str) -> property | None:
-        def set_flags(header: Any, value: Any) -> None:
-            setattr(header, slot, self.convert(value, name))
-
-        return property(attrgetter(slot), set_flags)
 
 
 class Address(Kind):
@@ -219,7 +235,7 @@ class Address(Kind):
         self._make = make
         self._text = text
         # Both ways the same few addresses come again and again.
-        self.show = lru_cache(maxsize=4096)(make)
+        self.read = lru_cache(maxsize=4096)(make)  # type: ignore[method-assign]
         self._from_text = lru_cache(maxsize=4096)(self._pack)
 
     def _pack(self, value: Any) -> bytes:
@@ -229,7 +245,7 @@ class Address(Kind):
         return bytes(packed)
 
     def convert(self, value: Any, name: str) -> Any:
-        if value is AUTO or (value.__class__ is bytes and len(value) == self.size):
+        if value.__class__ is bytes and len(value) == self.size:
             return value
         try:
             packed = self._from_text(value) if value.__class__ is str else self._pack(value)
@@ -239,21 +255,11 @@ class Address(Kind):
             raise FieldError(f"{name}: need {self._text}, got {value!r}")
         return packed
 
-    def accessor(self, slot: str, name: str) -> property | None:
-        read, show = attrgetter(slot), self.show
-
-        def get_address(header: Any) -> Any:
-            octets = read(header)
-            return octets if octets is AUTO else show(octets)
-
-        def set_address(header: Any, value: Any) -> None:
-            setattr(header, slot, self.convert(value, name))
-
-        return property(get_address, set_address)
-
 
 class Octets(Kind):
     """Octets as they are: `size` of them, or (0) all up to the end of the header."""
+
+    slot_serves = True
 
     def __init__(self, size: int = 0) -> None:
         self.width = size * 8
@@ -283,24 +289,22 @@ class Variable(Kind):
     def encode(self, value: Any, name: str) -> bytes:
         raise NotImplementedError
 
+    def octets(self, content: Any, name: str) -> bytes:
+        """The slot's content as it goes out."""
+        return content if content.__class__ is bytes else self.encode(content, name)
+
     def convert(self, value: Any, name: str) -> Any:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        value = tuple(value)
-        self.encode(value, name)  # a wrong item is reported here, where it was given
-        return value
+        try:
+            items = tuple(value)
+        except TypeError:
+            raise FieldError(f"{name}: need a sequence, got {value!r}") from None
+        self.encode(items, name)  # a wrong item is reported here, where it was given
+        return items
 
-    def accessor(self, slot: str, name: str) -> property | None:
-        read = attrgetter(slot)
-
-        def get_value(header: Any) -> Any:
-            value = read(header)
-            return self.decode(value) if value.__class__ is bytes else value
-
-        def set_value(header: Any, value: Any) -> None:
-            setattr(header, slot, self.convert(value, name))
-
-        return property(get_value, set_value)
+    def read(self, content: Any) -> Any:
+        return self.decode(content) if content.__class__ is bytes else content
 
 
 class Pairs(Variable):
@@ -314,12 +318,9 @@ class Pairs(Variable):
 
     def encode(self, value: Any, name: str) -> bytes:
         try:
-            return b"".join(self._pack_pair(*pair) for pair in value)
+            return b"".join(self._pair.pack(*pair) for pair in value)
         except (struct.error, TypeError):
             raise FieldError(f"{name}: need pairs of 32-bit integers, got {value!r}") from None
-
-    def _pack_pair(self, left: int, right: int) -> bytes:
-        return self._pair.pack(left, right)
 
 
 MAC_KIND = Address(6, MAC, "a MAC address")

@@ -42,7 +42,7 @@ class Frame:
         return Packet.parse(self.data, first=first_header(self.linktype, self.data), strict=strict)
 
     def checksums(self) -> list[ChecksumVerdict]:
-        """A verdict on each checksum field; what the capturing kernel said excuses one that was not filled in."""
+        """A verdict on each checksum field, which knows when the capturing kernel had not filled it in."""
         verdicts = self.packet().checksums()
         if self.checksum != "not ready":
             return verdicts

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from rawkit.wire.field import Rule
-from rawkit.wire.layout import Layout, Self
+from rawkit.wire.layout import FieldInfo, Layout, Self
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
@@ -50,7 +50,11 @@ class Header(Layout):
     no_upper: ClassVar[int] = 0
     """What a field computed by `upper_number` holds when nothing registered follows."""
 
+    label: ClassVar[str]
+    """What the one-line form calls this header; the class's name, where nothing else is said."""
+
     _selectors: ClassVar[tuple[str, ...]] = ()
+    _ends: ClassVar[tuple[str, ...]] = ()
     _discriminator_at: ClassVar[int] = -1
 
     @classmethod
@@ -66,24 +70,32 @@ class Header(Layout):
             for value in _as_tuple(variant):
                 _register(base.variants, value, cls, f"{base.__name__}.{base.discriminator}")
             # A variant stands where its base stands: the same numbers announce it, the same follow.
+            cls._discriminator_at = -1
         else:
             cls.uppers, cls.numbers = (shares.uppers, shares.numbers) if shares else ({}, {})
             cls.variants = {}
         if vars(cls).get("discriminator"):
             cls._discriminator_at = next(f.offset for f in cls.fields if f.name == cls.discriminator) // 8
-        elif variant is not None:
-            cls._discriminator_at = -1
         cls._selectors = tuple(
             row.name
             for row in cls.fields
             if isinstance(row.spec.rule, Rule) and "upper" in row.spec.rule.build
         )
-        for lower, number in (over or {}).items():
+        names = {row.name for row in cls.fields}
+        cls._ends = next((ends for ends in _ENDS if names.issuperset(ends)), ())
+        if "label" not in vars(cls):
+            cls.label = cls.__name__
+        cls.register(over or {})
+        if linktype is not None:
+            _register(LINKTYPES, linktype, cls, "linktype")
+
+    @classmethod
+    def register(cls, over: Mapping[type[Header], int | tuple[int, ...]]) -> None:
+        """As `over` in the class statement, for what is only there later: the class itself, a sibling."""
+        for lower, number in over.items():
             for value in _as_tuple(number):
                 _register(lower.uppers, value, cls, lower.__name__)
             lower.numbers[cls] = _as_tuple(number)[0]
-        if linktype is not None:
-            _register(LINKTYPES, linktype, cls, "linktype")
 
     @classmethod
     def parse(cls: type[Self], octets: Any, offset: int = 0, end: int | None = None) -> Self:
@@ -99,6 +111,10 @@ class Header(Layout):
             if kind in cls.numbers:
                 return cls.numbers[kind]
         return cls.no_upper
+
+    def selectors(self) -> tuple[FieldInfo, ...]:
+        """The fields that say what follows."""
+        return tuple(row for row in self.fields if row.name in self._selectors)
 
     def upper_class(self) -> type[Header] | None:
         """The class of the header that follows, None when it is not known."""
@@ -123,9 +139,21 @@ class Header(Layout):
         """Whether the payload is only a part of a datagram."""
         return False
 
+    def ends(self) -> tuple[str, str] | None:
+        """Where it comes from and goes to, as text; None where it names no addresses and no ports.
+
+        The one-line form joins the ports to the addresses of the header below.
+        """
+        if not self._ends:
+            return None
+        source, target = self._ends
+        return str(getattr(self, source)), str(getattr(self, target))
+
     def summary(self) -> str:
-        """A few words for the one-line form of a packet."""
-        return repr(self)
+        """What the one-line form says of this header besides its ends; "" for nothing."""
+        from rawkit.wire import show
+
+        return show.words(self)
 
     def __truediv__(self, other: Header | Packet | bytes) -> Packet:
         from rawkit.wire.packet import Packet
@@ -151,6 +179,9 @@ class Header(Layout):
 
 LINKTYPES: dict[int, type[Header]] = {}
 """Which header class a capture of a given LINKTYPE_ starts with."""
+
+
+_ENDS = ("src", "dst"), ("sport", "dport")
 
 
 def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:

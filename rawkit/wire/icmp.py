@@ -61,7 +61,7 @@ class ICMPEcho(ICMP, variant=(8, 0)):
         return isinstance(original, ICMPEcho) and (self.id, self.seq) == (original.id, original.seq)
 
     def summary(self) -> str:
-        return f"ICMP {self.type_text()} id {self.id} seq {self.seq}"
+        return f"ICMP {self.type_text()}, id {self.id}, seq {self.seq}"
 
 
 class ICMPError(ICMP):
@@ -96,6 +96,9 @@ class ICMPRedirect(ICMPError, variant=5):
 
     type: u8 = field(5, names=TYPES)
     gateway: ip4 = field("0.0.0.0")
+
+    def summary(self) -> str:
+        return f"ICMP redirect to {self.gateway}"
 
 
 class ICMPParameterProblem(ICMPError, variant=12):

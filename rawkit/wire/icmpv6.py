@@ -51,7 +51,7 @@ class ICMPv6(Header, over={IPv6: 58}):
         return TYPES.get(self.type, f"type {self.type}") + (f" code {self.code}" if self.code else "")
 
     def summary(self) -> str:
-        return f"ICMP6 {self.type_text()}"
+        return f"ICMP6, {self.type_text()}"
 
 
 class ICMPv6Echo(ICMPv6, variant=(128, 129)):
@@ -74,7 +74,7 @@ class ICMPv6Echo(ICMPv6, variant=(128, 129)):
         return isinstance(original, ICMPv6Echo) and (self.id, self.seq) == (original.id, original.seq)
 
     def summary(self) -> str:
-        return f"ICMP6 {self.type_text()} id {self.id} seq {self.seq}"
+        return f"ICMP6, {self.type_text()}, id {self.id}, seq {self.seq}"
 
 
 class ICMPv6Error(ICMPv6):
@@ -100,6 +100,9 @@ class ICMPv6PacketTooBig(ICMPv6Error, variant=2):
 
     type: u8 = field(2, names=TYPES)
     mtu: u32 = 0
+
+    def summary(self) -> str:
+        return f"ICMP6, {self.type_text()}, mtu {self.mtu}"
 
 
 class ICMPv6TimeExceeded(ICMPv6Error, variant=3):
@@ -196,7 +199,7 @@ class NeighbourSolicitation(ICMPv6, variant=135):
     options: Options[NDOption] = ()
 
     def summary(self) -> str:
-        return f"ICMP6 who-has {self.target}"
+        return f"ICMP6, {self.type_text()}, who has {self.target}"
 
 
 class NeighbourAdvertisement(ICMPv6, variant=136):
@@ -212,9 +215,7 @@ class NeighbourAdvertisement(ICMPv6, variant=136):
         return isinstance(request, NeighbourSolicitation) and self.target == request.target
 
     def summary(self) -> str:
-        return f"ICMP6 {self.target} is at " + ", ".join(
-            str(option.address) for option in self.options if isinstance(option, TargetLinkAddress)
-        )
+        return f"ICMP6, {self.type_text()}, tgt is {self.target}"
 
 
 class Redirect(ICMPv6, variant=137):

@@ -77,6 +77,7 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
     """IPv4 header. A source left at `AUTO` is chosen when the packet is sent; unsent it is 0.0.0.0."""
 
     is_network = True
+    label = "IP"
     no_upper = 253  # for experimentation and testing (RFC 3692)
 
     version: u4 = 4
@@ -96,7 +97,7 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
 
     @property
     def is_fragment(self) -> bool:
-        return bool(self.flags & 1 or self.fragment_offset)
+        return bool(self.flags & IPv4.MF or self.fragment_offset)
 
     def upper_class(self) -> type[Header] | None:
         # Only the first fragment starts with the upper header.
@@ -115,7 +116,12 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
         return isinstance(original, IPv4) and self.dst == original.dst and original.src in (AUTO, self.src)
 
     def summary(self) -> str:
-        return f"IP {self.src} > {self.dst}"
+        if not self.is_fragment:
+            return ""
+        return f"frag {self.id} offset {self.fragment_offset * 8}{'+' if self.flags & IPv4.MF else ''}"
+
+
+IPv4.register(over={IPv4: 4})  # RFC 2003
 
 
 def is_reply(reply: Any, request: Any) -> bool:

@@ -27,6 +27,7 @@ class IPv6(Header, over={Ether: 0x86DD, IPv4: 41}, linktype=229):
     """IPv6 header. A source address left at `AUTO` is chosen when the packet is sent; unsent it is "::"."""
 
     is_network = True
+    label = "IP6"
     no_upper = 59  # no next header (section 4.7)
 
     version: u4 = 6
@@ -51,7 +52,11 @@ class IPv6(Header, over={Ether: 0x86DD, IPv4: 41}, linktype=229):
         return isinstance(original, IPv6) and self.dst == original.dst and original.src in (AUTO, self.src)
 
     def summary(self) -> str:
-        return f"IP6 {self.src} > {self.dst}"
+        return ""
+
+
+IPv6.register(over={IPv6: 41})  # RFC 2473
+IPv4.register(over={IPv6: 4})
 
 
 class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
@@ -76,4 +81,4 @@ class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
         return isinstance(request, IPv6Fragment)
 
     def summary(self) -> str:
-        return f"frag {self.fragment_offset * 8}{'+' if self.more else ''}"
+        return f"frag {self.id} offset {self.fragment_offset * 8}{'+' if self.more else ''}"

@@ -56,13 +56,16 @@ def _own_fields(
     cls: str, namespace: dict[str, Any], outer: Mapping[str, Any]
 ) -> list[tuple[str, Kind, Spec]]:
     module = vars(sys.modules[namespace["__module__"]]) if namespace.get("__module__") in sys.modules else {}
+    annotations = _annotations(namespace)
     rows = []
-    for name, annotation in _annotations(namespace).items():
+    for name, annotation in annotations.items():
         if isinstance(annotation, str):
             if annotation.startswith("ClassVar"):
                 continue
             try:
-                annotation = eval(annotation, dict(module), {**outer, **namespace})
+                # A field may have the name of its kind (`mac: mac`): its default is not meant here.
+                local = {key: value for key, value in namespace.items() if key not in annotations}
+                annotation = eval(annotation, dict(module), {**outer, **local})
             except NameError as error:
                 raise TypeError(f"{cls}.{name}: {error}") from None
         if get_origin(annotation) is ClassVar:
@@ -114,7 +117,7 @@ def _lay_out(
     for name, (kind, spec) in redeclared.items():
         if rows and rows[-1].width == 0:
             raise TypeError(f"{cls}.{name}: follows {rows[-1].name}, which fills the header to its end")
-        slot = name if kind.accessor(name, name) is None else f"_{name}"
+        slot = name if kind.slot_serves else f"_{name}"
         rows.append(FieldInfo(name, kind, at, kind.width, spec, slot))
         at += kind.width
     if at % 8:
@@ -182,8 +185,8 @@ def _generate(cls: Any, fields: tuple[FieldInfo, ...], positional: bool) -> None
     }
     source = "\n".join(
         _init_source(cls.__name__, fields, positional)
-        + _parse_source(fields, units, variable, layout.size)
-        + _pack_source(fields, units, variable, layout.size)
+        + _parse_source(fields, units, variable, layout.size, cls.ends_packet)
+        + _pack_source(cls.__name__, fields, units, variable, layout.size)
     )
     filename = f"<rawkit {cls.__module__}.{cls.__qualname__}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -225,7 +228,11 @@ def _init_source(cls: str, fields: tuple[FieldInfo, ...], positional: bool) -> l
 
 
 def _parse_source(
-    fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
+    fields: tuple[FieldInfo, ...],
+    units: list[_Unit],
+    variable: FieldInfo | None,
+    size: int,
+    ends_packet: bool,
 ) -> list[str]:
     lines = ["def _parse(cls, buf, offset, end):"]
     lines += [f"    if end - offset < {size}:", f"        raise truncated(cls, {size}, offset, end)"]
@@ -267,17 +274,17 @@ def _parse_source(
         lines += [f"        raise bad_length(cls, {f.name!r}, payload_end - offset, {size}, offset, end)"]
         lines.append("    return self, header_end, payload_end")
     else:
-        lines.append("    return self, header_end, end")
+        lines.append(f"    return self, header_end, {'header_end' if ends_packet else 'end'}")
     return lines
 
 
 def _pack_source(
-    fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
+    cls: str, fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
 ) -> list[str]:
     lines = ["def _pack(self, payload, outer, upper):"]
     if variable:
         lines += [f"    tail = self.{variable.slot}", "    if tail.__class__ is not bytes:"]
-        lines += [f"        tail = _kinds[{variable.name!r}].encode(tail, {variable.name!r})"]
+        lines += [f"        tail = _kinds[{variable.name!r}].encode(tail, {f'{cls}.{variable.name}'!r})"]
         lines += [f"    header_len = {size} + len(tail)"]
     else:
         lines.append(f"    header_len = {size}")
@@ -289,7 +296,7 @@ def _pack_source(
         lines.append(f"    f_{f.name} = self.{f.slot}")
         rule = f.spec.rule
         if rule is None:
-            if f.spec.default is not AUTO and isinstance(f.kind, UInt):
+            if f.spec.default is not AUTO:
                 continue
             empty = repr(b"\0" * (f.width // 8)) if f.kind.code.endswith("s") else "0"
             lines += [f"    if f_{f.name} is _AUTO:", f"        f_{f.name} = {empty}"]
@@ -347,11 +354,35 @@ def _explain(header: Layout, payload_len: int | None = None) -> None:
     name = type(header).__name__
     for row in header.fields:
         value = getattr(header, row.slot)
-        if not isinstance(row.kind, Variable):
-            row.kind.convert(value, f"{name}.{row.name}")
+        if isinstance(row.kind, Variable) or (value is AUTO is row.spec.default):
+            continue
+        row.kind.convert(value, f"{name}.{row.name}")
     if payload_len is not None:
-        raise FieldError(f"{name}: a computed length does not fit its field ({payload_len} octets follow)")
-    raise AssertionError(f"{name}: no field is out of range")
+        raise FieldError(f"{name}: a computed value does not fit its field ({payload_len} octets follow)")
+    raise FieldError(f"{name}: its fields need plain integers")
+
+
+def is_default(row: FieldInfo, content: Any) -> bool:
+    """Whether the content of a slot is what the field has when nothing is said."""
+    default = row.spec.default
+    if isinstance(row.kind, Variable) and default is not ...:
+        return row.kind.octets(content, row.name) == row.kind.octets(default, row.name)
+    return content is default or bool(content == default)
+
+
+def _literal(row: FieldInfo, content: Any) -> str:
+    """Python source for the content of a slot, which gives it back when the header is made from it."""
+    if isinstance(row.kind, FlagBits) and isinstance(content, int):
+        known = 0 < content < 1 << len(row.kind.names)
+        return repr(row.kind.text(content)) if known else hex(content)
+    if isinstance(content, int):
+        return int.__repr__(content)  # of an enumeration's member too
+    if isinstance(row.kind, Variable):
+        value = row.kind.read(content)
+        # Octets that the value does not show (padding, damage) are part of the header all the same.
+        whole = content is value or row.kind.encode(value, row.name) == content
+        return repr(value if whole else content)
+    return repr(content if content is AUTO or row.kind.slot_serves else str(row.kind.read(content)))
 
 
 def _truncated(cls: type[Layout], need: int, offset: int, end: int) -> Truncated:
@@ -386,15 +417,14 @@ class LayoutMeta(type):
         fresh = [row for row in fields if row.name not in known]
         namespace["__slots__"] = tuple(row.slot for row in fresh)
         for row in fields:
-            accessor = row.kind.accessor(row.slot, f"{name}.{row.name}")
-            if accessor is not None:
-                namespace[row.name] = accessor
+            if not row.kind.slot_serves:
+                namespace[row.name] = row.kind.property(row.slot, f"{name}.{row.name}", row.spec.default)
             if isinstance(row.kind, FlagBits):
                 namespace.update((flag, 1 << i) for i, flag in enumerate(row.spec.bits))
         namespace["fields"] = fields
         namespace["__match_args__"] = tuple(row.name for row in fields)
         cls = super().__new__(meta, name, bases, namespace)
-        _generate(cls, fields, positional=bool(getattr(cls, "_positional", False)))
+        _generate(cls, fields, positional=cls._positional)
         cls.__init_layout__(**options)
         return cls
 
@@ -403,6 +433,8 @@ class LayoutMeta(type):
 
     if TYPE_CHECKING:
         fields: tuple[FieldInfo, ...]
+        _positional: bool
+        ends_packet: bool
 
         def __init_layout__(cls, **options: Any) -> None: ...
 
@@ -416,6 +448,12 @@ class Layout(metaclass=LayoutMeta):
     fields: ClassVar[tuple[FieldInfo, ...]]
     min_len: ClassVar[int]
     """Octets of the fixed part."""
+
+    ends_packet: ClassVar[bool] = False
+    """Whether nothing follows: octets after it are padding."""
+
+    _positional: ClassVar[bool] = False
+    """Whether the fields may be given by position."""
 
     if TYPE_CHECKING:
 
@@ -443,10 +481,8 @@ class Layout(metaclass=LayoutMeta):
     def _values(self) -> Iterator[Any]:
         """Slot contents in field order, variable fields as octets: parsed and given values compare."""
         for row in self.fields:
-            value = getattr(self, row.slot)
-            if isinstance(row.kind, Variable) and value.__class__ is not bytes:
-                value = row.kind.encode(value, row.name)
-            yield value
+            content = getattr(self, row.slot)
+            yield row.kind.octets(content, row.name) if isinstance(row.kind, Variable) else content
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -457,15 +493,12 @@ class Layout(metaclass=LayoutMeta):
 
     def __repr__(self) -> str:
         shown = []
+        by_position = self._positional
         for row in self.fields:
-            value = getattr(self, row.name)
-            if getattr(self, row.slot) is AUTO or value == row.spec.default:
+            content = getattr(self, row.slot)
+            if is_default(row, content):
+                by_position = False
                 continue
-            if isinstance(row.kind, FlagBits) and isinstance(value, int):
-                text = repr(row.kind.text(value))
-            elif isinstance(value, (int, bytes, tuple)):
-                text = repr(value)
-            else:
-                text = repr(str(value))
-            shown.append(text if getattr(self, "_positional", False) else f"{row.name}={text}")
+            text = _literal(row, content)
+            shown.append(text if by_position else f"{row.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"

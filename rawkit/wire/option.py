@@ -92,6 +92,10 @@ class Option(Layout):
         data = b"".join(parts)
         return data + b"\0" * (-len(data) % cls.pad_to)
 
+    def summary(self) -> str:
+        """The option in the one-line form of a packet."""
+        return repr(self)
+
     def _kind_and_body(self) -> tuple[int, bytes]:
         return self.kind, self._pack(b"", None, None)
 

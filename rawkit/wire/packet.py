@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rawkit.errors import HeaderError
+from rawkit.errors import HeaderError, Truncated
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.ethernet import Ether
 from rawkit.wire.field import AUTO, ChecksumRule, payload_length, total_length
@@ -89,6 +89,8 @@ class Packet:
         try:
             header, self._at, self._end = cls._parse(self._buf, at, end)
         except HeaderError as error:
+            if isinstance(error, Truncated) and any(layer.quotes for layer in self._layers):
+                raise _Stop from None  # routers quote as little as 8 octets (RFC 792): no damage
             self._error = error
             if self._strict:
                 raise
@@ -177,10 +179,13 @@ class Packet:
         if isinstance(other, Header):
             other = Packet([other])
         if isinstance(other, Packet):
-            if self.payload:
+            if self.payload and other.layers:
                 raise TypeError("a header cannot follow a payload")
-            return Packet([*self.layers, *other.layers], other.payload)
-        return Packet(self.layers, self.payload + bytes(other))
+            return _rebuild([*self.layers, *other.layers], self.payload + other.payload, other.trailer)
+        try:
+            return _rebuild(self.layers, self.payload + bytes(memoryview(other)), self.trailer)
+        except TypeError:
+            raise TypeError(f"a packet is made of headers and octets, not of {other!r}") from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Packet):
@@ -245,9 +250,24 @@ class Packet:
         mine, sent = _from_network(self.layers), _from_network(request.layers)
         if not mine or not sent:
             return False
-        if len(mine) > 2 and mine[1].quotes:
-            return all(quote.is_quote_of(original) for quote, original in zip(mine[2:], sent))
-        return all(reply.answers(original) for reply, original in zip(mine, sent))
+        quoting = next((i for i, header in enumerate(mine) if header.quotes), None)
+        if quoting is not None:
+            return self._quotes(mine[quoting + 1 :], sent)
+        return len(mine) >= len(sent) and all(map(_answers, mine, sent))
+
+    def _quotes(self, quoted: Sequence[Header], sent: Sequence[Header]) -> bool:
+        """Whether the headers quoted in an ICMP error, and a last one that was cut off, are those sent."""
+        if not quoted or not all(map(_is_quote_of, quoted, sent)):
+            return False
+        if len(quoted) >= len(sent) or not self.payload:
+            return True
+        # Of the next header only the beginning came back: the rest is taken to be as it was sent.
+        original = sent[len(quoted)]
+        octets = self.payload + bytes(original)[len(self.payload) :]
+        try:
+            return type(original).parse(octets).is_quote_of(original)
+        except HeaderError:
+            return False
 
     # ---- checksums ----------------------------------------------------------------------------
 
@@ -331,6 +351,14 @@ def _outers(layers: Sequence[Header]) -> list[Header | None]:
         if type(header).pseudo_header is not Header.pseudo_header:
             outer = header
     return found
+
+
+def _answers(reply: Header, request: Header) -> bool:
+    return reply.answers(request)
+
+
+def _is_quote_of(quoted: Header, original: Header) -> bool:
+    return quoted.is_quote_of(original)
 
 
 def _from_network(layers: Sequence[Header]) -> Sequence[Header]:

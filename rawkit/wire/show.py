@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from rawkit.addr import MAC
 from rawkit.wire.field import AUTO, FlagBits, UInt
 from rawkit.wire.header import Header
-from rawkit.wire.layout import FieldInfo, Layout
+from rawkit.wire.layout import FieldInfo, Layout, is_default
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
+
+
+HEXADECIMAL = ("checksum", "ethertype")
+"""Fields whose numbers people know in hexadecimal."""
 
 
 def printable(octets: bytes) -> str:
@@ -20,24 +25,67 @@ def printable(octets: bytes) -> str:
 
 
 def summary(packet: Packet) -> str:
-    """One line: addresses with ports, then what the innermost header says, then the payload's length.
+    """One line in the manner of tcpdump.
 
-    Link headers are left out when a network header follows.
+    `IP 192.0.2.1.40000 > 192.0.2.2.80: Flags [S], seq 1, win 64240, options [mss 1460], length 0`
+
+    Each header gives its ends (addresses or ports) and its words (`Header.ends`, `Header.summary`); ports are
+    joined to the addresses below them. Link headers with addresses are left out when a network header
+    follows. The length is in octets, of what comes after the last header whose ends are shown.
     """
     layers = packet.layers
-    shown = next((layers[i:] for i, layer in enumerate(layers) if layer.is_network), layers)
-    words = []
-    for layer in shown:
-        words.append(layer.summary())
-        if layer.quotes:  # the quoted packet explains the error
-            quoted = " ".join(inner.summary() for inner in layers[list(layers).index(layer) + 1 :])
-            return f"{': '.join(words)} for ({quoted})"
-    text = ": ".join(words) or "no header known"
-    if packet.payload:
-        text += f", {len(packet.payload)} octets"
+    if not layers:
+        text = f"no header known, length {len(packet.payload)}"
+    else:
+        lens = [len(octets) for octets in packet._headers()]
+        first = next((i for i, layer in enumerate(layers) if layer.is_network), 0)
+        tags = [layer.summary() for layer in layers[:first] if layer.ends() is None]
+        text = ": ".join([*tags, _line(layers[first:], lens[first:], len(packet.payload))])
     if packet.error is not None:
         text += f" [{packet.error}]"
-    return text
+    return text if text.isprintable() else "".join(c if c.isprintable() else "." for c in text)
+
+
+def _line(layers: Sequence[Header], lens: Sequence[int], payload_len: int) -> str:
+    parts: list[str] = []
+    addresses: tuple[str, str] | None = None  # those in parts[place], while no ports are joined to them
+    place = length = 0
+    for i, layer in enumerate(layers):
+        length += lens[i]
+        ends = layer.ends()
+        if ends is not None:
+            length = 0
+            if addresses is not None and not layer.is_network:
+                joined = [f"{address}.{port}" for address, port in zip(addresses, ends)]
+                parts[place] = parts[place].replace(" > ".join(addresses), " > ".join(joined))
+                addresses = None
+            else:
+                addresses, place = ends, len(parts)
+                parts.append(f"{layer.label} {' > '.join(ends)}")
+        words = layer.summary()
+        if words:
+            parts.append(words)
+        if layer.quotes:
+            rest = sum(lens[i + 1 :]) + payload_len
+            text = f"{': '.join(parts)}, length {length + rest}"
+            quoted = layers[i + 1 :]
+            return f"{text}, for {_line(quoted, lens[i + 1 :], payload_len)}" if quoted else text
+    if payload_len:
+        # What follows has no class here, or too few octets for one: its number at least.
+        parts += [f"{row.name} {value_text(row, layers[-1])}" for row in layers[-1].selectors()]
+    return f"{': '.join(parts)}, length {length + payload_len}"
+
+
+def words(header: Header) -> str:
+    """The fields that differ from their defaults; the ends and what building computes are left out."""
+    shown = [
+        f"{row.name} {value_text(row, header)}"
+        for row in header.fields
+        if row.spec.rule is None
+        and row.name not in header._ends
+        and not is_default(row, getattr(header, row.slot))
+    ]
+    return ", ".join([type(header).__name__, *shown])
 
 
 def value_text(row: FieldInfo, header: Layout) -> str:
@@ -48,8 +96,9 @@ def value_text(row: FieldInfo, header: Layout) -> str:
     if isinstance(row.kind, FlagBits):
         return f"{row.kind.text(value)} ({value:#x})"
     if isinstance(value, int) and value in row.spec.names:
-        return f"{value} ({row.spec.names[value]})"
-    if isinstance(value, int) and row.name == "checksum":
+        number = f"{value:#06x}" if row.name in HEXADECIMAL else str(value)
+        return f"{number} ({row.spec.names[value]})"
+    if isinstance(value, int) and row.name in HEXADECIMAL:
         return f"{value:#06x}"
     if isinstance(value, bytes):
         return value.hex(" ") or "-"

@@ -34,11 +34,17 @@ class TCPOption(Option, family=True):
 class NoOperation(TCPOption, kind=1):
     """Aligns the option after it."""
 
+    def summary(self) -> str:
+        return "nop"
+
 
 class MSS(TCPOption, kind=2):
     """Maximum segment size in octets (RFC 9293 section 3.7.1)."""
 
     value: u16
+
+    def summary(self) -> str:
+        return f"mss {self.value}"
 
 
 class WindowScale(TCPOption, kind=3):
@@ -46,9 +52,15 @@ class WindowScale(TCPOption, kind=3):
 
     shift: u8
 
+    def summary(self) -> str:
+        return f"wscale {self.shift}"
+
 
 class SACKPermitted(TCPOption, kind=4):
     """Selective acknowledgements may be sent (RFC 2018 section 2)."""
+
+    def summary(self) -> str:
+        return "sackOK"
 
 
 class SACK(TCPOption, kind=5):
@@ -56,12 +68,18 @@ class SACK(TCPOption, kind=5):
 
     blocks: pairs32 = ()
 
+    def summary(self) -> str:
+        return f"sack {len(self.blocks)} " + "".join(f"{{{first}:{end}}}" for first, end in self.blocks)
+
 
 class Timestamps(TCPOption, kind=8):
     """Timestamp value and echo reply (RFC 7323 section 3)."""
 
     value: u32 = 0
     echo: u32 = 0
+
+    def summary(self) -> str:
+        return f"TS val {self.value} ecr {self.echo}"
 
 
 class UnknownTCPOption(TCPOption):
@@ -115,7 +133,12 @@ class TCP(Header, over={IPv4: 6, IPv6: 6}):
         return (letters + ("." if self.flags & TCP.ACK else "")) or "none"
 
     def summary(self) -> str:
-        text = f"TCP {self.sport} > {self.dport} [{self.flag_letters()}] seq {self.seq}"
+        words = [f"Flags [{self.flag_letters()}]", f"seq {self.seq}"]
         if self.flags & TCP.ACK:
-            text += f" ack {self.ack}"
-        return f"{text} win {self.window}"
+            words.append(f"ack {self.ack}")
+        words.append(f"win {self.window}")
+        if self.flags & TCP.URG:
+            words.append(f"urg {self.urgent}")
+        if self.options:
+            words.append(f"options [{','.join(option.summary() for option in self.options)}]")
+        return ", ".join(words)

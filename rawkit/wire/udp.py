@@ -26,4 +26,4 @@ class UDP(Header, over={IPv4: 17, IPv6: 17}):
         return isinstance(original, UDP) and (self.sport, self.dport) == (original.sport, original.dport)
 
     def summary(self) -> str:
-        return f"UDP {self.sport} > {self.dport}"
+        return "UDP"
