@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
 
 
+_ENDS = ("src", "dst"), ("sport", "dport")
+
+
 # `field()` and `auto()` are not declared as field specifiers: to a type checker they are plain defaults,
 # which is what they are, also when the default is given by position.
 @dataclass_transform(kw_only_default=True)
@@ -179,9 +182,6 @@ class Header(Layout):
 
 LINKTYPES: dict[int, type[Header]] = {}
 """Which header class a capture of a given LINKTYPE_ starts with."""
-
-
-_ENDS = ("src", "dst"), ("sport", "dport")
 
 
 def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:
