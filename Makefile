@@ -6,10 +6,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 60
-# Tests run the installed package: neither a path of the caller's nor the current directory may slip the source
-# tree in front of it, in pytest or in the programs that tests start.
+# Tests run the installed package: neither a path of the caller's nor the current directory (PYTHONSAFEPATH) may
+# slip the source tree in front of it, in pytest or in the programs that tests start.
 unexport PYTHONPATH PYTHONHOME
-INSTALLED := PYTHONSAFEPATH=1 RAWKIT_TEST_INSTALLED=1
+PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 # meson, ninja and cffi-gen-src come from the virtual environment.
@@ -25,13 +25,13 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 	@$(BIN)/rawkit demo
 
 test: $(VENV)/.installed ## run every test against the installed package
-	@$(INSTALLED) $(BIN)/pytest $(PYTEST_ARGS)
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types, direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(INSTALLED) $(BIN)/pytest -q tests/test_imports.py
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -q tests/test_imports.py
 
 # The extension that Python loads is instrumented, Python is not: the sanitizers' libraries go first into the
 # process, and leaks are not looked for, because the interpreter leaves some at exit.
@@ -45,7 +45,7 @@ asan: $(VENV)/.installed ## C tests and the engine's Python tests under address 
 	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C $(ASAN) --no-rebuild --print-errorlogs
 	@rm -rf $(ASAN)/tree && mkdir -p $(ASAN)/tree && cp -r rawkit $(ASAN)/tree/ \
 		&& cp $(ASAN)/csrc/_native.abi3.so $(ASAN)/tree/rawkit/
-	@$(ASAN_ENV) PYTHONPATH=$(CURDIR)/$(ASAN)/tree $(BIN)/pytest -q tests/engine
+	@$(ASAN_ENV) PYTHONPATH=$(CURDIR)/$(ASAN)/tree $(PYTEST) -q tests/engine
 comma := ,
 
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/
@@ -54,7 +54,7 @@ bench: $(VENV)/.installed ## measure against the peers; one table for all script
 fuzz: $(VENV)/.ready ## fuzz what reads octets in C, FUZZ_SECONDS (60) for each target; needs clang
 	@command -v clang >/dev/null || { echo "make: 'make fuzz' needs clang (Debian: clang)" >&2; exit 1; }
 	@$(call quietly,build/fuzz.log,{ test -f build/fuzz/build.ninja || CC=clang meson setup build/fuzz -Dfuzz=true \
-		-Dbuildtype=debugoptimized -Db_sanitize=address$(comma)undefined -Db_lundef=false; } && ninja -C build/fuzz)
+		-Dbuildtype=debugoptimized; } && ninja -C build/fuzz)
 	@set -e; for target in build/fuzz/csrc/fuzz_*; do test -x "$$target" -a -f "$$target" || continue; \
 		name=$${target##*/}; mkdir -p build/corpus/$$name; echo "$$name, $(FUZZ_SECONDS) s"; \
 		$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 build/corpus/$$name \

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rawkit.engine.sockets import RawIPSocket as RawIPSocket
     from rawkit.errors import CaptureFileError as CaptureFileError
     from rawkit.errors import EngineError as EngineError
+    from rawkit.errors import ExpressionError as ExpressionError
     from rawkit.errors import FieldError as FieldError
     from rawkit.errors import FilterError as FilterError
     from rawkit.errors import HeaderError as HeaderError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rawkit.errors import RawkitError as RawkitError
     from rawkit.errors import TargetError as TargetError
     from rawkit.errors import Truncated as Truncated
+    from rawkit.errors import UnitError as UnitError
     from rawkit.errors import UnknownInterface as UnknownInterface
     from rawkit.lab import Lab as Lab
     from rawkit.net import interfaces as interfaces
@@ -72,8 +74,8 @@ _HOMES = {
     "rawkit.engine.batch": "FrameBatch",
     "rawkit.engine.filter": "compile_filter",
     "rawkit.engine.sockets": "PacketSocket RawIPSocket",
-    "rawkit.errors": "CaptureFileError EngineError FieldError FilterError HeaderError Malformed NoRoute "
-    "PermissionDenied RawkitError TargetError Truncated UnknownInterface",
+    "rawkit.errors": "CaptureFileError EngineError ExpressionError FieldError FilterError HeaderError Malformed "
+    "NoRoute PermissionDenied RawkitError TargetError Truncated UnitError UnknownInterface",
     "rawkit.lab": "Lab",
     "rawkit.net": "interfaces neighbour route",
     "rawkit.pcap": "PcapWriter PcapngWriter create_pcap open_pcap",

@@ -95,7 +95,7 @@ def ordinary() -> list[str]:
         [*prefix, sys.executable, "-c", "import rawkit"], capture_output=True, timeout=60
     )
     if reachable.returncode != 0:
-        pytest.skip("this Python or its packages cannot be read by other users")
+        pytest.skip("there is no other user here, or none who can read this Python")
     return prefix
 
 
