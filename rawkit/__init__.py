@@ -74,8 +74,8 @@ _HOMES = {
     "rawkit.engine.batch": "FrameBatch",
     "rawkit.engine.filter": "compile_filter",
     "rawkit.engine.sockets": "PacketSocket RawIPSocket",
-    "rawkit.errors": "CaptureFileError EngineError ExpressionError FieldError FilterError HeaderError Malformed "
-    "NoRoute PermissionDenied RawkitError TargetError Truncated UnitError UnknownInterface",
+    "rawkit.errors": "CaptureFileError EngineError ExpressionError FieldError FilterError HeaderError "
+    "Malformed NoRoute PermissionDenied RawkitError TargetError Truncated UnitError UnknownInterface",
     "rawkit.lab": "Lab",
     "rawkit.net": "interfaces neighbour route",
     "rawkit.pcap": "PcapWriter PcapngWriter create_pcap open_pcap",
