@@ -110,8 +110,8 @@ def become_namespace_root() -> None:
     made afterwards still belong to the user outside.
 
     Raises:
-        EngineError: the process has several threads, or the system allows no user namespaces; the message
-            says which setting forbids them.
+        PermissionDenied: the system allows no user namespaces; the message says which setting forbids them.
+        EngineError: the process has several threads (EINVAL).
     """
     if _has_capability(_CAP_SYS_ADMIN):
         return
@@ -137,8 +137,9 @@ def _refuse(result: int, operation: str) -> None:
     """Raise what a failed system call means, with the settings that may be to blame; nothing on success."""
     if result >= 0:
         return
-    kind = PermissionDenied if result in (-errno.EPERM, -errno.EACCES) else EngineError
-    raise kind(-result, operation, hint=_user_namespace_hint())
+    # ENOSPC is the answer to a limit of zero, too (user_namespaces(7)).
+    forbidden = result in (-errno.EPERM, -errno.EACCES, -errno.ENOSPC)
+    raise (PermissionDenied if forbidden else EngineError)(-result, operation, hint=_user_namespace_hint())
 
 
 def _user_namespace_hint() -> str:
