@@ -56,9 +56,11 @@ fuzz: $(VENV)/.ready ## fuzz what reads octets in C, FUZZ_SECONDS (60) for each 
 	@$(call quietly,build/fuzz.log,{ test -f build/fuzz/build.ninja || CC=clang meson setup build/fuzz -Dfuzz=true \
 		-Dbuildtype=debugoptimized; } && ninja -C build/fuzz)
 	@set -e; for target in build/fuzz/csrc/fuzz_*; do test -x "$$target" -a -f "$$target" || continue; \
-		name=$${target##*/}; mkdir -p build/corpus/$$name; echo "$$name, $(FUZZ_SECONDS) s"; \
-		$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 build/corpus/$$name \
-			$$(ls -d csrc/fuzz/corpus/$${name#fuzz_} 2>/dev/null); done
+		name=$${target##*/}; log=build/$$name.log; mkdir -p build/corpus/$$name; \
+		$$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=build/ build/corpus/$$name \
+			$$(ls -d csrc/fuzz/corpus/$${name#fuzz_} 2>/dev/null) >$$log 2>&1 \
+			|| { tail -n 50 $$log; echo "make: $$name found something: see $$log" >&2; exit 1; }; \
+		echo "$$name: $$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) inputs in $(FUZZ_SECONDS) s, no fault"; done
 
 native: $(VENV)/.ready ## build the C engine into rawkit/, so that the source tree runs as it is
 	@$(call quietly,build/native.log,{ test -f build/native/build.ninja || meson setup build/native; } \
