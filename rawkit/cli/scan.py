@@ -100,24 +100,26 @@ def command(
     from rawkit.addr import parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
-    from rawkit.tools.scan import COMMON_PORTS, CONNECT, Scan, ScanConfig, public_count
+    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, public_count
     from rawkit.units import parse_duration
 
     wanted = parse_target(targets, family=family or 0)
     if exclude:
-        wanted = wanted.without(parse_target(exclude))
+        wanted = wanted.without(parse_target(exclude, limit=NO_LIMIT))
         if not wanted.count:
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
+    numbers = COMMON_PORTS if ports is None else parse_ports(ports)
+    timeout_ns = parse_duration(timeout)
     try:
         config = ScanConfig(
             targets=wanted,
-            ports=COMMON_PORTS if ports is None else parse_ports(ports),
+            ports=numbers,
             kind=kind,
             rate=rate,
             retries=retries,
-            timeout_ns=parse_duration(timeout),
+            timeout_ns=timeout_ns,
             interface=interface,
             source_port=source_port,
         )

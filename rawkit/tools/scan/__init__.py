@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
+from rawkit.addr import TARGET_LIMIT, IPAddress, TargetSet, parse_ports, parse_target
 from rawkit.clock import Clock, MonotonicClock
 from rawkit.errors import PermissionDenied, TargetError
 from rawkit.tools.scan.config import AUTO as AUTO
@@ -20,6 +20,7 @@ from rawkit.tools.scan.config import CLOSED as CLOSED
 from rawkit.tools.scan.config import COMMON_PORTS as COMMON_PORTS
 from rawkit.tools.scan.config import CONNECT as CONNECT
 from rawkit.tools.scan.config import FILTERED as FILTERED
+from rawkit.tools.scan.config import NO_LIMIT as NO_LIMIT
 from rawkit.tools.scan.config import OPEN as OPEN
 from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
 from rawkit.tools.scan.config import SYN as SYN
@@ -53,8 +54,9 @@ def scan(
     `rawkit.addr.parse_target`); `ports` is "22,80,100-200", numbers, or None for those that services commonly
     use. `timeout` is in seconds; the rest is as in `ScanConfig`.
 
-    Sockets are opened at once, in the thread's present network namespace; closing the result, or iterating to
-    its end, closes them.
+    A SYN scan opens its sockets at once, in the thread's present network namespace; a connect scan opens them
+    as it goes on, and must be iterated over in the namespace it was made in. Closing the result, or iterating
+    to its end, closes them.
 
     Raises:
         TargetError: targets or ports that make no sense, or are no single hosts (multicast, broadcast).
@@ -64,10 +66,10 @@ def scan(
         EngineError: the kernel refused something else, such as the source port.
     """
     if not 0 < timeout <= 3600:
-        raise ValueError(f"timeout {timeout}: seconds, more than 0, 3600 at most")
+        raise ValueError(f"timeout of {timeout} s: more than 0, an hour at most")
     wanted = _target_set(targets)
     if exclude is not None:
-        wanted = wanted.without(_target_set(exclude))
+        wanted = wanted.without(_target_set(exclude, limit=NO_LIMIT))
     return Scan(
         ScanConfig(
             targets=wanted,
@@ -92,11 +94,11 @@ class Scan(Iterator[PortResult]):
     def __init__(self, config: ScanConfig, clock: Clock | None = None) -> None:
         from rawkit.tools.scan.legs import refuse_groups
 
-        targets, notes = refuse_groups(config.targets)
+        targets, self._notes = refuse_groups(config.targets)
         self.config = replace(config, targets=targets)
         self.kind = CONNECT if config.kind == CONNECT else SYN
         self.fallback = ""
-        self._tally = Tally(notes=list(notes))
+        self._tally = Tally()
         self._states: Counter[str] = Counter()
         self._clock = clock or MonotonicClock()
         self._syn: SynScan | None = None
@@ -168,16 +170,16 @@ class Scan(Iterator[PortResult]):
             refused=tally.refused,
             duration_ns=ended_ns - self._started_ns,
             fallback=self.fallback,
-            notes=tuple(tally.notes),
+            notes=self._notes,
         )
 
 
-def _target_set(targets: Targets) -> TargetSet:
+def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:
     if isinstance(targets, TargetSet):
         return targets
     if isinstance(targets, (str, IPAddress)):
-        return parse_target(str(targets))
-    return parse_target([str(target) for target in targets])
+        return parse_target(str(targets), limit=limit)
+    return parse_target([str(target) for target in targets], limit=limit)
 
 
 def _port_list(ports: str | Iterable[int] | None) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
 
@@ -30,9 +30,12 @@ COMMON_PORTS = parse_ports(
 )
 """Ports that services commonly listen on, for scans that name none."""
 
+NO_LIMIT = 1 << 128
+"""For `parse_target`, where a set is only asked whether it has an address."""
+
 _PRIVATE = parse_target(
     "10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 ::1 fc00::/7 fe80::/10",
-    limit=1 << 128,
+    limit=NO_LIMIT,
 )
 """Addresses that lead nowhere outside (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
 
@@ -77,7 +80,7 @@ class ScanConfig:
         if not 0 <= self.retries <= 100:
             raise ValueError(f"retries {self.retries}: 0..100")
         if not 0 < self.timeout_ns <= 3600 * 10**9:
-            raise ValueError(f"timeout of {self.timeout_ns} ns: more than 0, an hour at most")
+            raise ValueError(f"timeout of {self.timeout_ns / 1e9:g} s: more than 0, an hour at most")
         if not 0 <= self.source_port <= 65535:
             raise ValueError(f"source port {self.source_port}: 0..65535")
         if self.source_port and self.kind == CONNECT:
@@ -123,7 +126,7 @@ class ScanSummary:
     `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.
     `duplicates` are further answers for ports already known, `dropped` are answers that the kernel lost for
     lack of buffer space (their ports were probed again), `refused` are probes that the kernel would not send.
-    `notes` are remarks for the person: addresses left out, source ports, drops.
+    `notes` say which of the targets were left out, and why.
     """
 
     kind: str
@@ -139,4 +142,4 @@ class ScanSummary:
     refused: int = 0
     duration_ns: int = 0
     fallback: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()

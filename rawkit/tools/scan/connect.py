@@ -21,7 +21,7 @@ from ipaddress import IPv4Address
 
 from rawkit.addr import IPAddress
 from rawkit.clock import Clock
-from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
+from rawkit.errors import EngineError, PermissionDenied, RawkitError, UnknownInterface
 from rawkit.tools.scan.config import CLOSED, FILTERED, OPEN, PortResult, ScanConfig
 from rawkit.tools.scan.pace import Patience, RatePace
 from rawkit.tools.scan.tally import Tally
@@ -41,6 +41,7 @@ _VERDICTS = {
     errno.EHOSTUNREACH: (FILTERED, "host unreachable"),
     errno.ENETUNREACH: (FILTERED, "network unreachable"),
     errno.EHOSTDOWN: (FILTERED, "host down"),
+    errno.EADDRNOTAVAIL: (FILTERED, "no local address"),
     errno.EACCES: (FILTERED, "prohibited"),
     errno.EPERM: (FILTERED, "prohibited"),
     errno.ETIMEDOUT: (FILTERED, "no-answer"),
@@ -59,7 +60,11 @@ class _Attempt:
 
 
 def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[PortResult]:
-    """Results in the order in which they become known. Closing the iterator closes all sockets."""
+    """Results in the order in which they become known. Closing the iterator closes all sockets.
+
+    Sockets are opened as the scan goes on. To do that in a network namespace that the thread has left would
+    need a privilege, and elsewhere they would meet other hosts: it raises RawkitError then.
+    """
     fresh = (_Attempt(address, port) for address in config.targets for port in config.ports)
     again: deque[_Attempt] = deque()  # no longer than the number of sockets
     in_flight: dict[int, _Attempt] = {}  # by descriptor, oldest first
@@ -68,6 +73,7 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
     pace = RatePace(rate) if rate is not None else None
     patience = Patience(config.timeout_ns)
     waiting = True  # there may be attempts that have not started
+    namespace = _namespace()
 
     with selectors.EpollSelector() as selector:
 
@@ -88,6 +94,8 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
 
         try:
             while waiting or again or in_flight:
+                if _namespace() != namespace:
+                    raise RawkitError("connect scan: the thread has left the network namespace it began in")
                 allowed = min(pace.allowed(clock.now_ns()) if pace else limit, _STARTS_AT_ONCE)
                 while (waiting or again) and len(in_flight) < limit and allowed > 0:
                     upcoming = again.popleft() if again else next(fresh, None)
@@ -96,10 +104,12 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
                         break
                     attempt = upcoming
                     error = _start(attempt, config.interface, clock)
-                    if error in _OUT_OF_ROOM or error == errno.EADDRNOTAVAIL:
+                    if error in _OUT_OF_ROOM and not in_flight:
+                        raise EngineError(error, "connect", str(attempt.address))
+                    if error in _OUT_OF_ROOM or (error == errno.EADDRNOTAVAIL and in_flight):
                         # Descriptors or local ports are short: go on with as many as there are now.
-                        if not in_flight:
-                            raise EngineError(error, "connect", str(attempt.address))
+                        if attempt.sock is not None:
+                            attempt.sock.close()
                         limit = len(in_flight)
                         again.appendleft(attempt)
                         break
@@ -140,7 +150,7 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
 
 
 def _start(attempt: _Attempt, interface: str, clock: Clock) -> int:
-    """Begin to connect. Gives what connect said: EINPROGRESS, or an error, 0 included, that settles it."""
+    """Begin to connect; gives what the kernel said: EINPROGRESS, another error, or 0 for done."""
     family = socket.AF_INET if isinstance(attempt.address, IPv4Address) else socket.AF_INET6
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -163,10 +173,7 @@ def _start(attempt: _Attempt, interface: str, clock: Clock) -> int:
     except BaseException:
         sock.close()
         raise
-    if error_number in _OUT_OF_ROOM or error_number == errno.EADDRNOTAVAIL:
-        sock.close()
-    else:
-        attempt.sock = sock
+    attempt.sock = sock
     return error_number
 
 
@@ -200,6 +207,11 @@ def _is_self_connected(sock: socket.socket) -> bool:
     with suppress(OSError):  # already reset by the other side, which is another then
         return bool(sock.getsockname()[:2] == sock.getpeername()[:2])
     return False
+
+
+def _namespace() -> int:
+    """A number for the thread's network namespace."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 def _sockets_limit() -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rawkit.addr import IPAddress, Span, TargetSet, parse_target
 from rawkit.errors import NoRoute, TargetError
+from rawkit.tools.scan.config import NO_LIMIT
 from rawkit.wire import Ether
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ LINKTYPE_RAW = 101
 _CHUNK = 256  # addresses that share a route look-up where there are many
 _SINGLY = 64  # up to so many targets, each is looked up on its own
 
-_NOWHERE = parse_target("0.0.0.0/8 224.0.0.0/4 255.255.255.255 :: ff00::/8", limit=1 << 128)
+_NOWHERE = parse_target("0.0.0.0/8 224.0.0.0/4 255.255.255.255 :: ff00::/8", limit=NO_LIMIT)
 """Not one host: "this network" (RFC 791), multicast (RFC 5771, RFC 4291), limited broadcast (RFC 919)."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -13,4 +13,3 @@ class Tally:
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0
-    notes: list[str] = field(default_factory=list)

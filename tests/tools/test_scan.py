@@ -1,0 +1,694 @@
+"""Scans on loopback and between the hosts of a lab, where what listens, drops and refuses is known."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oracles import oracle
+
+from rawkit.addr import parse_target
+from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket
+from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan
+from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
+from rawkit.lab import Host, Lab
+from rawkit.tools.scan import COMMON_PORTS, PUBLIC_RATE, PortResult, ScanConfig, public_count, scan
+from rawkit.tools.scan.board import RUN_MAX, Board
+from rawkit.tools.scan.dryrun import dry_run
+from rawkit.tools.scan.pace import AnswerPace, Patience, RatePace
+from rawkit.tools.scan.syn import icmp_reason, reserve_port, template
+from rawkit.wire import TCP, IPv4
+
+MS = 1_000_000
+net = pytest.mark.net
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def listening() -> Iterator[Callable[..., socket.socket]]:
+    """`listening(host, port)`: a socket that accepts, or with `drop` one that hears nothing."""
+    with ExitStack() as stack:
+
+        def listen(host: Host, port: int, drop: bool = False) -> socket.socket:
+            with host:
+                listener = stack.enter_context(socket.socket(socket.AF_INET6))
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                if drop:
+                    drop_all(listener)
+                listener.bind(("::", port))
+                listener.listen(64)
+            return listener
+
+        yield listen
+
+
+def drop_all(sock: socket.socket) -> None:
+    """Attach a classic BPF program that accepts no octet: SYNs vanish as in a firewall."""
+    import ctypes
+
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    so_attach_filter = 26
+    sock.setsockopt(socket.SOL_SOCKET, so_attach_filter, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+def ask_kernel(host: Host, question: Callable[[Any], object]) -> None:
+    from pyroute2 import IPRoute
+
+    with host, IPRoute() as route:
+        question(route)
+
+
+def states(results: list[PortResult]) -> dict[int, str]:
+    found = {result.port: result.state for result in results}
+    assert len(found) == len(results), "a port was reported twice"
+    return found
+
+
+# ---- pacing, patience and the board, with times by hand -------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [1, 300, 12_345, 1e6])
+def test_rate_is_kept_over_slices_of_any_length(rate: float) -> None:
+    pace = RatePace(rate)
+    now_ns, sent = 10**9, 0
+    while now_ns < 6 * 10**9:
+        n = pace.allowed(now_ns)
+        pace.sent(n, now_ns)
+        sent += n
+        now_ns = max(pace.due_ns(), now_ns + 7 * MS)
+    assert sent == pytest.approx(5 * rate, rel=0.005, abs=1)
+
+
+def test_rate_catches_up_on_50_ms_after_a_pause() -> None:
+    pace = RatePace(1000)
+    pace.sent(pace.allowed(0), 0)
+    pace.sent(pace.allowed(10**9), 10**9)
+    assert pace.allowed(11 * 10**9) == pytest.approx(51, abs=1)
+
+
+def test_rate_halves_when_answers_are_lost() -> None:
+    pace = RatePace(1000)
+    pace.slow_down()
+    pace.sent(pace.allowed(10**9), 10**9)
+    assert pace.due_ns() == pytest.approx(10**9 + 2 * MS, abs=2)
+
+
+def test_answers_make_room_in_the_window() -> None:
+    pace = AnswerPace(100)
+    pace.sent(pace.allowed(0), 0)
+    assert pace.allowed(MS) == 0
+    pace.answered(30)
+    assert pace.allowed(MS) == 30
+
+
+def test_silence_makes_room_in_the_window_after_10_ms_and_later_after_20() -> None:
+    pace = AnswerPace(100)
+    pace.sent(100, 0)
+    assert pace.due_ns() == 10 * MS
+    assert pace.allowed(10 * MS) == 100
+    pace.repeat()
+    pace.sent(100, 10 * MS)
+    assert (pace.allowed(29 * MS), pace.allowed(30 * MS)) == (0, 100)
+    pace.slow_down()
+    assert pace.allowed(10**9) == 50
+
+
+def test_patience_shrinks_to_four_times_the_slowest_answer() -> None:
+    patience = Patience(3000 * MS)
+    for n in range(7):
+        patience.seen(n * MS)
+    assert patience.wait_ns == 3000 * MS
+    patience.seen(150 * MS)
+    assert patience.wait_ns == 600 * MS
+    patience.seen(2000 * MS)
+    assert patience.wait_ns == 3000 * MS
+
+
+def test_patience_never_goes_below_200_ms_nor_above_the_timeout() -> None:
+    for timeout_ms, wait_ms in ((1000, 200), (50, 50)):
+        patience = Patience(timeout_ms * MS)
+        for _ in range(8):
+            patience.seen(1)
+        assert patience.wait_ns == wait_ms * MS
+
+
+def test_board_sends_what_is_unanswered_in_rounds() -> None:
+    board = Board(200)
+    assert board.next_run(1000) == (0, RUN_MAX)
+    board.sent(0, 60, 5)
+    assert board.next_run(10) == (60, 10)
+    board.sent(60, 140, 6)
+    assert board.round_over
+    assert board.next_run(10) == (200, 0)
+    assert (board.sent_ns(59), board.sent_ns(60)) == (5, 6)
+    for index in range(200):
+        if index not in (3, 4, 150):
+            assert board.answered(index)
+    assert not board.answered(0)
+    assert board.left == 3
+    board.next_round()
+    assert board.next_run(64) == (3, 2)
+    board.sent(3, 2, 9)
+    assert (board.probes(4), board.probes(150)) == (2, 1)
+    assert board.next_run(64) == (150, 1)
+    assert list(board.unanswered()) == [3, 4, 150]
+
+
+# ---- configuration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("targets", "public"),
+    [
+        ("10.0.0.0/8 127.0.0.1 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 ::1 fc00::/7", 0),
+        ("fe80::1%veth0", 0),
+        ("192.0.2.0/24", 256),
+        ("9.255.255.0-10.0.0.5", 256),
+        ("172.32.0.0/24 2001:db8::/120", 512),
+    ],
+)
+def test_public_addresses_are_counted(targets: str, public: int) -> None:
+    assert public_count(parse_target(targets, limit=1 << 128)) == public
+
+
+def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:
+    private, public = parse_target("10.0.0.1"), parse_target("10.0.0.1 192.0.2.1")
+    assert ScanConfig(private).effective_rate is None
+    assert ScanConfig(public).effective_rate == PUBLIC_RATE
+    assert ScanConfig(public, rate=5e4).effective_rate == 5e4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "xmas"}, "kind 'xmas'"),
+        ({"rate": 0}, "rate 0"),
+        ({"rate": float("nan")}, "rate nan"),
+        ({"retries": -1}, "retries -1"),
+        ({"timeout": 0}, "timeout of 0 s"),
+        ({"timeout": float("nan")}, "timeout of nan s"),
+        ({"source_port": 65536}, "source port 65536"),
+        ({"kind": "connect", "source_port": 5}, "source_port is for SYN scans"),
+        ({"ports": [65536]}, "bad port 65536"),
+        ({"ports": "9-1"}, "ends before it begins"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scan("127.0.0.1", **options)
+
+
+def test_common_ports_have_no_doubles_and_are_sorted() -> None:
+    assert list(COMMON_PORTS) == sorted(set(COMMON_PORTS))
+    assert {22, 80, 443} < set(COMMON_PORTS)
+
+
+def test_icmp_errors_in_words() -> None:
+    assert icmp_reason(4, 3, 10) == "icmp host prohibited"
+    assert icmp_reason(4, 11, 0) == "icmp time exceeded"
+    assert icmp_reason(6, 1, 4) == "icmp port unreachable"
+    assert icmp_reason(6, 1, 99) == "icmp type 1 code 99"
+
+
+@pytest.mark.parametrize(
+    ("key", "addresses", "message"), [(KEY_LEN - 1, ADDRESS_LEN, "key"), (KEY_LEN, ADDRESS_LEN + 1, "rows")]
+)
+def test_a_plan_of_wrong_lengths_is_refused(key: int, addresses: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProbePlan(template(ip_address("192.0.2.1"), 1), bytes(addresses), [1], bytes(key))
+
+
+# ---- loopback ---------------------------------------------------------------------------------------
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_loopback(kind: str, address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((address, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        running = scan(address, range(port - 50, port + 50), kind=kind)
+        results = {result.port: result for result in running}
+    found = results.pop(port)
+    assert (found.state, found.reason, found.probes) == (
+        "open",
+        "syn-ack" if kind == "syn" else "connected",
+        1,
+    )
+    assert found.reporter == found.address == ip_address(address)
+    assert found.rtt_ns is not None
+    assert 0 <= found.rtt_ns < 500 * MS
+    assert found.ttl == (64 if kind == "syn" else None)
+    assert {(r.state, r.reason) for r in results.values()} == {
+        ("closed", "rst" if kind == "syn" else "refused")
+    }
+    summary = running.summary
+    assert (summary.complete, summary.open, summary.closed, summary.filtered) == (True, 1, 99, 0)
+    assert (summary.probes, summary.duplicates, summary.dropped) == (100, 0, 0)
+
+
+@net
+def test_a_port_of_the_scan_itself_is_closed() -> None:
+    """The held source port is bound, but nobody listens."""
+    guard, port = reserve_port()
+    guard.close()
+    (result,) = scan("127.0.0.1", [port], kind="syn", source_port=port)
+    assert (result.state, result.reason) == ("closed", "rst")
+
+
+@net
+def test_a_source_port_in_use_is_refused() -> None:
+    guard, port = reserve_port()
+    with guard, pytest.raises(EngineError, match=f"reserve source port on {port}: Address already in use"):
+        scan("127.0.0.1", [1], kind="syn", source_port=port)
+
+
+@net
+def test_sockets_are_gone_when_the_scan_ends_or_is_given_up() -> None:
+    def fds() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = fds()
+    for kind in ("syn", "connect"):
+        list(scan("127.0.0.1", "1-10", kind=kind))
+        assert fds() == before
+        with scan("127.0.0.1", "1-1000", kind=kind):
+            pass
+        assert fds() == before
+        with scan("127.0.0.1", "1-1000", kind=kind) as running:
+            next(running)
+        assert fds() == before
+        assert not running.summary.complete
+        assert list(running) == []
+
+
+# ---- connect scans ----------------------------------------------------------------------------------
+
+
+@net
+def test_a_socket_connected_to_itself_is_no_open_port(lab: Lab) -> None:
+    """With one local port to choose from, the kernel connects a socket to itself (RFC 9293, 3.5)."""
+    with lab.a:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40000")
+        with socket.socket() as control:
+            control.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            control.connect(("127.0.0.1", 40000))  # "open", says the kernel
+        (result,) = scan("127.0.0.1", [40000], kind="connect")
+    assert (result.state, result.reason) == ("closed", "self-connect")
+
+
+@net
+def test_connect_scan_with_few_descriptors_looks_at_every_port(
+    lab: Lab, listening: Callable[..., socket.socket]
+) -> None:
+    listening(lab.b, 80)
+    listening(lab.b, 777, drop=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with lab.a:
+            running = scan(lab.b.ipv4, "1-1000", kind="connect", retries=0, timeout=0.3)
+        next_fd = os.dup(0)
+        os.close(next_fd)
+        # Fewer than the scan counted on: it was made before the limit fell.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_fd + 12, hard))
+        with lab.a:
+            found = states(list(running))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert Counter(found.values()) == {"closed": 998, "open": 1, "filtered": 1}
+    assert (found[80], found[777]) == ("open", "filtered")
+
+
+@net
+def test_connect_scan_does_not_wander_into_another_network(lab: Lab) -> None:
+    with lab.a:
+        running = scan("127.0.0.1", "1-100", kind="connect")
+        next(running)
+    with pytest.raises(RawkitError, match="left the network namespace"):
+        list(running)
+
+
+@net
+def test_without_raw_sockets_it_connects_and_says_so(
+    lab: Lab, listening: Callable[..., socket.socket]
+) -> None:
+    listening(lab.b, 80)
+    script = (
+        "from rawkit.tools.scan import scan\n"
+        f"running = scan('{lab.b.ipv4}', '79-81')\n"
+        "print(running.kind, [(r.port, r.state) for r in running], running.summary.fallback)\n"
+    )
+    done = lab.a.run(
+        [*unprivileged(), sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("connect [(79, 'closed'), (80, 'open'), (81, 'closed')] open packet socket")
+    assert "needs CAP_NET_RAW" in done.stdout
+
+
+def unprivileged() -> list[str]:
+    """Behind this, a program has no capability, whoever runs it."""
+    return [oracle("setpriv"), "--bounding-set", "-all", "--inh-caps", "-all", "--"]
+
+
+# ---- the lab ----------------------------------------------------------------------------------------
+
+
+@net
+def test_all_ports_of_a_host(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    ports = {1, 65535, *range(1000, 59000, 3277)}
+    assert len(ports) == 20
+    for port in ports:
+        listening(lab.b, port)
+    with lab.a:
+        running = scan(lab.b.ipv4, "-", kind="syn")
+    found = states(list(running))
+    assert {port for port, state in found.items() if state == "open"} == ports
+    assert Counter(found.values()) == {"open": 20, "closed": 65515}
+    assert running.summary.complete
+    assert running.summary.duration_ns < 5_000 * MS  # 500 ms on an idle machine
+
+
+@net
+def test_ipv6_ports_of_a_host(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    ports = {1, 80, 4096, 5000}
+    for port in ports:
+        listening(lab.b, port)
+    with lab.a:
+        running = scan(lab.b.ipv6, "1-5000", kind="syn")
+    found = states(list(running))
+    assert {port for port, state in found.items() if state == "open"} == ports
+    assert Counter(found.values()) == {"open": 4, "closed": 4996}
+
+
+@net
+def test_link_local_target(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    listening(lab.b, 80)
+    from rawkit.net import interface
+
+    with lab.b:
+        (address,) = [a.ip for a in interface("veth0").addresses if a.ip.is_link_local]
+    for kind in ("syn", "connect"):
+        with lab.a:
+            found = states(list(scan(f"{str(address).partition('%')[0]}%veth0", "79-81", kind=kind)))
+        assert found == {79: "closed", 80: "open", 81: "closed"}
+
+
+@net
+def test_several_hosts_of_both_families(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    """Its own address and the other host's, an address that nobody has, and a network's broadcast address."""
+    listening(lab.b, 80)
+    with lab.a:
+        running = scan(
+            f"10.77.0.0/30 {lab.b.ipv6}", [80, 81], kind="syn", exclude="10.77.0.3", retries=0, timeout=0.2
+        )
+    found = {(str(r.address), r.port): (r.state, r.probes > 0) for r in running}
+    assert found == {
+        ("10.77.0.1", 80): ("closed", True),
+        ("10.77.0.1", 81): ("closed", True),
+        ("10.77.0.2", 80): ("open", True),
+        ("10.77.0.2", 81): ("closed", True),
+        ("fd77::2", 80): ("open", True),
+        ("fd77::2", 81): ("closed", True),
+    }
+    assert running.summary.notes == ("10.77.0.0 left out: a broadcast address of 10.77.0.0/24",)
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect"])
+def test_dropped_probes_are_filtered_after_all_retries(
+    kind: str, lab: Lab, listening: Callable[..., socket.socket]
+) -> None:
+    listening(lab.b, 80)
+    listening(lab.b, 81, drop=True)
+    with lab.a:
+        running = scan(lab.b.ipv4, "80-82", kind=kind, retries=1, timeout=0.1)
+        results = {result.port: result for result in running}
+    assert {port: result.state for port, result in results.items()} == {
+        80: "open",
+        81: "filtered",
+        82: "closed",
+    }
+    silent = results[81]
+    assert (silent.reason, silent.probes, silent.reporter, silent.ttl, silent.rtt_ns) == (
+        "no-answer",
+        2,
+        None,
+        None,
+        None,
+    )
+    assert running.summary.probes == 4
+
+
+@net
+@pytest.mark.parametrize(
+    ("version", "prefix", "target"), [(4, "10.99.0.0/24", "10.99.0.1"), (6, "fd99::/64", "fd99::1")]
+)
+def test_an_icmp_error_says_who_filters(version: int, prefix: str, target: str, lab: Lab) -> None:
+    router = lab.b.ipv4 if version == 4 else lab.b.ipv6
+    with lab.b:
+        Path(f"/proc/sys/net/ipv{version}/conf/all/forwarding").write_text("1")
+        Path("/proc/sys/net/ipv6/icmp/ratelimit").write_text("0")  # else one error a second
+    ask_kernel(lab.b, lambda route: route.route("add", dst=prefix, type="prohibit"))
+    ask_kernel(lab.a, lambda route: route.route("add", dst=prefix, gateway=str(router)))
+    with lab.a:
+        (result,) = scan(target, [80], kind="syn", retries=0)
+        # An error that comes while connect() is still sending is lost; the kernel's next SYN goes after 1 s.
+        (connected,) = scan(target, [80], kind="connect", retries=0, timeout=3)
+    assert (result.state, result.reason, result.reporter) == ("filtered", "icmp admin prohibited", router)
+    assert str(result.address) == target
+    assert result.ttl == 64
+    assert connected.state == "filtered"
+    assert connected.reason in ("host unreachable", "prohibited")
+
+
+@net
+def test_an_address_that_nobody_has_is_filtered(lab: Lab) -> None:
+    with lab.a:
+        (result,) = scan("10.77.0.9", [80], kind="syn", retries=0, timeout=0.1)
+    assert (result.state, result.probes) == ("filtered", 1)
+
+
+@net
+def test_targets_without_a_route(lab: Lab) -> None:
+    with lab.a:
+        with pytest.raises(NoRoute, match=r"no route to 192\.0\.2\.1"):
+            scan("192.0.2.1", [80], kind="syn")
+        results = list(scan(f"192.0.2.1 {lab.b.ipv4}", [80], kind="syn"))
+        connected = list(scan(f"192.0.2.1 {lab.b.ipv4}", [80], kind="connect"))
+    assert [(r.state, r.reason, r.probes) for r in results] == [
+        ("filtered", "no route", 0),
+        ("closed", "rst", 1),
+    ]
+    assert [(r.state, r.reason) for r in connected] == [
+        ("filtered", "network unreachable"),
+        ("closed", "refused"),
+    ]
+
+
+@net
+@pytest.mark.parametrize(
+    "target",
+    [
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "ff02::1",
+        "::",
+        "10.77.0.255",
+        "10.77.0.0",
+        "223.255.255.0/20",
+    ],
+)
+def test_groups_are_not_scanned(target: str, lab: Lab) -> None:
+    if target == "223.255.255.0/20":
+        target = "223.255.255.250-224.0.0.3"
+    with lab.a, pytest.raises(TargetError, match="not scanned"):
+        scan(target, [80])
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect"])
+def test_an_unknown_interface_is_refused(kind: str) -> None:
+    with pytest.raises(UnknownInterface, match="nope0"):
+        list(scan("127.0.0.1", [80], kind=kind, interface="nope0"))
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect"])
+def test_the_interface_can_be_chosen(kind: str, lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    listening(lab.b, 80)
+    with lab.a:
+        found = states(list(scan(lab.b.ipv4, "79-81", kind=kind, interface="veth0")))
+    assert found == {79: "closed", 80: "open", 81: "closed"}
+
+
+@net
+def test_retries_find_what_losses_hide(listening: Callable[..., socket.socket]) -> None:
+    with Lab(loss=0.05, delay="5ms", seed=4) as lab:
+        ports = set(range(100, 2001, 100))
+        for port in ports:
+            listening(lab.b, port)
+        with lab.a:
+            running = scan(lab.b.ipv4, "1-2000", kind="syn", retries=6)
+        results = list(running)
+        assert lab.relay is not None
+        assert sum(direction.lost for direction in lab.relay.counters()) > 50
+    found = states(results)
+    assert {port for port, state in found.items() if state == "open"} == ports
+    assert Counter(found.values())["closed"] == 1980
+    assert running.summary.probes > 2050
+    repeated = [result for result in results if result.probes > 1]
+    assert repeated
+    assert {result.rtt_ns for result in repeated} == {None}
+    assert min(r.rtt_ns for r in results if r.rtt_ns is not None) >= 10 * MS
+
+
+@net
+def test_forged_answers_are_ignored(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    """SYN-ACKs and RSTs from the right address and port, to the right port, that do not know the cookie."""
+    listening(lab.b, 81, drop=True)
+    header = IPv4(src=lab.b.ipv4, dst=lab.a.ipv4)
+    forged = [
+        bytes(header / TCP(sport=81, dport=45000, flags=flags, seq=7, ack=ack))
+        for flags in ("SA", "RA")
+        for ack in (0, 1, 0xDEADBEEF)
+    ]
+    stop = threading.Event()
+
+    def forge() -> None:
+        with RawIPSocket(4, 255, namespace=lab.b.namespace) as sock:
+            while not stop.wait(0.002):
+                for packet in forged:
+                    sock.send(packet)
+
+    with lab.a:
+        heard = PacketSocket("veth0", filter="tcp dst port 45000")
+        running = scan(lab.b.ipv4, [81], kind="syn", source_port=45000, retries=1, timeout=0.2)
+    thread = threading.Thread(target=forge)
+    thread.start()
+    with heard:
+        (result,) = running
+        stop.set()
+        thread.join()
+        assert heard.counters().received > 100
+    assert (result.state, result.reason, result.probes) == ("filtered", "no-answer", 2)
+    assert running.summary.duplicates == 0
+
+
+@net
+@pytest.mark.parametrize("rate", [500, 4000])
+def test_the_rate_on_the_wire(rate: int, lab: Lab) -> None:
+    n = rate  # one second's worth
+    with PacketSocket(
+        "veth0",
+        filter="dst host 10.77.0.2 and tcp[tcpflags] == tcp-syn",
+        buffer_len=32 << 20,
+        namespace=lab.b.namespace,
+    ) as wire:
+        with lab.a:
+            running = scan(lab.b.ipv4, range(1, n + 1), kind="syn", rate=rate)
+        assert Counter(states(list(running)).values()) == {"closed": n}
+        batch = FrameBatch(8192)
+        times = []
+        while wire.receive(batch, 0.1):
+            times += [record.time_ns for record in batch.records()]
+    assert len(times) == n
+    assert (n - 1) / ((max(times) - min(times)) / 1e9) == pytest.approx(rate, rel=0.02)
+
+
+@net
+def test_a_small_receive_buffer_loses_no_port(
+    lab: Lab, listening: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drops are noticed by the socket's counter, and their ports are probed again."""
+    import rawkit.tools.scan.syn as syn
+
+    monkeypatch.setattr(syn, "_BUFFER_LEN", 4096)
+    monkeypatch.setattr(syn, "_ANSWER_LEN", 1)  # far too optimistic about what fits
+    listening(lab.b, 2000)
+    with lab.a:
+        running = scan(lab.b.ipv4, "1-4000", kind="syn", retries=3)
+    found = states(list(running))
+    assert running.summary.dropped > 0
+    assert Counter(found.values()) == {"open": 1, "closed": 3999}
+
+
+@net
+def test_dry_run_writes_the_probes_and_sends_nothing(lab: Lab, tmp_path: Path) -> None:
+    from rawkit.pcap import open_pcap
+
+    path = tmp_path / "probes.pcapng"
+    targets = parse_target(f"{lab.b.ipv4} {lab.b.ipv6}")
+    with PacketSocket("veth0", filter="tcp or arp", namespace=lab.a.namespace) as wire:
+        with lab.a:
+            assert (
+                dry_run(ScanConfig(targets, tuple(range(1, 101)), rate=1000, source_port=45001), path) == 200
+            )
+        assert wire.receive(FrameBatch(), 0.05) == 0
+    with open_pcap(path) as file:
+        frames = list(file)
+    packets = [frame.packet(strict=True) for frame in frames]
+    assert [packet[TCP].dport for packet in packets] == [*range(1, 101)] * 2
+    assert {packet[TCP].sport for packet in packets} == {45001}
+    assert {verdict.state for frame in frames for verdict in frame.checksums()} == {"good"}
+    assert {str(packet.layers[0].dst) for packet in packets} == {str(lab.b.ipv4), str(lab.b.ipv6)}  # type: ignore[attr-defined]
+    assert frames[100].time_ns - frames[0].time_ns == 100 * MS
+
+
+# ---- oracle -----------------------------------------------------------------------------------------
+
+
+@net
+def test_nmap_agrees(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    for port in (22, 80, 443):
+        listening(lab.b, port)
+    listening(lab.b, 445, drop=True)
+    argv = [
+        oracle("nmap"),
+        "-sS",
+        "-n",
+        "-Pn",
+        "--max-retries",
+        "1",
+        "-p",
+        "1-600",
+        "-oX",
+        "-",
+        str(lab.b.ipv4),
+    ]
+    done = lab.a.run(argv, capture_output=True, text=True, timeout=120, check=True)
+    ports = ElementTree.fromstring(done.stdout).find("host/ports")
+    assert ports is not None
+    theirs: dict[int, str] = {}
+    for port_element in ports.iter("port"):
+        state = port_element.find("state")
+        assert state is not None
+        theirs[int(port_element.attrib["portid"])] = state.attrib["state"]
+    (extra,) = ports.findall("extraports")  # all of one state, and not listed
+    theirs |= {port: extra.attrib["state"] for port in range(1, 601) if port not in theirs}
+    assert sum(state == extra.attrib["state"] for state in theirs.values()) == int(extra.attrib["count"])
+    with lab.a:
+        ours = states(list(scan(lab.b.ipv4, "1-600", kind="syn", timeout=0.2)))
+    assert ours == theirs
+    assert Counter(ours.values()) == {"open": 3, "filtered": 1, "closed": 596}
