@@ -9,7 +9,8 @@ FUZZ_SECONDS ?= 60
 # Tests run the installed package: neither a path of the caller's nor the current directory (PYTHONSAFEPATH) may
 # slip the source tree in front of it, in pytest or in the programs that tests start.
 unexport PYTHONPATH PYTHONHOME
-PYTEST := PYTHONSAFEPATH=1 $(BIN)/pytest
+# The tests become root of a user namespace, so /tmp/pytest-of-root may be somebody else's: their files stay here.
+PYTEST = PYTHONSAFEPATH=1 $(BIN)/pytest --basetemp=build/pytest-$@
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 # meson, ninja and cffi-gen-src come from the virtual environment.
