@@ -99,7 +99,8 @@ def test_capinfos_reads_what_is_written(rich):
 
 
 def test_tcpdump_reads_what_is_written(written):
-    out = tool("tcpdump", "-n", "-tt", "--time-stamp-precision=nano", "-r", written)
+    # As root it would become another user, and in a user namespace there is none.
+    out = tool("tcpdump", "-Z", "root", "-n", "-tt", "--time-stamp-precision=nano", "-r", written)
     assert [line.split()[0] for line in out.splitlines()] == [
         f"{f.time_ns // 10**9}.{f.time_ns % 10**9:09}" for f in FRAMES
     ]
