@@ -1,0 +1,210 @@
+"""`rawkit ping`: echo requests, an output like that of the ping everybody knows, or JSON lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rawkit.tools.ping import PingEvent, PingSummary
+
+MIN_INTERVAL_NS = 2_000_000
+"""The shortest interval that an ordinary user may ask for, as with iputils' ping."""
+
+
+@click.command(
+    name="ping",
+    epilog="""\b
+Examples:
+  rawkit ping -c 3 192.0.2.1
+  rawkit ping -6 -i 200ms -W 500ms www.example.com
+  rawkit ping -c 1 192.0.2.0/29 192.0.2.99
+  rawkit ping -c 100 -q --json 192.0.2.1 | jq .p99_ns
+
+Exit status: 0 when every target has answered (interrupted: any target), 1 when one has not, 2 for bad
+input, 77 when no kind of socket is allowed.""",
+)
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
+@click.option("-c", "--count", type=click.IntRange(min=1), help="Requests to each target  [default: no end]")
+@click.option(
+    "-i",
+    "--interval",
+    metavar="TIME",
+    default="1",
+    show_default=True,
+    help="Between requests to a target: 0.2 (seconds), 50ms.",
+)
+@click.option(
+    "-W", "--timeout", metavar="TIME", default="1", show_default=True, help="How long to wait for each reply."
+)
+@click.option(
+    "-s", "--size", type=click.IntRange(0, 65527), default=56, show_default=True, help="Octets of payload."
+)
+@click.option(
+    "-t", "--ttl", type=click.IntRange(1, 255), default=64, show_default=True, help="Time to live, hop limit."
+)
+@click.option("-I", "--interface", default="", help="Interface to send and hear on.")
+@click.option("-4", "ipv4", is_flag=True, help="IPv4 only.")
+@click.option("-6", "ipv6", is_flag=True, help="IPv6 only.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the beginning and the statistics.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line; times are nanoseconds.")
+def command(
+    targets: tuple[str, ...],
+    count: int | None,
+    interval: str,
+    timeout: str,
+    size: int,
+    ttl: int,
+    interface: str,
+    ipv4: bool,
+    ipv6: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Ask hosts whether they are there, and measure how long the answer takes.
+
+    A TARGET is an address, a host name, a prefix (192.0.2.0/29) or a range (192.0.2.1-9). Several are asked
+    at the same time, with 1 ms at least between two requests. Ctrl-C ends with the statistics, Ctrl-\\ prints
+    a line of them and goes on.
+    """
+    import os
+    import signal
+
+    from rawkit.cli.errors import NEGATIVE, SUCCESS
+    from rawkit.cli.output import JsonLines, emit, escape, status
+    from rawkit.tools.ping import Ping, PingConfig
+    from rawkit.units import parse_duration
+
+    if ipv4 and ipv6:
+        raise click.UsageError("-4 and -6 exclude each other")
+    interval_ns = parse_duration(interval)
+    if interval_ns < MIN_INTERVAL_NS and os.geteuid() != 0:
+        raise click.BadParameter("intervals below 2ms are for root only", param_hint="'-i'")
+    try:
+        config = PingConfig(
+            count=count,
+            interval_ns=interval_ns,
+            timeout_ns=parse_duration(timeout),
+            size=size,
+            ttl=ttl,
+            family=4 if ipv4 else 6 if ipv6 else 0,
+            interface=interface,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    interrupted = False
+    with Ping(targets, config) as session:
+        json = JsonLines("ping") if as_json else None
+        if json is not None:
+            json.write("session", targets=session.targets, sockets=session.socket_kinds, config=config)
+        else:
+            for target in session.targets:
+                whole = f"({size + 28}) bytes of data." if target.address.version == 4 else " data bytes"
+                emit(escape(f"PING {target.name} ({target.address}) {size}{whole}"))
+
+        def tell(_: int, frame: FrameType | None) -> None:
+            for summary in session.summaries:
+                status(running_line(summary))
+
+        before = signal.signal(signal.SIGQUIT, tell)
+        try:
+            for event in session:
+                if quiet:
+                    continue
+                if json is not None:
+                    json.write(event_type(event), **event_fields(event))
+                else:
+                    emit(escape(event_line(event)))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            signal.signal(signal.SIGQUIT, before)
+        summaries = session.summaries
+        for summary in summaries:
+            if json is not None:
+                json.write("summary", **event_fields(summary))
+            else:
+                emit("\n" + escape(statistics_text(summary), lines=True))
+    answered = [summary.received > 0 for summary in summaries]
+    return SUCCESS if (any(answered) if interrupted else all(answered)) else NEGATIVE
+
+
+def event_type(event: PingEvent) -> str:
+    """The "type" of an event in JSON: "reply", "timeout", "error"."""
+    return type(event).__name__.removeprefix("Ping").lower()
+
+
+def event_fields(event: PingEvent | PingSummary) -> dict[str, object]:
+    """An event's or summary's fields for JSON."""
+    return {name: getattr(event, name) for name in type(event).__slots__}
+
+
+def event_line(event: PingEvent) -> str:
+    """An event as iputils' ping writes it."""
+    from rawkit.tools.ping import PingReply, PingTimeout
+
+    if isinstance(event, PingReply):
+        named = event.address if event.target == event.address else f"{event.target} ({event.address})"
+        remarks = [
+            remark
+            for remark, applies in (
+                ("(DUP!)", event.duplicate),
+                ("(late)", event.late),
+                ("(CORRUPTED)", event.corrupted),
+            )
+            if applies
+        ]
+        place = f"{event.size} bytes from {named}: icmp_seq={event.seq} ttl={event.ttl}"
+        return " ".join([place, f"time={milliseconds(event.rtt_ns)} ms", *remarks])
+    if isinstance(event, PingTimeout):
+        return f"no reply from {event.address}: icmp_seq={event.seq} within {event.timeout_ns / 1e6:g} ms"
+    if event.reporter:
+        return f"From {event.reporter}: icmp_seq={event.seq} to {event.address}: {event.text}"
+    return f"cannot send to {event.address}: icmp_seq={event.seq}: {event.text}"
+
+
+def milliseconds(time_ns: int) -> str:
+    """Four digits that matter: 0.043, 1.23, 12.3, 123."""
+    value = time_ns / 1e6
+    decimals = next((n for limit, n in ((0.9995, 3), (9.995, 2), (99.95, 1)) if value < limit), 0)
+    return f"{value:.{decimals}f}"
+
+
+def statistics_text(summary: PingSummary) -> str:
+    """The block at the end."""
+    extra = "".join(
+        f", {sign}{number} {word}"
+        for number, sign, word in (
+            (summary.duplicates, "+", "duplicates"),
+            (summary.corrupted, "+", "corrupted"),
+            (summary.late, "", "late"),
+            (summary.errors, "+", "errors"),
+        )
+        if number
+    )
+    lines = [
+        f"--- {summary.target} ping statistics ---",
+        f"{summary.sent} packets transmitted, {summary.received} received{extra}, "
+        f"{summary.loss * 100:.4g}% packet loss, time {summary.duration_ns // 1_000_000}ms",
+    ]
+    times = [summary.min_ns, summary.avg_ns, summary.max_ns, summary.mdev_ns]
+    if summary.min_ns is not None:
+        lines.append(f"rtt min/avg/max/mdev = {_slashed(times)} ms")
+        more = [summary.median_ns, summary.p90_ns, summary.p95_ns, summary.p99_ns, summary.jitter_ns]
+        lines.append(f"rtt median/p90/p95/p99/jitter = {_slashed(more)} ms")
+    return "\n".join(lines)
+
+
+def running_line(summary: PingSummary) -> str:
+    """What SIGQUIT prints, in the middle of things."""
+    line = f"{summary.address}: {summary.received}/{summary.sent} packets, {summary.loss * 100:.4g}% loss"
+    if summary.min_ns is None:
+        return line
+    return line + f", min/avg/max = {_slashed([summary.min_ns, summary.avg_ns, summary.max_ns])} ms"
+
+
+def _slashed(times_ns: list[int | None]) -> str:
+    return "/".join(f"{(time_ns or 0) / 1e6:.3f}" for time_ns in times_ns)

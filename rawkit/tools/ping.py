@@ -1,0 +1,267 @@
+"""Ping: echo requests (RFC 792, RFC 4443 section 4) to one or many hosts, and what comes back.
+
+`ping()` makes a `Ping` session from plain arguments; the session drives a `Pinger`, which decides, over raw
+or ICMP datagram sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from typing import Self
+
+from rawkit.addr import IPAddress, Resolver, parse_target
+from rawkit.engine.batch import KERNEL_TIME, FrameBatch
+from rawkit.engine.sockets import RawIPSocket
+from rawkit.errors import EngineError, PermissionDenied, TargetError, UnknownInterface
+from rawkit.tools.pinger import COOKIE_LEN as COOKIE_LEN
+from rawkit.tools.pinger import MAX_SIZE as MAX_SIZE
+from rawkit.tools.pinger import PingConfig as PingConfig
+from rawkit.tools.pinger import Pinger as Pinger
+from rawkit.tools.pinger import PingError as PingError
+from rawkit.tools.pinger import PingEvent as PingEvent
+from rawkit.tools.pinger import PingReply as PingReply
+from rawkit.tools.pinger import PingSummary as PingSummary
+from rawkit.tools.pinger import PingTarget as PingTarget
+from rawkit.tools.pinger import PingTimeout as PingTimeout
+from rawkit.tools.pinger import Probe as Probe
+from rawkit.tools.roundtrip import Moment
+from rawkit.units import parse_duration
+
+MAX_TARGETS = 4096
+"""Addresses of one session at most."""
+
+SEND_TIMEOUT = 0.01
+"""Seconds to wait where the socket's buffer or the device's queue is full."""
+
+
+class Ping:
+    """A session: iterate over it for replies, timeouts and errors as they happen.
+
+        session = ping(["192.0.2.1", "2001:db8::1"], count=3)
+        for event in session:
+            ...
+        session.summaries
+
+    Its sockets are opened when it is made, and closed when the iteration ends, in `close`, or at the end of
+    a `with` block. `summaries` may be read at any time, also after the iteration was broken off.
+
+    Raises: `TargetError`; `PermissionDenied` when neither raw nor ICMP datagram sockets are allowed;
+    `UnknownInterface`.
+    """
+
+    def __init__(
+        self,
+        targets: str | IPAddress | Iterable[str | IPAddress],
+        config: PingConfig | None = None,
+        *,
+        resolve: Resolver | None = None,
+    ) -> None:
+        self.config = config or PingConfig()
+        self.targets = resolve_targets(targets, self.config, resolve)
+        self._sockets: dict[int, tuple[RawIPSocket, bool]] = {}
+        self._out = FrameBatch(1, 2 * 65536)
+        try:
+            for version in sorted({target.address.version for target in self.targets}):
+                self._sockets[version] = open_icmp(version, self.config.interface)
+            self._scopes = [_scope(target.address) for target in self.targets]
+        except BaseException:
+            self.close()
+            raise
+        self.socket_kinds = {
+            version: "datagram" if datagram else "raw" for version, (_, datagram) in self._sockets.items()
+        }
+        """How each IP version is spoken: "raw" or "datagram" (unprivileged; ICMP errors are not seen)."""
+        self._pinger = Pinger(
+            self.targets,
+            self.config,
+            {
+                version: sock.icmp_id if datagram else int.from_bytes(os.urandom(2), "big")
+                for version, (sock, datagram) in self._sockets.items()
+            },
+            os.urandom(COOKIE_LEN),
+        )
+
+    @property
+    def summaries(self) -> list[PingSummary]:
+        """The totals so far, one for each target."""
+        return self._pinger.summaries()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets; an iteration that is under way ends. May be called twice."""
+        for sock, _ in self._sockets.values():
+            sock.close()
+        self._sockets = {}
+
+    def __iter__(self) -> Iterator[PingEvent]:
+        batch = FrameBatch(64, 64 * 2048 + 65536)
+        pinger = self._pinger
+        try:
+            while self._sockets and (due_ns := pinger.due_ns()) is not None:
+                if (probe := pinger.next_probe(time.monotonic_ns())) is not None:
+                    error = self._send(probe)
+                    if error is not None:
+                        yield error
+                    # What came meanwhile is looked at before the next request goes.
+                    due_ns = 0
+                for sock in self._wait(due_ns):
+                    yield from self._receive(sock, batch, due_ns)
+                yield from pinger.expired(Moment.now())
+        finally:
+            self.close()
+
+    def _send(self, probe: Probe) -> PingError | None:
+        sock, _ = self._sockets[self.targets[probe.index].address.version]
+        # Everything is ready before the clock is read: what happens between that and the system call would
+        # count as time on the way.
+        out = self._out
+        out.clear()
+        out.append(probe.octets)
+        out.handle.frames[0].ifindex = self._scopes[probe.index]
+        moment = Moment.now()
+        try:
+            if sock.send_batch(out, timeout=SEND_TIMEOUT) == 0:
+                return self._pinger.failed(probe, moment, "the socket's send buffer stayed full")
+        except EngineError as error:
+            return self._pinger.failed(probe, moment, _reason(error))
+        self._pinger.sent(probe, moment)
+        return None
+
+    def _wait(self, due_ns: int) -> list[RawIPSocket]:
+        """The sockets to receive from: the only one (its `receive` waits), or those that have something."""
+        sockets = [sock for sock, _ in self._sockets.values()]
+        if len(sockets) == 1:
+            return sockets
+        poll = select.poll()
+        for sock in sockets:
+            poll.register(sock, select.POLLIN)
+        left_ns = max(due_ns - time.monotonic_ns(), 0)
+        ready = {fd for fd, _ in poll.poll(left_ns / 1e6)}
+        return [sock for sock in sockets if sock.fileno() in ready]
+
+    def _receive(self, sock: RawIPSocket, batch: FrameBatch, due_ns: int) -> Iterator[PingEvent]:
+        """Events from all that has arrived; the only socket waits for that until `due_ns`."""
+        left_ns = max(due_ns - time.monotonic_ns(), 0) if len(self._sockets) == 1 else 0
+        n = sock.receive(batch, left_ns / 1e9)
+        seen = Moment.now()
+        # Copied first: whoever gets an event may do anything before the next one is asked for.
+        for record, packet in list(zip(batch.records(), batch)) if n else ():
+            stamp = record.time_ns if record.flags & KERNEL_TIME else None
+            event = self._pinger.received(packet, seen, stamp)
+            if event is not None:
+                yield event
+
+
+def ping(
+    targets: str | IPAddress | Iterable[str | IPAddress],
+    *,
+    count: int | None = None,
+    interval: float = 1.0,
+    timeout: float = 1.0,
+    size: int = 56,
+    ttl: int = 64,
+    family: int = 0,
+    interface: str = "",
+) -> Ping:
+    """Send echo requests to one or several targets; iterate over the result for what happens.
+
+    Targets are addresses, host names, and everything else `parse_target` takes. `interval` and
+    `timeout` are in seconds; the rest is as in `PingConfig`.
+
+        for event in rawkit.ping(["192.0.2.1", "2001:db8::1"], count=3):
+            print(event)
+
+    Raises: as `Ping`; ValueError for a number that makes no sense.
+    """
+    config = PingConfig(
+        count=count,
+        interval_ns=parse_duration(interval),
+        timeout_ns=parse_duration(timeout),
+        size=size,
+        ttl=ttl,
+        family=family,
+        interface=interface,
+    )
+    return Ping(targets, config)
+
+
+def resolve_targets(
+    targets: str | IPAddress | Iterable[str | IPAddress], config: PingConfig, resolve: Resolver | None = None
+) -> tuple[PingTarget, ...]:
+    """The addresses to ask, each once, in the order they were named.
+
+    Raises: `TargetError` for a target that is none, or is no single host.
+    """
+    texts = [targets] if isinstance(targets, (str, IPv4Address, IPv6Address)) else list(targets)
+    found: dict[bytes, PingTarget] = {}
+    for text in map(str, texts):
+        limit = MAX_TARGETS - len(found)
+        chosen = parse_target(text, family=config.family, limit=limit, resolve=resolve)
+        for address in chosen:
+            if address.is_multicast or address == IPv4Address("255.255.255.255"):
+                raise TargetError(
+                    f"bad target {text!r}: {address} stands for many hosts; ping asks single ones"
+                )
+            if address.is_unspecified:
+                raise TargetError(f"bad target {text!r}: {address} is no host's address")
+            if config.size > MAX_SIZE[address.version]:
+                raise TargetError(
+                    f"bad target {text!r}: {config.size} octets of payload do not fit IPv{address.version}, "
+                    f"at most {MAX_SIZE[address.version]} do"
+                )
+            found.setdefault(address.packed, PingTarget(chosen.names.get(address, str(address)), address))
+    if not found:
+        raise TargetError("no targets given")
+    return tuple(found.values())
+
+
+def _scope(address: IPAddress) -> int:
+    """The number of the interface that a link-local address names ("fe80::1%veth0"), 0 without one."""
+    zone = address.scope_id if isinstance(address, IPv6Address) else None
+    if not zone:
+        return 0
+    try:
+        return int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    except OSError:
+        raise UnknownInterface(f"{address}: there is no interface named {zone!r}") from None
+
+
+def open_icmp(version: int, interface: str) -> tuple[RawIPSocket, bool]:
+    """A socket for ICMP or ICMPv6, and whether it is an ICMP datagram socket: raw where that is allowed."""
+    protocol = 1 if version == 4 else 58
+    open_socket = partial(RawIPSocket, version, protocol, interface=interface or None, header_included=False)
+    try:
+        return open_socket(), False
+    except PermissionDenied as error:
+        raw = error
+    try:
+        return open_socket(icmp_datagram=True), True
+    except PermissionDenied as error:
+        raise PermissionDenied(
+            raw.errno or errno.EPERM,
+            "ping",
+            "",
+            f"a raw socket is refused: {raw}; and so is an ICMP datagram socket: {error}",
+        ) from None
+
+
+def _reason(error: EngineError) -> str:
+    """Why a request could not be sent, in words."""
+    text = os.strerror(error.errno or errno.EIO).lower()
+    if error.errno == errno.EPERM:
+        return f"{text}: a packet filter of this host refuses it"
+    if error.errno == errno.EACCES:
+        return f"{text}: a broadcast address, or prohibited by the routing table"
+    return text

@@ -1,0 +1,46 @@
+"""How long an answer took, from stamps of two clocks of which one may be set in between."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+STEP_NS = 1_000_000
+"""Readings of the two clocks may be this far apart (the process was interrupted between them)."""
+
+
+class Moment(NamedTuple):
+    """One moment on both clocks: nanoseconds since 1970, and of the monotonic clock."""
+
+    realtime_ns: int
+    monotonic_ns: int
+
+    @classmethod
+    def now(cls) -> Moment:
+        # The real time last: it is what the kernel's stamps are compared with.
+        monotonic_ns = time.monotonic_ns()
+        return cls(time.time_ns(), monotonic_ns)
+
+
+class RoundTrip(NamedTuple):
+    """A round-trip time in nanoseconds, never negative, and who stamped the answer: "kernel" or "user"."""
+
+    rtt_ns: int
+    stamp: str
+
+
+def round_trip(sent: Moment, seen: Moment, kernel_ns: int | None) -> RoundTrip:
+    """The time between `sent`, taken right before sending, and the answer's arrival.
+
+    `kernel_ns` is the kernel's stamp on the answer (CLOCK_REALTIME), None without one; `seen` was taken after
+    the answer had been received. The kernel's stamp leaves out how long this process took to wake up, but
+    the real time may be set at any moment: where it jumped, the monotonic clock's difference counts.
+    """
+    user_ns = max(seen.monotonic_ns - sent.monotonic_ns, 0)
+    if kernel_ns is None:
+        return RoundTrip(user_ns, "user")
+    jump_ns = (seen.realtime_ns - seen.monotonic_ns) - (sent.realtime_ns - sent.monotonic_ns)
+    rtt_ns = kernel_ns - sent.realtime_ns
+    if abs(jump_ns) > STEP_NS or not 0 <= rtt_ns <= user_ns + STEP_NS:
+        return RoundTrip(user_ns, "user")
+    return RoundTrip(rtt_ns, "kernel")
