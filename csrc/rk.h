@@ -255,6 +255,79 @@ int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint
 int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batch, uint32_t link_skip,
                    uint32_t first, struct rk_probe_reply *replies, uint32_t replies_n, uint32_t *next);
 
+/* ---- dissection (rk_dissect.c) ------------------------------------------------------------------ */
+
+#define RK_SELECTORS 2
+#define RK_MAX_LAYERS 64
+#define RK_END_TOTAL 1   /* the field counts the header too; 0 means "not filled in" */
+#define RK_END_PAYLOAD 2 /* the field counts what follows the header */
+
+struct rk_bits { /* an integer field: bit offset from the header's start, and width; width 0: none */
+    uint16_t at;
+    uint16_t width;
+};
+
+/* One header class. Numbers point into the dissector's arrays. */
+struct rk_header {
+    uint32_t min_len;        /* octets of the fixed part; all fields below lie in it */
+    int32_t next;            /* row of the header that always follows, -1: the selectors decide */
+    struct rk_bits length;   /* header length: (value + length_bias) * length_unit octets */
+    uint16_t length_unit;
+    uint16_t length_bias;
+    struct rk_bits end;      /* where the payload ends, counted as end_kind says */
+    uint8_t end_kind;
+    uint8_t fills;           /* the last field takes all there is; nothing follows */
+    uint16_t reserved;
+    struct rk_bits opaque;   /* where this is not 0, what follows is no header (fragments) */
+    struct rk_bits variant;  /* the field that chooses among the variants */
+    struct rk_bits select[2];/* the fields that say what follows, tried in order */
+    uint32_t variants, variants_n; /* rows of numbers, sorted */
+    uint32_t uppers, uppers_n;     /* rows of numbers, sorted */
+    uint32_t columns, columns_n;   /* rows of wanted: the columns that this header has a field for */
+};
+
+struct rk_number {
+    uint32_t number;
+    uint32_t header;
+};
+
+struct rk_dissector {
+    const struct rk_header *headers;
+    const struct rk_number *numbers;
+    const uint32_t *wanted;
+    uint32_t headers_n;
+    uint32_t numbers_n;
+    uint32_t wanted_n;
+};
+
+struct rk_layer { /* offsets in octets from the frame's start */
+    uint32_t header;
+    uint32_t offset;
+    uint32_t header_end;
+    uint32_t end;
+};
+
+/* A field of many frames as an array: integers of item_len octets in the machine's byte order, or octets_n
+ * octets a row as they stand. present[i] is 0 where frame i has no such header; the caller zeroes it. */
+struct rk_column {
+    void *values;
+    uint8_t *present;
+    uint16_t at;
+    uint16_t width;
+    uint8_t item_len;
+    uint8_t octets_n;
+    uint16_t reserved;
+};
+
+/* Walk the headers of octets, which start with header row first.  Returns how many were found (layers_n at
+ * most); the walk ends at the first that is damaged.  -EINVAL for a table whose numbers lie outside it. */
+int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *octets, uint32_t len,
+               struct rk_layer *layers, uint32_t layers_n);
+/* Fill rows [row, row + n) of the columns from frames [first, first + n) of a batch, each of which starts
+ * with first_header.  Returns n, or -EINVAL for a range outside the batch or a table that does not fit. */
+int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
+               uint32_t first, uint32_t n, const struct rk_column *columns, uint32_t columns_n, uint64_t row);
+
 /* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
 
 struct rk_link_direction {
