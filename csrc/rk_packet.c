@@ -31,7 +31,7 @@ struct rk_packet {
     uint32_t flags;
     uint8_t broadcast[8]; /* destination of cooked frames */
     /* One thread may send while another receives; these two they share. */
-    _Atomic bool went_down; /* ENETDOWN was reported, and no frame came since */
+    _Atomic bool went_down; /* ENETDOWN was reported, and it was not seen up since */
     _Atomic int send_error; /* met while sending, to be reported by the next receive */
     uint32_t since_read;  /* frames received since the kernel's counters were read */
     struct rk_counters counters;
@@ -338,6 +338,14 @@ static bool is_gone(const struct rk_packet *sock)
     return getsockname(sock->fd, (struct sockaddr *)&name, &name_len) == 0 && name.sll_ifindex < 0;
 }
 
+/* Whether it is up; frames alone do not tell, they may have been queued before it went down. */
+static bool is_up(const struct rk_packet *sock)
+{
+    struct ifreq request = {.ifr_ifindex = sock->ifindex};
+    return ioctl(sock->fd, SIOCGIFNAME, &request) == 0 && ioctl(sock->fd, SIOCGIFFLAGS, &request) == 0 &&
+           request.ifr_flags & IFF_UP;
+}
+
 /* Add what the kernel counted since the last time; reading makes it start again from zero. */
 static int read_statistics(struct rk_packet *sock)
 {
@@ -370,7 +378,7 @@ int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t de
         if (last)
             return 0;
     }
-    if (got > 0)
+    if (got > 0 && sock->went_down && is_up(sock))
         sock->went_down = false;
     if (got > 0 && (sock->since_read += (uint32_t)got) > STATISTICS_EVERY)
         read_statistics(sock);

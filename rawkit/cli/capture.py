@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rawkit.cli.lines import TIME_STYLES, PacketPrinter
+from rawkit.cli.lines import TIME_STYLES, PacketPrinter, counted
 
 
 @click.command(
@@ -22,7 +22,10 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
 @click.option("-i", "--interface", help="Interface  [default: the first that is up and is not lo]")
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets.")
 @click.option(
-    "-w", "--write", type=click.Path(dir_okay=False), help="Write to a .pcapng or .pcap file, print nothing."
+    "-w",
+    "--write",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write to a .pcapng or .pcap file, print nothing.",
 )
 @click.option("--tee", is_flag=True, help="With -w: print as well.")
 @click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
@@ -61,7 +64,8 @@ def command(
     from contextlib import ExitStack
     from types import FrameType
 
-    from rawkit.cli.output import JsonLines, status
+    from rawkit.cli.output import JsonLines, escape, status
+    from rawkit.engine import realtime_ns
     from rawkit.pcap import create_pcap
     from rawkit.pcap.writer import PcapngWriter
     from rawkit.tools.capture import Capture
@@ -69,6 +73,8 @@ def command(
 
     if tee and write is None:
         raise click.UsageError("--tee needs -w FILE")
+    if write == "-" and (tee or as_json):
+        raise click.UsageError("-w - gives standard output to the file: nothing else can be printed there")
     expression = " ".join(filter)
     with ExitStack() as stack:
         capture = stack.enter_context(
@@ -96,30 +102,53 @@ def command(
             if isinstance(writer, PcapngWriter):
                 writer.add_interface(name, capture.linktype, filter=expression)
         status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
+        if not capture.interface.up:
+            status(f"{name} is down: packets will come when it is up")
         try:
-            for frame in capture:
+            for frames in capture.batches():
+                for frame in frames:
+                    if writer is not None:
+                        writer.write(frame)
+                    if printer is not None:
+                        printer.write(frame)
                 if writer is not None:
-                    writer.write(frame)
-                if printer is not None:
-                    printer.write(frame)
+                    writer.flush()
         finally:
             capture.close()
             counters = capture.counters()
-            if isinstance(writer, PcapngWriter):
-                writer.write_statistics(name, received=counters.received, dropped=counters.dropped)
-            if json is not None:
-                json.write(
-                    "summary",
-                    interface=name,
-                    captured=capture.captured,
-                    received=counters.received,
-                    dropped=counters.dropped,
-                    interruptions=capture.interruptions,
-                    file=write,
+            try:
+                if isinstance(writer, PcapngWriter):
+                    now_ns = realtime_ns()
+                    writer.write_statistics(
+                        name,
+                        accepted=counters.received,
+                        dropped=counters.dropped,
+                        os_dropped=counters.dropped,
+                        delivered=capture.captured,
+                        time_ns=now_ns,
+                        start_ns=capture.opened_ns,
+                        end_ns=now_ns,
+                    )
+                if writer is not None:
+                    writer.close()
+            finally:
+                # Told also when the disk is full, or the interface gone; the error follows.
+                written = None if writer is None else writer.packets
+                status(
+                    f"{counted(capture.captured, 'packet')} captured, {counters.received} received by the "
+                    f"filter, {counters.dropped} dropped by the kernel"
+                    + (f"; {written} written to {escape(write)}" if write else "")
                 )
-            status(
-                f"{capture.captured} packets captured, {counters.received} received by the filter, "
-                f"{counters.dropped} dropped by the kernel" + (f"; written to {write}" if write else "")
-            )
-            if capture.interruptions:
-                status(f"{name} went down {capture.interruptions} times meanwhile")
+                if capture.interruptions:
+                    status(f"{name} went down {counted(capture.interruptions, 'time')} meanwhile")
+                if json is not None:
+                    json.write(
+                        "summary",
+                        interface=name,
+                        captured=capture.captured,
+                        received=counters.received,
+                        dropped=counters.dropped,
+                        interruptions=capture.interruptions,
+                        file=write,
+                        written=written,
+                    )

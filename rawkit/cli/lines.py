@@ -93,3 +93,8 @@ def record(frame: Frame, number: int) -> dict[str, Any]:
     if frame.comments:
         shown["comments"] = list(frame.comments)
     return shown
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: "1 packet", "2 packets"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -19,7 +19,8 @@ BUFFER_LEN = 8 << 20
 """Octets of receive buffer asked for: a tenth of a second of 1500-octet frames at line rate of 500 Mbit/s."""
 
 BATCH_LEN = 4 << 20
-"""Octets taken from the socket at a time."""
+BATCH_FRAMES = 512
+"""Octets and frames taken from the socket at a time."""
 
 SLICE = 0.1
 """Seconds between looks at the clock while nothing arrives."""
@@ -45,7 +46,7 @@ class Capture:
     It ends after `count` frames, after `duration_ns` from its opening, or when `stop()` was called; then
     what the kernel had already queued is still delivered (but for `count`). Closing it, or leaving its `with`
     block, releases the socket. An interface that goes down is waited for (`interruptions` counts how often);
-    one that disappears ends the capture with `EngineError`.
+    one that disappears ends the capture with `EngineError`, after what was queued.
 
     On the loopback interface each frame is seen once, as it arrives.
 
@@ -61,8 +62,10 @@ class Capture:
         count: int | None = None,
         duration_ns: int | None = None,
         promiscuous: bool = False,
+        buffer_len: int = BUFFER_LEN,
         clock: Clock | None = None,
     ) -> None:
+        """`buffer_len` is the receive buffer in octets; what comes when it is full is dropped and counted."""
         from rawkit.net import interface as find_interface
 
         self.interface = default_interface() if interface is None else find_interface(interface)
@@ -73,13 +76,15 @@ class Capture:
         self._clock = clock or MonotonicClock()
         self._deadline = None if duration_ns is None else self._clock.now_ns() + duration_ns
         self._stopped_ns: int | None = None
+        self.opened_ns = realtime_ns()
+        """When it became live, in nanoseconds since 1970."""
         self._socket = PacketSocket(
             self.interface.name,
             cooked=self.interface.linktype not in (1, 101),
-            filter=filter,
+            filter=filter or None,
             promiscuous=promiscuous,
             ignore_outgoing=self.interface.loopback,
-            buffer_len=BUFFER_LEN,
+            buffer_len=buffer_len,
         )
         self._counters: Counters | None = None
 
@@ -89,47 +94,62 @@ class Capture:
         return self._socket.linktype
 
     def __iter__(self) -> Iterator[Frame]:
-        batch = FrameBatch(512, BATCH_LEN)
-        while True:
-            ending = self._stopped_ns is not None or self._patience() == 0.0
-            if ending and self._stopped_ns is None:
-                self._stopped_ns = realtime_ns()
-            try:
-                for frame in self._socket.frames(0.0 if ending else self._patience(), batch):
-                    if self._stopped_ns is not None and frame.time_ns > self._stopped_ns:
-                        return  # on a busy link what is queued would never end
-                    self.captured += 1
-                    yield frame
-                    if self.captured == self.count:
-                        return
-            except EngineError as error:
-                self._link_changed(error)
-            if ending:
-                return
+        for frames in self.batches():
+            yield from frames
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """The frames, as many at a time as have arrived; while none do, an empty list every tenth of a second.
+
+        For those who have something to do in between, such as flushing a file.
+        """
+        batch = FrameBatch(BATCH_FRAMES, BATCH_LEN)
+        names = {self.interface.index: self.interface.name}
+        ended = False
+        while not ended:
+            patience = self._patience()
+            self._receive(batch, patience)
+            frames = batch.frames(self.linktype, names)
+            if self._stopped_ns is not None and patience == 0.0:
+                # On a busy link what is queued would never end.
+                queued = [frame for frame in frames if frame.time_ns <= self._stopped_ns]
+                ended = not queued or len(queued) < len(frames)
+                frames = queued
+            if self.count is not None and self.captured + len(frames) >= self.count:
+                frames = frames[: self.count - self.captured]
+                ended = True
+            self.captured += len(frames)
+            yield frames
 
     def _patience(self) -> float:
-        """Seconds to wait for the next frame."""
-        if self._deadline is None:
-            return SLICE
-        return min(SLICE, max(0, self._deadline - self._clock.now_ns()) / 1e9)
+        """Seconds to wait for the next frame; 0 when the capture is to end."""
+        if self._stopped_ns is None and self._deadline is not None:
+            left_ns = self._deadline - self._clock.now_ns()
+            if left_ns > 0:
+                return min(SLICE, left_ns / 1e9)
+            self.stop()
+        return SLICE if self._stopped_ns is None else 0.0
 
-    def _link_changed(self, error: EngineError) -> None:
-        """The interface went down (wait for it), or disappeared (raise)."""
-        from rawkit.net import interface as find_interface
-
-        if error.errno not in (errno.ENETDOWN, errno.ENXIO, errno.ENODEV):
-            raise error
-        try:
-            find_interface(self.interface.index)
-        except UnknownInterface:
-            raise EngineError(
-                errno.ENODEV, "capture", self.interface.name, "the interface disappeared"
-            ) from error
-        self.interruptions += 1
+    def _receive(self, batch: FrameBatch, timeout: float) -> None:
+        """Fill the batch; an interface that went down is noted, one that disappeared raises."""
+        while True:
+            try:
+                self._socket.receive(batch, timeout)
+                return
+            except EngineError as error:
+                # Both are told before (ENETDOWN) or after (ENXIO) the frames that are still queued.
+                if error.errno == errno.ENXIO:
+                    self.interruptions -= 1  # to disappear, it went down first
+                    raise EngineError(
+                        errno.ENODEV, "capture", self.interface.name, "the interface disappeared"
+                    ) from error
+                if error.errno != errno.ENETDOWN:
+                    raise
+                self.interruptions += 1
 
     def stop(self) -> None:
         """Let the iteration end once it has delivered what is queued; may be called from anywhere."""
-        self._stopped_ns = realtime_ns()
+        if self._stopped_ns is None:
+            self._stopped_ns = realtime_ns()
 
     def counters(self) -> Counters:
         """What the kernel counted since the opening: frames that passed the filter, and those it dropped."""
