@@ -219,6 +219,7 @@ struct rk_probe_plan {
     uint32_t packet_len;
     const uint8_t *link;      /* octets put before it (an Ethernet header), or NULL */
     uint32_t link_len;
+    const uint8_t *next_hops; /* addresses_n rows of 6 octets that replace the first of link, or NULL */
     const uint8_t *addresses; /* addresses_n rows of 16 octets; IPv4 uses the first 4 of a row */
     uint32_t addresses_n;
     const uint16_t *ports;    /* ports_n rows, host order */

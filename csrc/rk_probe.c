@@ -23,6 +23,7 @@
 #define TCP_HEADER_LEN 20
 #define TCP_QUOTED_LEN 8 /* ports and sequence number: what every ICMP error quotes */
 #define ICMP_HEADER_LEN 8
+#define MAC_LEN 6
 
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -136,6 +137,7 @@ int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint
 {
     struct probe_template probe;
     if (!template_parse(plan, &probe) || (plan->link_len && !plan->link) ||
+        (plan->next_hops && plan->link_len < MAC_LEN) ||
         !rk_range_ok(index, n, (uint64_t)plan->addresses_n * plan->ports_n))
         return -EINVAL;
 
@@ -176,13 +178,15 @@ int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint
         const uint8_t *address = plan->addresses + 16 * address_i;
         uint16_t dport = plan->ports[port_i];
         uint32_t seq = probe_seq(plan, address, ip->addr_len, dport, probe.sport);
+        if (plan->link_len)
+            memcpy(frame, plan->link, plan->link_len);
+        if (plan->next_hops)
+            memcpy(frame, plan->next_hops + MAC_LEN * address_i, MAC_LEN);
         if (++port_i == plan->ports_n) {
             port_i = 0;
             address_i++;
         }
 
-        if (plan->link_len)
-            memcpy(frame, plan->link, plan->link_len);
         uint8_t *packet = frame + plan->link_len;
         memcpy(packet, plan->packet, plan->packet_len);
         rk_store_be16(packet + length_at, length_field);

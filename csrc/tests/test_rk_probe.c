@@ -207,6 +207,26 @@ static void check_fill(uint32_t addr_len, uint32_t options_len, uint32_t payload
     free(huge);
 }
 
+/* Each address has a next hop of its own; the rest of the link header stays. */
+static void check_next_hops(uint32_t addr_len)
+{
+    static const uint8_t next_hops[3][6] = {{1, 2, 3, 4, 5, 6}, {0x11, 0x12, 0x13, 0x14, 0x15, 0x16}, {0x21}};
+    struct bench b;
+    prepare(&b, addr_len, 0, 0, true);
+    b.plan.next_hops = next_hops[0];
+    for (uint32_t first = 0; first < 6; first++) {
+        EXPECT(rk_probe_fill(&b.plan, &b.batch, first, 6 - first), 6 - first, "from %u", first);
+        for (uint32_t i = 0; i < b.batch.n; i++) {
+            uint8_t *link = b.arena + b.frames[i].offset;
+            EXPECT(memcmp(link, next_hops[(first + i) / 2], 6), 0, "next hop of probe %u", first + i);
+            memcpy(link, link_header, 6);
+            check_probe(&b, i, first + i);
+        }
+    }
+    b.plan.link_len = 5;
+    EXPECT(rk_probe_fill(&b.plan, &b.batch, 0, 1), -EINVAL, "no room for a next hop");
+}
+
 /* An IP header without options for upper_len octets; returns its length. */
 static uint32_t put_ip(uint8_t *octets, uint32_t addr_len, const uint8_t *src, const uint8_t *dst,
                        uint8_t protocol, uint32_t upper_len)
@@ -491,6 +511,8 @@ int main(void)
         for (uint32_t options_len = 0; options_len <= 40; options_len += 8)
             check_fill(16, options_len, payload_len, options_len & 8);
     }
+    check_next_hops(4);
+    check_next_hops(16);
     check_match(4);
     check_match(16);
     check_extensions();
