@@ -30,7 +30,6 @@ def neighbour(address: IPAddress | str, interface: str | int, timeout: float = 1
     Raises:
         UnknownInterface: there is no such interface.
         TargetError: the text is no address.
-        EngineError: the address is none that a neighbour could have.
     """
     try:
         wanted = ip_address(address) if isinstance(address, str) else address

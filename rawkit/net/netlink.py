@@ -17,7 +17,6 @@ def ask(question: Callable[[Any], T], operation: str) -> T:
         PermissionDenied: the kernel wants CAP_NET_ADMIN for this.
         EngineError: it refused for another reason; `errno` is its code.
     """
-    import asyncio
     from errno import EACCES, EPERM
 
     from pyroute2 import IPRoute
@@ -36,13 +35,21 @@ def ask(question: Callable[[Any], T], operation: str) -> T:
                 ) from error
             raise EngineError(error.code, operation, hint=reason) from error
 
+    # IPRoute runs an event loop, and a thread can run but one. A new thread starts in the namespace of the
+    # one that starts it.
+    if _loop_is_running():
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(answer).result()
+    return answer()
+
+
+def _loop_is_running() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return answer()
-    # IPRoute runs an event loop, and a thread can run but one. A new thread starts in the namespace of the
-    # one that starts it.
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(answer).result()
+        return False
+    return True
