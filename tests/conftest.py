@@ -109,7 +109,9 @@ def veth() -> Iterator[VethPair]:
 
     with Namespace.create() as namespace:
         with IPRoute() as route:
-            route.link("add", ifname="v0", kind="veth", peer={"ifname": "v1", "net_ns_fd": namespace.fileno()})
+            route.link(
+                "add", ifname="v0", kind="veth", peer={"ifname": "v1", "net_ns_fd": namespace.fileno()}
+            )
         near_index, near_mac = configure("v0", "10.77.0.1", "fd77::1")
         with namespace.enter():
             loopback_up()
