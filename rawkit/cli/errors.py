@@ -8,7 +8,7 @@ import sys
 import click
 
 from rawkit.cli.output import escape, status
-from rawkit.errors import RawkitError
+from rawkit.errors import ExpressionError, RawkitError
 
 SUCCESS = 0
 NEGATIVE = 1  # no reply, a difference: the command did its job and the answer is no
@@ -33,7 +33,10 @@ def report(error: BaseException, command: str) -> int:
         import traceback
 
         status("".join(traceback.format_exception(error)).rstrip())
-    status(f"{command}: {escape(' '.join(message.split()))}")
+    if isinstance(error, ExpressionError):  # below the reason there is the place, with a caret under it
+        status(f"{command}: {escape(message, lines=True)}")
+    else:
+        status(f"{command}: {escape(' '.join(message.split()))}")
     return code
 
 

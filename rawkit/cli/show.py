@@ -1,0 +1,130 @@
+"""`rawkit show`: one packet, explained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rawkit.wire.header import Header
+    from rawkit.wire.packet import Packet
+
+FIRST = ("ip", "ip6", "ether")
+
+
+@click.command(
+    name="show",
+    epilog="""\b
+Examples:
+  rawkit show out.pcapng -n 3
+  rawkit show 'ip(dst=192.0.2.1)/tcp(dport=80)' -x
+  rawkit show --hex '45 00 00 1c 00 00 00 00 40 01 ...'
+  tcpdump -x -c 1 | tail -n +2 | rawkit show --hex -
+  rawkit show out.pcapng -n 3 -e     (an expression for `rawkit send`)
+
+Exit status: 0; 2 for bad input.""",
+)
+@click.argument("what", required=False, metavar="[FILE|EXPRESSION]")
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), default=1, help="Which packet of the file  [default: 1]"
+)
+@click.option("--hex", "digits", metavar="DIGITS", help='The octets, in hexadecimal; "-" reads them.')
+@click.option("--first", type=click.Choice(FIRST), help="The header that the octets begin with.")
+@click.option("-x", "--dump", is_flag=True, help="The octets too.")
+@click.option("-e", "--expression", "as_expression", is_flag=True, help="Only as an expression.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(
+    what: str | None,
+    number: int,
+    digits: str | None,
+    first: str | None,
+    dump: bool,
+    as_expression: bool,
+    as_json: bool,
+) -> None:
+    """Explain one packet, header by header: from a capture FILE, an EXPRESSION, or octets in hexadecimal.
+
+    What an expression leaves open is shown as it would be computed; an address that only sending can choose
+    is zero.
+    """
+    from rawkit.cli.output import JsonLines, emit, escape
+    from rawkit.wire.expression import parse_expression, to_expression
+    from rawkit.wire.packet import Packet
+
+    if (what is None) == (digits is None):
+        raise click.UsageError("name one of: a FILE, an EXPRESSION, --hex DIGITS")
+    if digits is not None:
+        octets = _octets(digits)
+        packet = Packet.parse(octets, _first_header(first, octets))
+    elif first is not None:
+        raise click.UsageError("--first goes with --hex")
+    elif _is_file(what or ""):
+        packet = _packet_of_file(what or "", number)
+    else:
+        built = parse_expression(what or "")
+        # Not the packet as it was written but its octets: with lengths, checksums and numbers.
+        packet = Packet.parse(bytes(built), type(built.layers[0]) if built.layers else None)
+    if as_json:
+        fields = {"summary": packet.summary(), "expression": to_expression(packet, compact=True)}
+        JsonLines("show").write("packet", **fields, octets=bytes(packet), **packet.to_dict())
+        return
+    if as_expression:
+        emit(escape(to_expression(packet, compact=True)))
+        return
+    emit(escape(packet.show(), lines=True))
+    if dump:
+        emit("\n" + packet.hexdump())
+
+
+def _is_file(text: str) -> bool:
+    """Whether this names a file, also one that is missing, rather than a packet."""
+    import os
+
+    return text == "-" or os.path.exists(text) or ("(" not in text and bool(os.path.splitext(text)[1]))
+
+
+def _packet_of_file(path: str, number: int) -> Packet:
+    from rawkit.pcap import open_pcap
+
+    seen = 0
+    with open_pcap(path) as reader:
+        for frame in reader:
+            seen += 1
+            if seen == number:
+                return frame.packet()
+    raise click.UsageError(f"{path} has no packet number {number}, there are {seen}")
+
+
+def _octets(digits: str) -> bytes:
+    """Octets from hexadecimal digits; white space, colons and the offsets of tcpdump -x are passed over."""
+    import re
+    import sys
+
+    if digits == "-":
+        digits = sys.stdin.read()
+    digits = re.sub(r"^\s*0x[0-9a-fA-F]{4,}:", " ", digits, flags=re.MULTILINE)
+    digits = re.sub(r"\b0[xX]|[\s:]", "", digits)
+    wrong = re.search(r"[^0-9a-fA-F]", digits)
+    if wrong is not None:
+        raise click.BadParameter(f"{wrong[0]!r} is no hexadecimal digit", param_hint="'--hex'")
+    if len(digits) % 2 or not digits:
+        raise click.BadParameter(
+            f"{len(digits)} digits; octets have two each, and there must be one", param_hint="'--hex'"
+        )
+    return bytes.fromhex(digits)
+
+
+def _first_header(name: str | None, octets: bytes) -> type[Header]:
+    """The class that was named, or the one the octets look like."""
+    from rawkit.wire import Ether, IPv4, IPv6
+
+    if name is not None:
+        named: dict[str, type[Header]] = {"ip": IPv4, "ip6": IPv6, "ether": Ether}
+        return named[name]
+    length = int.from_bytes(octets[2:4], "big")
+    if octets[0] >> 4 == 4 and octets[0] & 15 >= 5 and 20 <= length <= len(octets):
+        return IPv4
+    if octets[0] >> 4 == 6 and 40 <= 40 + int.from_bytes(octets[4:6], "big") <= len(octets):
+        return IPv6
+    return Ether
