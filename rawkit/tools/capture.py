@@ -25,6 +25,9 @@ BATCH_FRAMES = 512
 SLICE = 0.1
 """Seconds between looks at the clock while nothing arrives."""
 
+GRACE = 0.02
+"""Seconds to wait, at the end, for frames that the kernel is still carrying from the link to the socket."""
+
 
 def default_interface() -> Interface:
     """The first interface that is up and is not the loopback; the loopback where there is no other.
@@ -72,6 +75,7 @@ class Capture:
         self.filter = filter or ""
         self.count = count
         self.interruptions = 0
+        self._was_up = self.interface.up  # one that is down at first is not interrupted
         self.captured = 0
         self._clock = clock or MonotonicClock()
         self._deadline = None if duration_ns is None else self._clock.now_ns() + duration_ns
@@ -98,22 +102,29 @@ class Capture:
             yield from frames
 
     def batches(self) -> Iterator[list[Frame]]:
-        """The frames, as many at a time as have arrived; while none do, an empty list every tenth of a second.
+        """The frames, as many at a time as have arrived; while none do, an empty list every 100 ms.
 
         For those who have something to do in between, such as flushing a file.
         """
         batch = FrameBatch(BATCH_FRAMES, BATCH_LEN)
         names = {self.interface.index: self.interface.name}
+        queued: int | None = None
         ended = False
         while not ended:
             patience = self._patience()
+            ending_ns = self._stopped_ns
+            if ending_ns is not None and queued is None:
+                counters = self._socket.counters()
+                queued = counters.received - counters.dropped - self.captured
             self._receive(batch, patience)
             frames = batch.frames(self.linktype, names)
-            if self._stopped_ns is not None and patience == 0.0:
-                # On a busy link what is queued would never end.
-                queued = [frame for frame in frames if frame.time_ns <= self._stopped_ns]
-                ended = not queued or len(queued) < len(frames)
-                frames = queued
+            if ending_ns is not None and queued is not None:
+                kept = [frame for i, frame in enumerate(frames) if i < queued or frame.time_ns <= ending_ns]
+                # On a busy link there is no end to what comes later. Times alone do not tell: frames that
+                # arrive within milliseconds of the opening may get theirs only when they are read.
+                ended = not kept or len(kept) < len(frames)
+                queued -= len(kept)
+                frames = kept
             if self.count is not None and self.captured + len(frames) >= self.count:
                 frames = frames[: self.count - self.captured]
                 ended = True
@@ -121,13 +132,13 @@ class Capture:
             yield frames
 
     def _patience(self) -> float:
-        """Seconds to wait for the next frame; 0 when the capture is to end."""
+        """Seconds to wait for the next frame; stops the capture when its time is over."""
         if self._stopped_ns is None and self._deadline is not None:
             left_ns = self._deadline - self._clock.now_ns()
             if left_ns > 0:
                 return min(SLICE, left_ns / 1e9)
             self.stop()
-        return SLICE if self._stopped_ns is None else 0.0
+        return SLICE if self._stopped_ns is None else GRACE
 
     def _receive(self, batch: FrameBatch, timeout: float) -> None:
         """Fill the batch; an interface that went down is noted, one that disappeared raises."""
@@ -138,13 +149,14 @@ class Capture:
             except EngineError as error:
                 # Both are told before (ENETDOWN) or after (ENXIO) the frames that are still queued.
                 if error.errno == errno.ENXIO:
-                    self.interruptions -= 1  # to disappear, it went down first
+                    self.interruptions = max(self.interruptions - 1, 0)  # to disappear, it went down first
                     raise EngineError(
                         errno.ENODEV, "capture", self.interface.name, "the interface disappeared"
                     ) from error
                 if error.errno != errno.ENETDOWN:
                     raise
-                self.interruptions += 1
+                self.interruptions += self._was_up
+                self._was_up = True
 
     def stop(self) -> None:
         """Let the iteration end once it has delivered what is queued; may be called from anywhere."""

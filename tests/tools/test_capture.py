@@ -40,9 +40,12 @@ def far_udp(veth: VethPair) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def sink(veth: VethPair) -> Iterator[socket.socket]:
-    """Whoever listens on port 9999 gets no ICMP errors, and sends none."""
+    """Somebody on the near host who takes datagrams to port 9999; the neighbours know each other."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((veth.near_ipv4, 9999))
+        sock.settimeout(5)
+        burst(veth, 1)
+        sock.recv(16)
         yield sock
 
 
@@ -217,7 +220,7 @@ def test_loopback_shows_each_frame_once() -> None:
     assert {frame.direction for frame in frames} == {"in"}
 
 
-def test_what_this_host_sends_is_there_with_its_direction(veth: VethPair) -> None:
+def test_what_this_host_sends_is_there_with_its_direction(veth: VethPair, sink: socket.socket) -> None:
     with (
         Capture(veth.near, "udp port 9999") as live,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
@@ -303,12 +306,14 @@ def test_an_interface_that_disappears_is_an_error_after_what_is_queued(
         assert live.counters() == (50, 0)
 
 
-def test_it_may_be_read_from_another_namespace(veth: VethPair) -> None:
+def test_it_may_be_read_from_another_namespace(veth: VethPair, sink: socket.socket) -> None:
     """An interface is looked for where the capture was opened, whoever reads it."""
     with veth.namespace.enter():
         live = Capture(veth.far, WANTED)
     with live, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"1", (veth.far_ipv4, 9999))
+        while live.counters().received == 0:
+            time.sleep(0.001)
         with veth.namespace.enter():
             set_link(veth.far, "down")
         live.stop()

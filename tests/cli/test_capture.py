@@ -1,0 +1,321 @@
+"""`rawkit capture`: the ready line, how it ends, and a file that is valid whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from oracles import oracle
+from pyroute2 import IPRoute
+
+from rawkit.pcap import open_pcap
+from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from conftest import VethPair
+
+pytestmark = pytest.mark.net
+
+FILTER = ("udp", "port", "9999")
+
+
+@contextmanager
+def capturing(*args: str, **popen: Any) -> Iterator[subprocess.Popen[str]]:
+    """`rawkit capture ARGS`, which has said that it captures."""
+    argv = [sys.executable, "-m", "rawkit", "capture", *args]
+    with subprocess.Popen(
+        argv, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen}
+    ) as process:
+        try:
+            assert process.stderr is not None
+            ready = b""
+            # Octet by octet: what is behind the line stays in the pipe for communicate().
+            while not ready.endswith(b"\n") and (octet := os.read(process.stderr.fileno(), 1)):
+                ready += octet
+            assert ready.startswith(b"capturing on "), ready
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    return process.communicate(timeout=20)
+
+
+def say(n: int = 10, port: int = 9999, octets: bytes = b"") -> None:
+    """n datagrams over loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for i in range(n):
+            sock.sendto(b"%06d" % i + octets, ("127.0.0.1", port))
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """All frames of a file that tshark reads without complaint as well."""
+    with open_pcap(path) as reader:
+        frames = list(reader)
+    done = subprocess.run(
+        [oracle("tshark"), "-n", "-r", path, "-T", "fields", "-e", "frame.number"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "Running as user" not in line]
+    assert complaints == []
+    assert len(done.stdout.split()) == len(frames)
+    return frames
+
+
+def texts(frames: list[Frame]) -> list[int]:
+    return [int(frame.packet().payload[:6]) for frame in frames]
+
+
+def test_after_the_ready_line_nothing_is_missed() -> None:
+    with capturing("-i", "lo", "-c", "5", *FILTER) as process:
+        say(5)
+        output, messages = finish(process)
+    assert process.returncode == 0
+    lines = output.splitlines()
+    assert len(lines) == 5
+    assert all("127.0.0.1" in line and "9999" in line for line in lines)
+    assert messages == "5 packets captured, 5 received by the filter, 0 dropped by the kernel\n"
+
+
+def test_the_ready_line_names_interface_and_filter() -> None:
+    argv = [sys.executable, "-m", "rawkit", "capture", "-i", "lo", "--duration", "100ms", "port 1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr == (
+        "capturing on lo, filter 'port 1'\n"
+        "0 packets captured, 0 received by the filter, 0 dropped by the kernel\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_a_whole_file_and_its_statistics(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-w", str(path), *FILTER) as process:
+        begin_ns = time.time_ns()
+        say(2000)
+        process.send_signal(number)  # at once: what is queued must not be lost
+        output, messages = finish(process)
+    assert (process.returncode, output) == (0, "")
+    assert messages == (
+        "2000 packets captured, 2000 received by the filter, 0 dropped by the kernel; "
+        f"2000 written to {path}\n"
+    )
+    assert texts(frames_of(path)) == list(range(2000))
+    with open_pcap(path) as reader:
+        for _ in reader:
+            pass
+        (statistics,) = reader.statistics
+        (interface,) = reader.interfaces
+    assert (interface.name, interface.filter) == ("lo", "udp port 9999")
+    assert (statistics.accepted, statistics.os_dropped, statistics.delivered) == (2000, 0, 2000)
+    assert statistics.start_ns is not None
+    assert statistics.end_ns is not None
+    assert statistics.start_ns <= begin_ns <= statistics.end_ns == statistics.time_ns
+
+
+def test_classic_pcap_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcap"
+    with capturing("-i", "lo", "-c", "3", "-w", str(path), *FILTER) as process:
+        say(3)
+        finish(process)
+    assert process.returncode == 0
+    with open_pcap(path) as reader:
+        assert reader.kind == "pcap"
+    assert texts(frames_of(path)) == [0, 1, 2]
+
+
+def test_what_arrived_is_in_the_file_before_it_ends(tmp_path: Path) -> None:
+    """A capture that is killed leaves what it saw up to its last breath, whole."""
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-w", str(path), *FILTER) as process:
+        assert frames_of(path) == []
+        say(10)
+        time.sleep(0.5)
+        process.kill()
+        finish(process)
+    assert texts(frames_of(path)) == list(range(10))
+
+
+def test_json_is_one_object_a_line() -> None:
+    with capturing("-i", "lo", "-c", "3", "--json", *FILTER) as process:
+        say(3)
+        output, _ = finish(process)
+    header, *packets, summary = map(json.loads, output.splitlines())
+    assert header == {"type": "header", "schema": "rawkit.capture/1"}
+    assert [packet["number"] for packet in packets] == [1, 2, 3]
+    assert {(p["type"], p["interface"], p["direction"], p["linktype"]) for p in packets} == {
+        ("packet", "lo", "in", 1)
+    }
+    assert [layer["layer"] for layer in packets[0]["layers"]] == ["Ether", "IPv4", "UDP"]
+    assert packets[0]["payload"] == b"000000".hex()
+    assert summary == {
+        "type": "summary", "interface": "lo", "captured": 3, "received": 3, "dropped": 0,
+        "interruptions": 0, "file": None, "written": None,
+    }  # fmt: skip
+
+
+def test_tee_writes_and_prints(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-c", "2", "-w", str(path), "--tee", *FILTER) as process:
+        say(2)
+        output, _ = finish(process)
+    assert len(output.splitlines()) == 2
+    assert texts(frames_of(path)) == [0, 1]
+
+
+def test_standard_output_as_the_file(tmp_path: Path) -> None:
+    with capturing("-i", "lo", "-c", "2", "-w", "-", *FILTER, text=False) as process:
+        say(2)
+        output, _ = process.communicate(timeout=20)
+    path = tmp_path / "out.pcapng"
+    path.write_bytes(output)
+    assert texts(frames_of(path)) == [0, 1]
+
+
+def test_a_live_pipe_gets_packets_as_they_come() -> None:
+    """`rawkit capture -w - | rawkit read -` shows a packet while the capture goes on."""
+    with (
+        capturing("-i", "lo", "-w", "-", *FILTER, text=False) as capture,
+        subprocess.Popen(
+            [sys.executable, "-m", "rawkit", "read", "-"],
+            stdin=capture.stdout,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as reader,
+    ):
+        assert capture.stdout is not None
+        assert reader.stdout is not None
+        say(1)
+        assert "127.0.0.1" in reader.stdout.readline()
+        capture.send_signal(signal.SIGINT)
+        assert capture.wait(timeout=20) == 0
+        capture.stdout.close()
+        assert reader.wait(timeout=20) == 0
+
+
+def test_a_reader_who_has_seen_enough_ends_it_quietly() -> None:
+    with capturing("-i", "lo", *FILTER) as process:
+        assert process.stdout is not None
+        say(1)
+        assert "127.0.0.1" in process.stdout.readline()
+        process.stdout.close()
+        say(1)
+        assert process.wait(timeout=20) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def limited() -> None:
+    """In the child: files of 64 KiB at most, and an error instead of the signal."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+
+def check_full(process: subprocess.Popen[str], path: Path, reason: str) -> None:
+    say(300, octets=bytes(1000))
+    messages = finish(process)[1].splitlines()
+    assert process.returncode == 2
+    frames = frames_of(path)
+    assert texts(frames) == list(range(len(frames)))
+    assert 50 < len(frames) < 70
+    told, error = messages
+    assert told.endswith(f"; {len(frames)} written to {path}")
+    assert error.startswith(f"rawkit capture: write on {path}: {reason}")
+
+
+def test_a_file_that_may_not_grow_further_ends_with_its_last_whole_packet(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-w", str(path), *FILTER, preexec_fn=limited) as process:
+        check_full(process, path, "File too large")
+
+
+def test_a_full_disk_ends_the_file_with_its_last_whole_packet(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small file system")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    if mount.returncode:
+        pytest.skip(f"cannot make a small file system: {mount.stderr.decode()}")
+    try:
+        path = tmp_path / "out.pcapng"
+        with capturing("-i", "lo", "-w", str(path), *FILTER) as process:
+            check_full(process, path, "No space left on device")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_an_interface_that_disappears_ends_it_with_an_error_and_a_whole_file(
+    veth: VethPair, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", veth.near, "-w", str(path), *FILTER) as process:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"000000", (veth.far_ipv4, 9999))
+        with IPRoute() as route:
+            route.link("del", index=veth.near_index)
+        gone = time.monotonic()
+        told, error = finish(process)[1].splitlines()
+        assert time.monotonic() - gone < 2
+    assert process.returncode == 2
+    assert told.startswith("1 packet captured, 1 received by the filter, 0 dropped")
+    assert error == f"rawkit capture: capture on {veth.near}: No such device; the interface disappeared"
+    assert texts(frames_of(path)) == [0]
+    with open_pcap(path) as reader:
+        for _ in reader:
+            pass
+        assert [statistics.delivered for statistics in reader.statistics] == [1]
+
+
+def test_an_interface_that_goes_down_is_told_at_the_end(veth: VethPair) -> None:
+    with capturing("-i", veth.near, *FILTER) as process:
+        with IPRoute() as route:
+            route.link("set", index=veth.near_index, state="down")
+            time.sleep(0.3)
+            route.link("set", index=veth.near_index, state="up")
+        process.send_signal(signal.SIGINT)
+        messages = finish(process)[1]
+    assert process.returncode == 0
+    assert messages.endswith(f"{veth.near} went down 1 time meanwhile\n")
+
+
+def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> None:
+    with IPRoute() as route:
+        route.link("set", index=veth.near_index, state="down")
+    with capturing("-i", veth.near, "--duration", "100ms") as process:
+        assert finish(process)[1].startswith(f"{veth.near} is down: packets will come when it is up\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--tee"], "--tee needs -w FILE"),
+        (["-w", "-", "--json"], "-w - gives standard output to the file"),
+        (["-w", "-", "--tee"], "-w - gives standard output to the file"),
+    ],
+)
+def test_options_that_contradict_each_other(args: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rawkit", "capture", "-i", "lo", *args],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"rawkit capture: {message}")
+    assert done.stderr.count("\n") == 1
