@@ -40,7 +40,8 @@ def command(write: str, svg: str | None) -> int:
 
     # A picture has one width, whatever the terminal's.
     console = Console(record=svg is not None, width=110 if svg else None, markup=False, highlight=False)
-    with Lab() as lab:
+    # A link with a delay carries frames as they are on a wire, not merged as between two local hosts.
+    with Lab(delay="1ms") as lab:
         failures = Demo(console, lab, write).run()
     if svg is not None:
         console.save_svg(svg, title="make demo")
