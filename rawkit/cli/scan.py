@@ -251,9 +251,10 @@ class _TextReport:
         from rich.table import Table
 
         from rawkit.cli.output import emit, escape
+        from rawkit.tools.scan import NO_ANSWER, NO_NEIGHBOUR
 
         if self._targets.count > 1:
-            if set(host.counts) == {("filtered", "no-answer")}:
+            if set(host.counts) in ({("filtered", NO_ANSWER)}, {("filtered", NO_NEIGHBOUR)}):
                 self._silent += 1
                 return
             if self._only_open and not host.listed["open"]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch
 
 KEY_LEN = 16
+MAC_LEN = 6
 ADDRESS_LEN = 16
 """Octets of an address in a plan and in replies; IPv4 uses the first four, the rest are zero."""
 
@@ -45,19 +46,28 @@ class ProbePlan:
     """A SYN scan as an index space: probe i goes to address i // len(ports), port i % len(ports).
 
     `packet` is the template: an IP packet with a TCP header; destination, destination port, sequence number,
-    lengths and checksums are filled in per probe. `link` is put before it (an Ethernet header, or nothing).
-    `addresses` are rows of 16 octets. `key` (16 octets) makes the cookies: whoever does not know it cannot
+    lengths and checksums are filled in per probe. `link` is put before it (an Ethernet header, or nothing);
+    `next_hops`, rows of 6 octets where there are any, are its destination for each address. `addresses` are
+    rows of 16 octets. `key` (16 octets) makes the cookies: whoever does not know it cannot
     forge an answer.
     """
 
     def __init__(
-        self, packet: bytes, addresses: bytes, ports: Sequence[int], key: bytes, link: bytes = b""
+        self,
+        packet: bytes,
+        addresses: bytes,
+        ports: Sequence[int],
+        key: bytes,
+        link: bytes = b"",
+        next_hops: bytes = b"",
     ) -> None:
         if len(key) != KEY_LEN:
             raise ValueError(f"a key of {KEY_LEN} octets is needed, this has {len(key)}")
         if len(addresses) % ADDRESS_LEN:
             raise ValueError(f"addresses are rows of {ADDRESS_LEN} octets, {len(addresses)} are no such rows")
         self.addresses_n = len(addresses) // ADDRESS_LEN
+        if next_hops and len(next_hops) != MAC_LEN * self.addresses_n:
+            raise ValueError(f"next hops: {len(next_hops)} octets for {self.addresses_n} addresses")
         self.ports_n = len(ports)
         # The struct only points to these.
         self._kept: tuple[Any, ...] = (
@@ -65,9 +75,11 @@ class ProbePlan:
             ffi.from_buffer("uint8_t[]", link),
             ffi.from_buffer("uint8_t[]", addresses),
             ffi.new("uint16_t[]", list(ports)),
+            ffi.from_buffer("uint8_t[]", next_hops) if next_hops else ffi.NULL,
         )
         self._plan = ffi.new("struct rk_probe_plan *")
-        self._plan.packet, self._plan.link, self._plan.addresses, self._plan.ports = self._kept
+        plan = self._plan
+        plan.packet, plan.link, plan.addresses, plan.ports, plan.next_hops = self._kept
         self._plan.packet_len = len(packet)
         self._plan.link_len = len(link)
         self._plan.addresses_n = self.addresses_n

@@ -228,11 +228,18 @@ def test_icmp_errors_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "addresses", "message"), [(KEY_LEN - 1, ADDRESS_LEN, "key"), (KEY_LEN, ADDRESS_LEN + 1, "rows")]
+    ("key", "addresses", "hops", "message"),
+    [
+        (KEY_LEN - 1, ADDRESS_LEN, 0, "key"),
+        (KEY_LEN, ADDRESS_LEN + 1, 0, "rows"),
+        (KEY_LEN, 2 * ADDRESS_LEN, 6, "next hops: 6 octets for 2 addresses"),
+    ],
 )
-def test_a_plan_of_wrong_lengths_is_refused(key: int, addresses: int, message: str) -> None:
+def test_a_plan_of_wrong_lengths_is_refused(key: int, addresses: int, hops: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ProbePlan(template(ip_address("192.0.2.1"), 1), bytes(addresses), [1], bytes(key))
+        ProbePlan(
+            template(ip_address("192.0.2.1"), 1), bytes(addresses), [1], bytes(key), bytes(14), bytes(hops)
+        )
 
 
 # ---- loopback ---------------------------------------------------------------------------------------
@@ -483,10 +490,28 @@ def test_an_icmp_error_says_who_filters(version: int, prefix: str, target: str, 
 
 
 @net
-def test_an_address_that_nobody_has_is_filtered(lab: Lab) -> None:
+def test_addresses_that_nobody_has(
+    lab: Lab, listening: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One on the link, one behind a router that is not there; then whole prefixes, all asked at once."""
+    import rawkit.tools.scan.legs as legs
+
+    monkeypatch.setattr(legs, "_NEIGHBOUR_TIMEOUT", 0.2)
+    ask_kernel(lab.a, lambda route: route.route("add", dst="10.98.0.0/24", gateway="10.77.0.77"))
+    listening(lab.b, 80)
     with lab.a:
-        (result,) = scan("10.77.0.9", [80], kind="syn", retries=0, timeout=0.1)
-    assert (result.state, result.probes) == ("filtered", 1)
+        lone = list(scan("10.77.0.9 10.98.0.1", [80], kind="syn"))
+        prefix = list(scan("10.77.0.0/24", [79, 80], kind="syn"))
+        prefix6 = list(scan("fd77::/120", [79, 80], kind="syn"))
+    absent = ("filtered", "no neighbour", 0)
+    assert {(r.state, r.reason, r.probes) for r in lone} == {absent}
+    for results, there, n in ((prefix, "10.77.0.2", 254), (prefix6, "fd77::2", 256)):
+        assert Counter((r.state, r.reason, r.probes) for r in results) == {
+            absent: 2 * (n - 2),
+            ("closed", "rst", 1): 3,  # its own address has no listener
+            ("open", "syn-ack", 1): 1,
+        }
+        assert [str(r.address) for r in results if r.state == "open"] == [there]
 
 
 @net

@@ -20,7 +20,9 @@ from rawkit.tools.scan.config import CLOSED as CLOSED
 from rawkit.tools.scan.config import COMMON_PORTS as COMMON_PORTS
 from rawkit.tools.scan.config import CONNECT as CONNECT
 from rawkit.tools.scan.config import FILTERED as FILTERED
+from rawkit.tools.scan.config import NO_ANSWER as NO_ANSWER
 from rawkit.tools.scan.config import NO_LIMIT as NO_LIMIT
+from rawkit.tools.scan.config import NO_NEIGHBOUR as NO_NEIGHBOUR
 from rawkit.tools.scan.config import OPEN as OPEN
 from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
 from rawkit.tools.scan.config import SYN as SYN

@@ -10,6 +10,11 @@ OPEN = "open"
 CLOSED = "closed"
 FILTERED = "filtered"
 
+NO_ANSWER = "no-answer"
+NO_NEIGHBOUR = "no neighbour"
+"""Nobody on the link has this address, or that of the router to it: nothing was sent to it."""
+NO_ROUTE = "no route"
+
 AUTO = "auto"
 SYN = "syn"
 CONNECT = "connect"
@@ -100,13 +105,13 @@ class ScanConfig:
 class PortResult:
     """What one port of one target turned out to be.
 
-    `state` is "open", "closed" or "filtered"; `reason` what says so: "syn-ack", "rst", "no-answer", an ICMP
-    error in words, for connect scans "connected" or "refused". `reporter` is who answered: the target, or
-    whoever sent the ICMP error; None when nobody did or it is not known. `ttl` is that of the answer (the hop
-    limit for IPv6). `rtt_ns` is the time from handing the probe to the kernel to the kernel's stamp on the
-    answer, None where it is not known or several probes could have caused the answer; SYN probes leave in
-    batches of up to 64, and the first of a batch is timed from the same moment as the last. `probes` is how
-    many were sent.
+    `state` is "open", "closed" or "filtered"; `reason` what says so: "syn-ack", "rst", "no-answer", "no
+    neighbour", "no route", an ICMP error in words, for connect scans "connected" or "refused". `reporter` is
+    who answered: the target, or whoever sent the ICMP error; None when nobody did or it is not known. `ttl`
+    is that of the answer (the hop limit for IPv6). `rtt_ns` is the time from handing the probe to the kernel
+    to the kernel's stamp on the answer, for connect scans to when it was noticed; None where it is not known,
+    or several probes could have caused the answer. SYN probes leave in batches of up to 64, all timed from
+    the first. `probes` is how many were sent.
     """
 
     address: IPAddress

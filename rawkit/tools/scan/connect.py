@@ -22,7 +22,7 @@ from ipaddress import IPv4Address
 from rawkit.addr import IPAddress
 from rawkit.clock import Clock
 from rawkit.errors import EngineError, PermissionDenied, RawkitError, UnknownInterface
-from rawkit.tools.scan.config import CLOSED, FILTERED, OPEN, PortResult, ScanConfig
+from rawkit.tools.scan.config import CLOSED, FILTERED, NO_ANSWER, OPEN, PortResult, ScanConfig
 from rawkit.tools.scan.pace import Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 
@@ -44,7 +44,7 @@ _VERDICTS = {
     errno.EADDRNOTAVAIL: (FILTERED, "no local address"),
     errno.EACCES: (FILTERED, "prohibited"),
     errno.EPERM: (FILTERED, "prohibited"),
-    errno.ETIMEDOUT: (FILTERED, "no-answer"),
+    errno.ETIMEDOUT: (FILTERED, NO_ANSWER),
 }
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from rawkit.addr import IPAddress, Span, TargetSet, parse_target
 from rawkit.errors import NoRoute, TargetError
-from rawkit.tools.scan.config import NO_LIMIT
+from rawkit.tools.scan.config import NO_LIMIT, NO_NEIGHBOUR, NO_ROUTE
 from rawkit.wire import Ether
 
 if TYPE_CHECKING:
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 LINKTYPE_ETHERNET = 1
 LINKTYPE_RAW = 101
 _CHUNK = 256  # addresses that share a route look-up where there are many
+_NEIGHBOUR_TIMEOUT = 2.5  # seconds; the kernel asks three times, one second apart
 _SINGLY = 64  # up to so many targets, each is looked up on its own
 
 _NOWHERE = parse_target("0.0.0.0/8 224.0.0.0/4 255.255.255.255 :: ff00::/8", limit=NO_LIMIT)
 """Not one host: "this network" (RFC 791), multicast (RFC 5771, RFC 4291), limited broadcast (RFC 919)."""
 
 
+Unreachable = tuple[TargetSet, str]
+"""Targets to which nothing can be sent, and the reason that their results are to bear."""
+
+
 @dataclass(frozen=True)
 class Leg:
     """Targets that are reached from one source address through one interface.
 
-    `link` is the Ethernet header for all of them; empty where there is none, or not one for all, and the
-    kernel is to find the way for each packet.
+    `link` is the Ethernet header for their packets; empty where there is none, and the kernel is to find the
+    way of each packet. With `neighbours` its destination is missing: it is another one for each target.
     """
 
     targets: TargetSet
@@ -37,6 +43,7 @@ class Leg:
     interface: str
     ifindex: int
     link: bytes = b""
+    neighbours: bool = False
 
 
 def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
@@ -73,12 +80,15 @@ def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
     return rest, tuple(sorted(notes))
 
 
-def plan_legs(targets: TargetSet, interface: str = "", *, resolve: bool) -> tuple[list[Leg], TargetSet]:
-    """The legs that lead to the targets, and the targets that no route leads to.
+def plan_legs(
+    targets: TargetSet, interface: str = "", *, resolve: bool
+) -> tuple[list[Leg], list[Unreachable]]:
+    """The legs that lead to the targets, and the targets that none leads to, with the reason.
 
-    Up to 64 targets each have their route looked up. Among more, blocks of 256 neighbouring addresses go by
-    the route of their first one. `resolve` asks for Ethernet headers, and so for a look (ARP, neighbour
-    discovery) at whoever comes first on the way.
+    Up to 64 targets each have their route looked up. Among more, blocks of at most 256 addresses go by the
+    route of their first one; blocks end where this host's networks do, and its own addresses stand alone.
+    `resolve` asks for Ethernet headers, and so for a question on the link (ARP, neighbour discovery) about
+    routers and lone targets.
 
     Raises NoRoute when no route leads to any target.
     """
@@ -87,7 +97,7 @@ def plan_legs(targets: TargetSet, interface: str = "", *, resolve: bool) -> tupl
     groups: dict[tuple[object, ...], tuple[net.Route, list[Span]]] = {}
     unroutable: list[Span] = []
     reason: NoRoute | None = None
-    for span in _chunks(targets.spans, 1 if targets.count <= _SINGLY else _CHUNK):
+    for span in _chunks(targets.spans, 1 if targets.count <= _SINGLY else _CHUNK, _borders()):
         first = TargetSet([span])[0]
         try:
             route = net.route(first, via=interface or None)
@@ -102,42 +112,60 @@ def plan_legs(targets: TargetSet, interface: str = "", *, resolve: bool) -> tupl
     if reason is not None and not groups:
         raise reason
     legs = []
+    unreachable = [(TargetSet(unroutable), NO_ROUTE)]
     for route, spans in groups.values():
         assert route.source is not None
-        link = _ether(route, spans) if resolve else b""
-        legs.append(Leg(TargetSet(spans), route.source, route.interface, route.ifindex, link))
-    return legs, TargetSet(unroutable)
+        leg: Leg | None = Leg(TargetSet(spans), route.source, route.interface, route.ifindex)
+        if leg and resolve:
+            leg = _with_link(leg, route)
+        if leg:
+            legs.append(leg)
+        else:
+            unreachable.append((TargetSet(spans), NO_NEIGHBOUR))
+    return legs, unreachable
 
 
-def _ether(route: net.Route, spans: list[Span]) -> bytes:
-    """The Ethernet header when all of a leg's packets have the same; nothing when they do not.
-
-    A neighbour that does not answer is left to the kernel, too: its ICMP error then says so.
-    """
+def _with_link(leg: Leg, route: net.Route) -> Leg | None:
+    """The leg with its Ethernet header, where it can have one; None when the next hop does not answer."""
     from rawkit import net
 
-    next_hop = route.next_hop
-    if next_hop is None:
-        if len(spans) > 1 or spans[0].first != spans[0].last:
-            return b""
-        next_hop = TargetSet(spans)[0]
-    link = net.interface(route.ifindex)
+    link = net.interface(leg.ifindex)
     # A packet socket's frames do not reach the host itself on every kernel.
     if link.loopback or link.linktype != LINKTYPE_ETHERNET or link.mac is None:
-        return b""
-    neighbour = net.neighbour(next_hop, route.ifindex)
+        return leg
+    ethertype = 0x0800 if leg.source.version == 4 else 0x86DD
+    if route.next_hop is None and leg.targets.count > 1:
+        header = Ether(dst="00:00:00:00:00:00", src=link.mac, ethertype=ethertype)
+        return replace(leg, link=bytes(header), neighbours=True)
+    neighbour = net.neighbour(route.next_hop or leg.targets[0], leg.ifindex, _NEIGHBOUR_TIMEOUT)
     if neighbour is None:
-        return b""
-    ethertype = 0x0800 if spans[0].version == 4 else 0x86DD
-    return bytes(Ether(dst=neighbour, src=link.mac, ethertype=ethertype))
+        return None
+    return replace(leg, link=bytes(Ether(dst=neighbour, src=link.mac, ethertype=ethertype)))
 
 
-def _chunks(spans: Iterable[Span], size: int) -> Iterator[Span]:
-    """The spans, cut where the address is a multiple of `size`."""
+def _borders() -> dict[int, list[int]]:
+    """By IP version: the addresses at which the route may change, as far as this host's interfaces tell."""
+    from rawkit import net
+
+    borders: dict[int, set[int]] = {4: set(), 6: set()}
+    for interface in net.interfaces():
+        for address in interface.addresses:
+            network = address.network
+            own, first, last = int(address.ip), int(network.network_address), int(network.broadcast_address)
+            borders[address.version] |= {own, own + 1, first, last + 1}
+    return {version: sorted(places) for version, places in borders.items()}
+
+
+def _chunks(spans: Iterable[Span], size: int, borders: dict[int, list[int]]) -> Iterator[Span]:
+    """The spans, cut at `borders` and where the address is a multiple of `size`."""
     for span in spans:
+        places = borders[span.version]
         first = span.first
         while first <= span.last:
             last = min(span.last, first - first % size + size - 1)
+            row = bisect_right(places, first)
+            if row < len(places):
+                last = min(last, places[row] - 1)
             yield span._replace(first=first, last=last)
             first = last + 1
 

@@ -13,12 +13,12 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
-from rawkit.addr import IPAddress
+from rawkit.addr import MAC, IPAddress
 from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan, ProbeReply
@@ -26,8 +26,18 @@ from rawkit.engine.probe import CLOSED as REPLY_CLOSED
 from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.errors import EngineError
 from rawkit.tools.scan.board import RUN_MAX, Board
-from rawkit.tools.scan.config import CLOSED, FILTERED, OPEN, PortResult, ScanConfig
+from rawkit.tools.scan.config import (
+    CLOSED,
+    FILTERED,
+    NO_ANSWER,
+    NO_NEIGHBOUR,
+    NO_ROUTE,
+    OPEN,
+    PortResult,
+    ScanConfig,
+)
 from rawkit.tools.scan.legs import Leg, plan_legs
+from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 from rawkit.wire import MSS, TCP, IPv4, IPv6
@@ -80,7 +90,7 @@ _ICMPV6_OTHER = {2: "packet too big", 3: "time exceeded", 4: "parameter problem"
 
 _REFUSALS = {
     errno.EHOSTUNREACH: "host unreachable",
-    errno.ENETUNREACH: "no route",
+    errno.ENETUNREACH: NO_ROUTE,
     errno.EACCES: "prohibited by this host's routes",
     errno.EPERM: "prohibited by this host's firewall",
     errno.EINVAL: "not sendable",
@@ -111,7 +121,7 @@ class SynScan:
                 version: stack.enter_context(_open_receiver(version, self._sport))
                 for version in sorted({span.version for span in config.targets.spans})
             }
-            self._legs, self._unroutable = plan_legs(config.targets, config.interface, resolve=True)
+            self._legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=True)
             self._senders: dict[tuple[object, ...], PacketSocket | RawIPSocket] = {}
             for leg in self._legs:
                 key = _sender_key(leg, config.interface)
@@ -119,6 +129,12 @@ class SynScan:
                     sender = _open_sender(leg, config.interface)
                     stack.callback(sender.close)
                     self._senders[key] = sender
+            self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
+            for leg in self._legs:
+                if leg.neighbours:
+                    finder = NeighbourFinder(leg.ifindex, MAC(leg.link[6:12]), leg.source)
+                    stack.callback(finder.close)
+                    self._finders[leg.ifindex, leg.source] = finder
             self._stack = stack.pop_all()
         self._pace = self._make_pace()
 
@@ -136,20 +152,38 @@ class SynScan:
         """Results in the order in which they become known; unanswered probes at the end of their part."""
         ports = self._config.ports
         try:
-            for address in self._unroutable:
-                for port in ports:
-                    yield PortResult(address, port, FILTERED, "no route", probes=0)
+            for targets, reason in self._unreachable:
+                yield from self._without_probes(targets, reason)
             for leg in self._legs:
-                targets = iter(leg.targets)
-                while addresses := list(islice(targets, max(1, SEGMENT // len(ports)))):
-                    yield from self._scan(leg, addresses)
+                rest = iter(leg.targets)
+                while addresses := list(islice(rest, max(1, SEGMENT // len(ports)))):
+                    yield from (
+                        self._by_neighbours(leg, addresses) if leg.neighbours else self._scan(leg, addresses)
+                    )
         finally:
             self.close()
 
-    def _scan(self, leg: Leg, addresses: list[IPAddress]) -> Generator[PortResult]:
+    def _without_probes(self, addresses: Iterable[IPAddress], reason: str) -> Generator[PortResult]:
+        for address in addresses:
+            for port in self._config.ports:
+                yield PortResult(address, port, FILTERED, reason, probes=0)
+
+    def _by_neighbours(self, leg: Leg, addresses: list[IPAddress]) -> Generator[PortResult]:
+        """All ports of some addresses on the link, of those that are there."""
+        config = self._config
+        finder = self._finders[leg.ifindex, leg.source]
+        found = finder.find(addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns)
+        absent = [address for address in addresses if address not in found]
+        yield from self._without_probes(absent, NO_NEIGHBOUR)
+        if present := [address for address in addresses if address in found]:
+            yield from self._scan(leg, present, b"".join(bytes(found[address]) for address in present))
+
+    def _scan(self, leg: Leg, addresses: list[IPAddress], next_hops: bytes = b"") -> Generator[PortResult]:
         """All ports of some addresses, by one leg."""
         ports = self._config.ports
-        plan = ProbePlan(template(leg.source, self._sport), rows(addresses), ports, self._key, leg.link)
+        plan = ProbePlan(
+            template(leg.source, self._sport), rows(addresses), ports, self._key, leg.link, next_hops
+        )
         board = Board(len(plan))
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
@@ -215,7 +249,7 @@ class SynScan:
 
         for index in board.unanswered():
             i, j = divmod(index, len(ports))
-            yield PortResult(addresses[i], ports[j], FILTERED, "no-answer", probes=board.probes(index))
+            yield PortResult(addresses[i], ports[j], FILTERED, NO_ANSWER, probes=board.probes(index))
 
     def _send(self, sender: PacketSocket | RawIPSocket, n: int) -> tuple[int, str]:
         """Send the outbox: how many probes went, and why the first one was refused, if it was."""
