@@ -85,7 +85,10 @@ def shell(delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
 
 
 def _run(argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
-    from rawkit.lab.container import run_contained, supervise
+    import signal
+
+    from rawkit.errors import RawkitError
+    from rawkit.lab.container import SignalMask, run_contained, supervise
     from rawkit.lab.host import parse_services
     from rawkit.units import parse_duration, parse_ratio
 
@@ -104,14 +107,22 @@ def _run(argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str 
                 host, other = (lab.a, lab.b) if on == "a" else (lab.b, lab.a)
                 if serve is not None:
                     other.serve(serve)
+
+                def start(mask: SignalMask) -> int:
+                    return host.spawn(
+                        argv,
+                        env=_environment(),
+                        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+                    ).pid
+
                 try:
-                    process = host.spawn(argv, env=_environment())
+                    return supervise(start)
                 except FileNotFoundError:
                     return _cannot_run(argv[0], "command not found", _NOT_FOUND)
                 except OSError as error:
+                    if isinstance(error, RawkitError):
+                        raise
                     return _cannot_run(argv[0], error.strerror or str(error), _NOT_EXECUTABLE)
-                process.returncode = supervise(process.pid)
-                return process.returncode
         except (Exception, KeyboardInterrupt) as error:
             return report(error, "rawkit lab")
 

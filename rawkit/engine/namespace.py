@@ -40,7 +40,12 @@ class Namespace:
             PermissionDenied: CAP_SYS_ADMIN is missing (see `become_namespace_root`).
         """
         with cls.current() as here:
-            check(lib.rk_ns_unshare(lib.RK_NS_NET), "make a network namespace", needs="CAP_SYS_ADMIN")
+            check(
+                lib.rk_ns_unshare(lib.RK_NS_NET),
+                "make a network namespace",
+                needs="CAP_SYS_ADMIN",
+                hint="sysctl user.max_net_namespaces sets how many there may be",
+            )
             try:
                 return cls.current()
             finally:

@@ -13,6 +13,8 @@ from rawkit.engine.namespace import become_namespace_root
 from rawkit.engine.native import check, lib
 from rawkit.errors import EngineError
 
+SignalMask = set[int | signal.Signals]
+
 _SI_KERNEL = 0x80  # <asm-generic/siginfo.h>: sent by the kernel itself, here by the terminal
 _FORWARDED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
 _FROM_TERMINAL = {signal.SIGINT, signal.SIGQUIT}
@@ -35,21 +37,26 @@ def run_contained(body: Callable[[], int]) -> int:
         "make a process namespace",
         needs="CAP_SYS_ADMIN",
     )
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by some parents; then nothing could be waited for
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(write_end)
-        _be_first(body, read_end)
-    os.close(read_end)
+
+    def start(mask: SignalMask) -> int:
+        child = os.fork()
+        if child == 0:
+            os.close(write_end)
+            _be_first(body, read_end, mask)
+        os.close(read_end)
+        return child
+
     try:
-        return supervise(child)
+        return supervise(start)
     finally:
         os.close(write_end)
 
 
-def _be_first(body: Callable[[], int], alive: int) -> None:
+def _be_first(body: Callable[[], int], alive: int, mask: SignalMask) -> None:
     """The life of the first process; does not return. `alive` reads end-of-file once the launcher is dead."""
     status = 70  # a mistake of ours (EX_SOFTWARE of sysexits.h)
     try:
@@ -58,9 +65,10 @@ def _be_first(body: Callable[[], int], alive: int) -> None:
         check(lib.rk_ns_die_with_parent(0), "tie a process to its parent")
         if select.select([alive], [], [], 0)[0]:
             os._exit(0)
-        for number in _FORWARDED - {signal.SIGINT}:  # Python itself turns SIGINT into KeyboardInterrupt
+        for number in _heeded() - {signal.SIGINT}:  # Python itself turns SIGINT into KeyboardInterrupt
             # The kernel keeps from a first process every signal that it has no handler for.
             signal.signal(number, _end)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with suppress(EngineError):
             # Refused in containers that hide parts of /proc. Then ps shows the processes outside: no more.
             check(lib.rk_ns_unshare(lib.RK_NS_MOUNT), "make a mount namespace")
@@ -77,31 +85,41 @@ def _be_first(body: Callable[[], int], alive: int) -> None:
         os._exit(status)
 
 
+def _heeded() -> set[signal.Signals]:
+    """The signals to pass on: without those that this process was told to ignore, as nohup(1) does."""
+    return {number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
+
+
 def _end(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def supervise(child: int) -> int:
-    """Wait for a child, pass signals on to it, and reap whatever else ends; returns its exit status.
+def supervise(start: Callable[[SignalMask], int]) -> int:
+    """Wait for a child, pass signals on to it, and reap whatever else ends; returns the child's exit status.
+
+    `start` makes the child and returns its process id. Signals are held already while it does, so that none
+    is lost; the child must put back the signal mask that `start` is given.
 
     A child that a signal ended has 128 and the signal's number, as in a shell. Ctrl-C and Ctrl-\\ are not
     passed on: the terminal sends them to all processes in the foreground, the child among them. Signals to
-    this process have no other effect until the end.
+    this process have no other effect until the child's end.
     """
-    watched = {*_FORWARDED, signal.SIGCHLD}
+    forwarded = _heeded()
+    watched = {*forwarded, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     try:
+        child = start(before)
         while True:
-            # Looked at first: a child may have ended before its signal was watched for.
+            signalled = signal.sigwaitinfo(watched)
+            number = signal.Signals(signalled.si_signo)
+            by_terminal = number in _FROM_TERMINAL and signalled.si_code == _SI_KERNEL
+            if number in forwarded and not by_terminal:
+                os.kill(child, number)
+            # After any signal: the ends of several processes may be told by one.
             with suppress(ChildProcessError):
                 while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                     if ended[0] == child:
                         code = os.waitstatus_to_exitcode(ended[1])
                         return code if code >= 0 else 128 - code
-            signalled = signal.sigwaitinfo(watched)
-            number = signal.Signals(signalled.si_signo)
-            by_terminal = number in _FROM_TERMINAL and signalled.si_code == _SI_KERNEL
-            if number in _FORWARDED and not by_terminal:
-                os.kill(child, number)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -18,6 +18,10 @@ ECHO_PORT = 7  # RFC 862
 IDLE_S = 60.0
 """A connection on which nothing happens for so long is closed."""
 
+LINGER_S = 1.0
+MAX_LINGER = 64
+"""How long a client may be silent, and how often it may send, after a connection's last answer."""
+
 MAX_REQUEST = 16 * 1024  # octets of a request's head
 
 PAGE = (
@@ -114,6 +118,13 @@ def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> N
             try:
                 connection.settimeout(IDLE_S)
                 serve(connection)
+                # Closing with octets unread would reset the connection, and the answer with it (RFC 9112
+                # section 9.6).
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(LINGER_S)
+                for _ in range(MAX_LINGER):
+                    if not connection.recv(65536):
+                        break
             except OSError:
                 pass  # reset, or idle for too long: the client's affair
 
