@@ -10,7 +10,9 @@ import fcntl
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +88,17 @@ class VethPair:
         return self.far_mac + self.near_mac + ethertype.to_bytes(2, "big")
 
 
+def wait_until_up(name: str, namespace: Namespace | None) -> None:
+    """Wait until an interface really sends; for a while after `ip link set up` it throws frames away."""
+    from pyroute2 import IPRoute
+
+    with namespace.enter() if namespace else nullcontext(), IPRoute() as route:
+        deadline = time.monotonic() + 5
+        while route.get_links(ifname=name)[0].get_attr("IFLA_OPERSTATE") != "UP":
+            assert time.monotonic() < deadline, f"{name} stays down"
+            time.sleep(0.005)
+
+
 @pytest.fixture
 def veth() -> Iterator[VethPair]:
     """A fresh pair v0 (here) and v1 (in a second namespace), up, with addresses of both families.
@@ -116,6 +129,8 @@ def veth() -> Iterator[VethPair]:
         with namespace.enter():
             loopback_up()
             far_index, far_mac = configure("v1", "10.77.0.2", "fd77::2")
+        wait_until_up("v0", namespace=None)
+        wait_until_up("v1", namespace)
         yield VethPair("v0", "v1", namespace, near_index, far_index, near_mac, far_mac)
         with IPRoute() as route:
             for index in route.link_lookup(ifname="v0"):

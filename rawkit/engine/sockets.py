@@ -269,6 +269,9 @@ class PacketSocket(_Socket):
     and whether their checksum is filled in.  With `cooked` octets start at layer 3 and the kernel adds the
     link header on sending: for loopback, tun and interfaces with a link layer of their own.  With `sll2`,
     received octets start with a LINUX_SLL2 header instead, as in a capture of tcpdump on "any".
+
+    On loopback the kernel takes no IPv4 packet from 127.0.0.0/8 that was sent this way (a "martian"); a
+    `RawIPSocket` gets through.
     """
 
     _c_close = staticmethod(lib.rk_packet_close)

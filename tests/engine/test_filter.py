@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from oracles import oracle
+
 from rawkit.engine import FrameBatch, compile_filter
 from rawkit.engine import filter as filter_module
 from rawkit.errors import FilterError
