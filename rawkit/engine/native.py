@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
 from collections.abc import Callable
 
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
@@ -71,10 +69,9 @@ def check(result: int, operation: str, subject: str = "", *, needs: str = "", hi
 
 
 def _hint(capability: str) -> str:
-    grant = f"sudo setcap {capability.lower()}+ep {os.path.realpath(sys.executable)}"
-    text = f"needs {capability}: run as root, or once `{grant}`"
+    text = f"needs {capability}: run as root"
     if capability == "CAP_NET_RAW":
-        text += ", or inside `rawkit lab run`"
+        text += ", or inside `rawkit lab run`; `rawkit doctor` has a command line that grants it alone"
     return text
 
 
