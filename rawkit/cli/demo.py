@@ -114,7 +114,7 @@ class Demo:
             self._console.print(f"exit status {code}", style="bold red")
 
     def _capture_a_fetch(self, server: Host) -> None:
-        """Capture in the background while this process, standing on host a, fetches a page from the server."""
+        """Capture in the background while this process, standing on host a, fetches a page."""
         import signal
         import urllib.request
 

@@ -1,9 +1,12 @@
-"""How `capture` and `read` print a packet: one line, more with a tree or a hexdump, or one JSON object."""
+"""What the commands that print or write packets share: a packet as one line, more, or a JSON object."""
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from rawkit.cli.output import emit, escape
 from rawkit.wire.frame import Frame
@@ -98,3 +101,9 @@ def record(frame: Frame, number: int) -> dict[str, Any]:
 def counted(number: int, thing: str) -> str:
     """A number of things: "1 packet", "2 packets"."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def refuse_overwriting(path: str, source: str) -> None:
+    """Raise before the file being read is emptied in order to be written."""
+    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise click.UsageError(f"{path} is the file being read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rawkit.cli.lines import TIME_STYLES, PacketPrinter
+from rawkit.cli.lines import TIME_STYLES, PacketPrinter, counted, refuse_overwriting
 
 
 @click.command(
@@ -23,7 +23,12 @@ Exit status: 0; 2 for a file that is damaged (what came before is printed) or is
 @click.argument("filter", nargs=-1)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets that match.")
 @click.option("-n", "--number", type=click.IntRange(min=1), help="Only packet number N (the first is 1).")
-@click.option("-w", "--write", type=click.Path(dir_okay=False), help="Write the packets to a file instead.")
+@click.option(
+    "-w",
+    "--write",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write the packets to a .pcapng or .pcap file instead.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line.")
 @click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line.")
 @click.option(
@@ -52,20 +57,27 @@ def command(
     FILTER is a tcpdump expression.
     """
     from contextlib import ExitStack
+    from itertools import islice
 
-    from rawkit.cli.output import JsonLines
+    from rawkit.cli.output import JsonLines, escape, status
     from rawkit.pcap import create_pcap, open_pcap
     from rawkit.tools.select import Selection
 
+    if write is not None and as_json:
+        raise click.UsageError("--json prints packets and -w writes them: choose one")
     with ExitStack() as stack:
         reader = stack.enter_context(open_pcap(file))
-        selected = Selection(" ".join(filter))
+        if write is not None:
+            refuse_overwriting(write, file)
+        selected = Selection(" ".join(filter), reader.linktype)
         writer = None
         json = JsonLines("read") if as_json else None
         printer = PacketPrinter(style, tree=verbose, dump=dump, json=json)
-        done = 0
-        for position, frame in enumerate(reader, 1):
-            if (number is not None and position != number) or not selected.matches(frame):
+        # A number past the end shows only at the end: then nothing was seen.
+        frames = reader if number is None else islice(reader, number - 1, number)
+        seen = done = 0
+        for seen, frame in enumerate(frames, 1):  # noqa: B007 (wanted after the loop)
+            if not selected.matches(frame):
                 continue
             done += 1
             if write is None:
@@ -75,9 +87,11 @@ def command(
                     writer = create_pcap(write, linktype=frame.linktype)
                     stack.enter_context(writer)
                 writer.write(frame)
-            if done == count or position == number:
+            if done == count:
                 break
-        if write is not None and writer is None:
-            stack.enter_context(create_pcap(write, linktype=reader.linktype))
-        if number is not None and done == 0 and not filter:
+        if number is not None and not seen:
             raise click.UsageError(f"{file} has no packet number {number}")
+        if write is not None:
+            if writer is None:
+                stack.enter_context(create_pcap(write, linktype=reader.linktype))
+            status(f"{counted(done, 'packet')} written to {escape(write)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rawkit.addr import MAC
+from rawkit.cli.lines import counted, refuse_overwriting
 
 if TYPE_CHECKING:
     from rawkit.tools.replay import ReplayReport
@@ -34,7 +35,8 @@ Examples:
   rawkit replay http.pcapng -i veth0 --dst-mac 00:00:5e:00:53:02
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
 
-Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission.""",
+Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission;
+130 when interrupted.""",
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
@@ -79,7 +81,11 @@ def command(
     Each packet has an absolute deadline, so errors do not add up. The report says how many were sent, what
     failed and why, and how late packets went against plan.
     """
-    from rawkit.cli.output import JsonLines, emit, status
+    import signal
+    from types import FrameType
+
+    from rawkit.cli.errors import INTERRUPTED, NEGATIVE, SUCCESS
+    from rawkit.cli.output import escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.replay import Replay, ReplayConfig, dry_run_to
 
@@ -98,34 +104,60 @@ def command(
     )
     with open_pcap(file) as reader:
         if dry_run is not None:
-            written = dry_run_to(dry_run, reader, config)
-            status(f"{written} packets written to {dry_run}, nothing sent")
-            return 0
+            refuse_overwriting(dry_run, file)
+            planned = dry_run_to(dry_run, reader, config)
+            status(f"{counted(planned.planned, 'packet')} written to {escape(dry_run)}, nothing sent")
+            _tell(planned, file, as_json, sent=False)
+            return 1 if planned.skipped else 0
         run = Replay(reader, config)
         report = run.report
-        json = JsonLines("replay") if as_json else None
+        interrupted = False
+
+        def stop(number: int, _: FrameType | None) -> None:
+            nonlocal interrupted
+            interrupted = True
+            run.stop()
+
+        before = signal.signal(signal.SIGINT, stop)
         try:
             for _ in run:
                 pass
         finally:
-            if json is not None:
-                json.write("report", file=file, **report.to_dict())
-            else:
-                for line in _lines(report):
-                    emit(line)
-    return 1 if report.failed or report.skipped else 0
+            signal.signal(signal.SIGINT, before)
+            _tell(report, file, as_json)
+    if interrupted:
+        return INTERRUPTED
+    return NEGATIVE if report.failed or report.skipped else SUCCESS
 
 
-def _lines(report: ReplayReport) -> list[str]:
-    """The report in words."""
+def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> None:
+    """The report, in words or as JSON."""
+    from rawkit.cli.output import JsonLines, emit
+
+    if as_json:
+        JsonLines("replay").write("report", file=file, **report.to_dict())
+        return
+    for line in _sent_lines(report) if sent else []:
+        emit(line)
+    counts = [("failed", report.failed), ("skipped", report.skipped)]
+    for what, causes in counts:
+        for cause, count in causes.items():
+            emit(f"{count} {what}: {cause}")
+    if sent and report.unsent:
+        emit(f"{report.unsent} more read, not sent")
+
+
+def _sent_lines(report: ReplayReport) -> list[str]:
+    """What was sent, and how well in time."""
     seconds = report.duration_ns / 1e9
-    lines = [f"{report.sent} packets, {report.octets} octets sent on {report.interface} in {seconds:.6f} s"]
+    line = (
+        f"{counted(report.sent, 'packet')}, {counted(report.octets, 'octet')} sent on {report.interface} "
+        f"in {seconds:.6f} s"
+    )
     if report.pps:
-        lines[0] += f" ({report.pps:,.0f} packets/s)"
+        line += f" ({report.pps:,.0f} packets/s)"
     error = report.timing_error
-    if error is not None:
-        median, p99, worst = (f"{ns / 1000:.1f}" for ns in (error.median_ns, error.p99_ns, error.max_ns))
-        lines.append(f"late by {median} us (median), {p99} us (p99), {worst} us (max)")
-    for what, causes in (("failed", report.failed), ("skipped", report.skipped)):
-        lines += [f"{count} {what}: {cause}" for cause, count in causes.items()]
-    return lines
+    if error is None:
+        return [line]
+    median, p99, worst = (f"{ns / 1000:.1f}" for ns in (error.median_ns, error.p99_ns, error.max_ns))
+    return [line, f"late by {median} us (median), {p99} us (p99), {worst} us (max)"]

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 
 from rawkit.addr import MAC
 from rawkit.engine import FrameBatch, PacedSender, PacketSocket, monotonic_ns
-from rawkit.errors import RawkitError
+from rawkit.errors import CaptureFileError, RawkitError
 from rawkit.wire.frame import Frame
 
 ETHERNET = 1
 CHUNK = 512
-"""Frames handed to C at a time."""
+CHUNK_LEN = 1 << 20
+"""Frames and octets handed to C at a time, at most."""
 
 SLICE = 0.1
 """Seconds in C at a time."""
@@ -63,9 +65,39 @@ class TimingError:
     max_ns: int
 
 
+class Lateness:
+    """How late frames went, in bounded memory: values are rounded down to 8 significant bits (0.8 %)."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._max_ns = 0
+
+    def add(self, late_ns: int) -> None:
+        shift = max(late_ns.bit_length() - 8, 0)
+        self._counts[late_ns >> shift << shift] += 1
+        self._max_ns = max(self._max_ns, late_ns)
+
+    def summary(self) -> TimingError | None:
+        """Median and 99th percentile (nearest rank), and the exact maximum; None without any value."""
+        if not self._counts:
+            return None
+        median_ns, p99_ns = self._at(50), self._at(99)
+        return TimingError(median_ns, p99_ns, self._max_ns)
+
+    def _at(self, percent: int) -> int:
+        rank = -(-self._counts.total() * percent // 100)
+        values = sorted(self._counts)
+        upto = accumulate(self._counts[value] for value in values)
+        return next(value for value, count in zip(values, upto) if count >= rank)
+
+
 @dataclass
 class ReplayReport:
-    """What became of a replay. `failed` counts by cause; sent + failed + skipped is what was read."""
+    """What became of a replay: sent + failed + skipped + unsent is what was read of the file.
+
+    `failed` and `skipped` count by cause. A skipped frame cannot go out as it was; `unsent` ones are those
+    that were read when the replay ended early. Times are of the monotonic clock.
+    """
 
     interface: str
     planned: int = 0
@@ -75,7 +107,17 @@ class ReplayReport:
     skipped: dict[str, int] = field(default_factory=dict)
     first_ns: int = 0
     last_ns: int = 0
-    _errors_ns: list[int] = field(default_factory=list, repr=False)
+    lateness: Lateness = field(default_factory=Lateness, repr=False, compare=False)
+
+    @property
+    def read(self) -> int:
+        """Frames read of the file, each time it was gone through."""
+        return self.planned + sum(self.skipped.values())
+
+    @property
+    def unsent(self) -> int:
+        """Frames that could have been sent when the replay ended early."""
+        return self.planned - self.sent - sum(self.failed.values())
 
     @property
     def duration_ns(self) -> int:
@@ -90,11 +132,7 @@ class ReplayReport:
     @property
     def timing_error(self) -> TimingError | None:
         """None when nothing was sent, or when nothing was timed (topspeed)."""
-        if not self._errors_ns:
-            return None
-        ordered = sorted(self._errors_ns)
-        last = len(ordered) - 1
-        return TimingError(ordered[last // 2], ordered[last * 99 // 100], ordered[last])
+        return self.lateness.summary()
 
     def add(self, length: int, due_ns: int, stamp: int) -> None:
         """Count one frame of `length` octets: `stamp` is when it was sent, or a negative errno."""
@@ -107,23 +145,21 @@ class ReplayReport:
         self.first_ns = self.first_ns or stamp
         self.last_ns = stamp
         if due_ns:
-            self._errors_ns.append(stamp - due_ns)
+            self.lateness.add(stamp - due_ns)
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain values; times in nanoseconds."""
-        error = self.timing_error
         return {
             "interface": self.interface,
-            "planned": self.planned,
+            "read": self.read,
             "sent": self.sent,
             "octets": self.octets,
             "failed": self.failed,
             "skipped": self.skipped,
+            "unsent": self.unsent,
             "duration_ns": self.duration_ns,
             "pps": self.pps,
-            "timing_error": None
-            if error is None
-            else {"median_ns": error.median_ns, "p99_ns": error.p99_ns, "max_ns": error.max_ns},
+            "timing_error": self.timing_error,
         }
 
 
@@ -160,14 +196,17 @@ class Plan:
             yield offset_ns, self._addressed(frame.data)
 
     def _passes(self) -> Iterator[Frame]:
-        """The file's frames, `loop` times over; each further pass follows the last by the mean gap."""
+        """The file's frames, `loop` times over; each further pass follows the last by the mean gap.
+
+        To go over them again they are kept in memory.
+        """
         if self._config.loop == 1:
             yield from self._frames
             return
         kept = list(self._frames)
         if not kept:
             return
-        length_ns = kept[-1].time_ns - kept[0].time_ns
+        length_ns = max(kept[-1].time_ns - kept[0].time_ns, 0)
         period_ns = length_ns + length_ns // max(len(kept) - 1, 1)
         for i in range(self._config.loop):
             for frame in kept:
@@ -182,6 +221,9 @@ class Plan:
 
 class Replay:
     """A replay in progress: iterating drives it and gives its (growing) report about ten times a second.
+
+    It ends with the file, or within 100 ms when `stop()` was called. Leaving the iteration by an exception of
+    one's own loses count of the frames of the last 100 ms.
 
     Raises:
         UnknownInterface, PermissionDenied, EngineError (the interface went down or away)
@@ -198,38 +240,70 @@ class Replay:
         self.config = config
         self.report = ReplayReport(config.interface)
         self._plan = Plan(frames, config)
+        self._stopped = False
         self._socket = PacketSocket(config.interface, protocol=0)
+
+    def stop(self) -> None:
+        """Let the iteration end; may be called from anywhere."""
+        self._stopped = True
 
     def __iter__(self) -> Iterator[ReplayReport]:
         report = self.report
         with self._socket as socket:
             sender = PacedSender(socket, spin_ns=self.config.spin_ns)
-            batch = FrameBatch(CHUNK, arena_len=CHUNK * 2048)
-            rows = iter(self._plan)
-            start_ns = monotonic_ns() + LEAD_NS
-            while chunk := list(islice(rows, CHUNK)):
+            batch = FrameBatch(CHUNK, CHUNK_LEN)
+            start_ns = 0
+            for chunk in _chunks(self._plan):
+                report.planned, report.skipped = self._plan.planned, self._plan.skipped
                 batch.clear()
                 batch.extend([octets for _, octets in chunk])
+                # The clock starts when the first frames lie ready.
+                start_ns = start_ns or monotonic_ns() + LEAD_NS
                 due = [0 if self.config.topspeed else start_ns + offset_ns for offset_ns, _ in chunk]
                 done = 0
-                while done < len(chunk):
+                while done < len(chunk) and not self._stopped:
                     stamps = sender.send(batch, due, first=done, timeout=SLICE)
                     for (_, octets), due_ns, stamp in zip(chunk[done:], due[done:], stamps):
                         report.add(len(octets), due_ns, stamp)
                     done += len(stamps)
-                    report.planned, report.skipped = self._plan.planned, self._plan.skipped
                     yield report
+                if self._stopped:
+                    return
+            report.skipped = self._plan.skipped
 
 
-def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> int:
-    """Write what a replay would send to a capture file, times counting from 1970; returns how many frames."""
+def _chunks(rows: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Rows in lists that fit a batch. When reading fails, what came before goes first."""
+    chunk: list[tuple[int, bytes]] = []
+    chunk_len = 0
+    damage: CaptureFileError | None = None
+    try:
+        for row in rows:
+            if len(chunk) == CHUNK or chunk_len + len(row[1]) > CHUNK_LEN:
+                yield chunk
+                chunk, chunk_len = [], 0
+            chunk.append(row)
+            chunk_len += len(row[1])
+    except CaptureFileError as error:
+        damage = error
+    if chunk:
+        yield chunk
+    if damage is not None:
+        raise damage
+
+
+def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> ReplayReport:
+    """Write what a replay would send to a capture file, times counting from 1970; nothing is sent.
+
+    The report says how many frames were planned, and why others were skipped.
+    """
     from rawkit.pcap import create_pcap
 
     plan = Plan(frames, config)
     with create_pcap(path, linktype=ETHERNET) as writer:
         for offset_ns, octets in plan:
             writer.write(Frame(octets, time_ns=offset_ns, interface=config.interface))
-    return plan.planned
+    return ReplayReport(config.interface, planned=plan.planned, skipped=plan.skipped)
 
 
 def unsendable(frame: Frame) -> str:

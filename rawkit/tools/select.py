@@ -14,22 +14,27 @@ class Selection:
     """The frames that a tcpdump expression matches; "" matches all.
 
     A file may mix link types and an expression means different instructions on each, so it is compiled
-    once for each that occurs.
+    once for each that occurs, and at once for `linktype`.
 
     Raises:
-        FilterError: the expression does not compile.
+        FilterError: the expression does not compile; `matches` too, where it is for another link type.
     """
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, linktype: int = 1) -> None:
         self.expression = expression
         self._filters: dict[int, Filter] = {}
+        if expression:
+            self._filter(linktype)
 
     def matches(self, frame: Frame) -> bool:
         if not self.expression:
             return True
-        filter = self._filters.get(frame.linktype)
+        return self._filter(frame.linktype).matches(frame.data, frame.wire_len)
+
+    def _filter(self, linktype: int) -> Filter:
+        filter = self._filters.get(linktype)
         if filter is None:
             from rawkit.engine import compile_filter
 
-            filter = self._filters[frame.linktype] = compile_filter(self.expression, frame.linktype)
-        return filter.matches(frame.data, frame.wire_len)
+            filter = self._filters[linktype] = compile_filter(self.expression, linktype)
+        return filter

@@ -1,0 +1,398 @@
+"""Replay: what goes out, when (by the receiving kernel's clock), and a report that adds up."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroute2 import IPRoute
+
+from rawkit.addr import MAC
+from rawkit.errors import CaptureFileError, EngineError, RawkitError, UnknownInterface
+from rawkit.pcap import create_pcap, open_pcap
+from rawkit.tools.capture import Capture
+from rawkit.tools.replay import CHUNK, Lateness, Plan, Replay, ReplayConfig, ReplayReport, dry_run_to, replay
+from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from conftest import VethPair
+
+MARK = bytes.fromhex("88b5")  # EtherType for local experiments (IEEE Std 802)
+HEADER = bytes.fromhex("00005e005302 00005e005301") + MARK
+START_NS = 1_700_000_000_000_000_000
+MS = 1_000_000
+
+
+def numbered(n: int, gap_ns: int = MS, length: int = 60) -> list[Frame]:
+    """n Ethernet frames, gap_ns apart, that carry their number."""
+    return [
+        Frame((HEADER + i.to_bytes(4, "big")).ljust(length, b"\0"), START_NS + i * gap_ns) for i in range(n)
+    ]
+
+
+def plan(frames: Iterable[Frame], **options: object) -> list[tuple[int, bytes]]:
+    return list(Plan(frames, ReplayConfig("veth0", **options)))  # type: ignore[arg-type]
+
+
+def offsets(frames: Iterable[Frame], **options: object) -> list[int]:
+    return [offset_ns for offset_ns, _ in plan(frames, **options)]
+
+
+# ---- what goes out when, without any network ------------------------------------------------------
+
+
+def test_the_pace_of_the_file_and_multiples_of_it() -> None:
+    frames = numbered(4, gap_ns=10)
+    assert offsets(frames) == [0, 10, 20, 30]
+    assert offsets(frames, speed=2) == [0, 5, 10, 15]
+    assert offsets(frames, speed=0.5) == [0, 20, 40, 60]
+
+
+def test_a_steady_rate_counts_from_the_first_frame_and_never_drifts() -> None:
+    assert offsets(numbered(4), pps=3)[:4] == [0, 333_333_333, 666_666_667, 1_000_000_000]
+    assert offsets(numbered(3001), pps=3)[-1] == 1000 * 10**9
+
+
+def test_topspeed_has_no_times() -> None:
+    assert offsets(numbered(3), topspeed=True) == [0, 0, 0]
+
+
+def test_a_frame_stamped_before_its_predecessor_goes_right_behind_it() -> None:
+    frames = numbered(4, gap_ns=10)
+    frames[2].time_ns = START_NS - 1000
+    assert offsets(frames) == [0, 10, 10, 30]
+
+
+def test_further_passes_follow_by_the_mean_gap() -> None:
+    assert offsets(numbered(3, gap_ns=10), loop=3) == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+    assert offsets(numbered(1), loop=3) == [0, 0, 0]
+    assert offsets([], loop=3) == []
+    backwards = numbered(3, gap_ns=10)
+    backwards[2].time_ns = START_NS - 1000
+    assert offsets(backwards, loop=2) == sorted(offsets(backwards, loop=2))
+
+
+def test_limit_counts_what_is_read_over_all_passes() -> None:
+    rows = plan(numbered(3), loop=2, limit=4)
+    assert [int.from_bytes(octets[14:18], "big") for _, octets in rows] == [0, 1, 2, 0]
+
+
+def test_mac_addresses_are_replaced_and_nothing_else() -> None:
+    (frame,) = numbered(1)
+    dst, src = MAC("00:00:5e:00:53:aa"), MAC("00:00:5e:00:53:bb")
+    for options, begin in (
+        ({"dst_mac": dst}, bytes(dst) + HEADER[6:12]),
+        ({"src_mac": src}, HEADER[:6] + bytes(src)),
+        ({"dst_mac": dst, "src_mac": src}, bytes(dst) + bytes(src)),
+    ):
+        assert plan([frame], **options) == [(0, begin + frame.data[12:])]
+
+
+def test_frames_that_cannot_go_out_as_they_were_are_skipped_with_the_reason() -> None:
+    good = numbered(2)
+    cut = Frame(HEADER, START_NS, wire_len=100)
+    tunnel = Frame(b"\x45" + bytes(30), START_NS, linktype=101)
+    stub = Frame(HEADER[:13], START_NS)
+    wanted = Plan([tunnel, good[0], cut, stub, cut, good[1]], ReplayConfig("veth0"))
+    assert [offset_ns for offset_ns, _ in wanted] == [0, MS]
+    assert wanted.planned == 2
+    assert wanted.skipped == {
+        "link type 101 is not Ethernet": 1,
+        "cut short by the capture": 2,
+        "shorter than an Ethernet header": 1,
+    }
+
+
+@pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": -1.0}, {"pps": 0.0}, {"loop": 0}])
+def test_paces_that_make_no_sense(options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"replay: {name} must be above 0"):
+        ReplayConfig("veth0", **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="exclude each other"):
+        ReplayConfig("veth0", pps=1, topspeed=True)
+
+
+@given(st.lists(st.integers(0, 10**10), min_size=1))
+def test_lateness_is_within_a_hundredth_of_the_sorted_values(values: list[int]) -> None:
+    lateness = Lateness()
+    for value in values:
+        lateness.add(value)
+    summary = lateness.summary()
+    assert summary is not None
+    ordered = sorted(values)
+    for shown, percent in ((summary.median_ns, 50), (summary.p99_ns, 99)):
+        exact = ordered[-(-len(values) * percent // 100) - 1]
+        assert 0 <= exact - shown <= exact / 128
+    assert summary.max_ns == ordered[-1]
+
+
+def test_lateness_takes_no_more_memory_for_more_frames() -> None:
+    lateness = Lateness()
+    for value in range(1_000_000):
+        lateness.add(value * 1000)
+    assert len(lateness._counts) < 128 * 64
+
+
+# ---- on a link ------------------------------------------------------------------------------------
+
+
+class Receiver:
+    """What the far end of the pair saw of the experiments' EtherType."""
+
+    def __init__(self, veth: VethPair) -> None:
+        with veth.namespace.enter():
+            self.capture = Capture(veth.far, "ether proto 0x88b5")
+
+    def frames(self) -> list[Frame]:
+        self.capture.stop()
+        with self.capture:
+            frames = list(self.capture)
+        assert self.capture.counters().dropped == 0
+        return frames
+
+
+@pytest.fixture
+def receiver(veth: VethPair) -> Iterator[Receiver]:
+    receiver = Receiver(veth)
+    yield receiver
+    receiver.capture.close()
+
+
+def run(frames: Iterable[Frame], interface: str, **options: object) -> ReplayReport:
+    replaying = Replay(frames, ReplayConfig(interface, **options))  # type: ignore[arg-type]
+    for _ in replaying:
+        pass
+    return replaying.report
+
+
+def whole(report: ReplayReport, read: int) -> bool:
+    """Whether the report accounts for every frame read."""
+    handled = report.sent + sum(report.failed.values()) + sum(report.skipped.values()) + report.unsent
+    return report.read == read == handled
+
+
+@pytest.mark.net
+def test_every_frame_arrives_as_it_was_and_in_order(veth: VethPair, receiver: Receiver) -> None:
+    frames = numbered(3 * CHUNK + 7, gap_ns=20_000)
+    report = run(frames, veth.near)
+    assert [frame.data for frame in receiver.frames()] == [frame.data for frame in frames]
+    assert whole(report, len(frames))
+    assert (report.sent, report.octets) == (len(frames), 60 * len(frames))
+    assert (report.failed, report.skipped, report.unsent) == ({}, {}, 0)
+    assert report.duration_ns == pytest.approx((len(frames) - 1) * 20_000, rel=0.2)
+    assert report.pps == pytest.approx(50_000, rel=0.2)
+
+
+def errors_ns(arrived: list[Frame], offsets_ns: list[int]) -> list[int]:
+    """How late each frame arrived, against the most punctual one."""
+    late = [frame.time_ns - offset_ns for frame, offset_ns in zip(arrived, offsets_ns, strict=True)]
+    return [value - min(late) for value in late]
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("options", [{}, {"speed": 0.5}, {"pps": 400.0}])
+def test_frames_arrive_at_their_times(veth: VethPair, options: dict[str, float]) -> None:
+    """By the receiving kernel's clock; on a machine with other things to do one try in five will be calm."""
+    frames = numbered(200, gap_ns=2 * MS)
+    for tries_left in range(4, -1, -1):
+        receiver = Receiver(veth)
+        report = run(frames, veth.near, **options)
+        errors = errors_ns(receiver.frames(), offsets(frames, **options))
+        begin, end = statistics.median(errors[:50]), statistics.median(errors[-50:])
+        calm = statistics.median(errors) < 200_000 and abs(end - begin) < 200_000
+        if calm or not tries_left:
+            break
+    assert statistics.median(errors) < 200_000
+    assert abs(end - begin) < 200_000  # no drift
+    assert report.timing_error is not None
+    assert report.timing_error.median_ns < 200_000
+    assert report.timing_error.median_ns <= report.timing_error.p99_ns <= report.timing_error.max_ns
+
+
+@pytest.mark.net
+def test_the_report_says_how_late_frames_went(veth: VethPair) -> None:
+    """A reader that hesitates makes the frames behind late, and no frame early."""
+
+    def hesitant() -> Iterator[Frame]:
+        for i, frame in enumerate(numbered(2 * CHUNK, gap_ns=1000)):
+            if i == CHUNK + 1:
+                time.sleep(0.05)
+            yield frame
+
+    error = run(hesitant(), veth.near).timing_error
+    assert error is not None
+    assert error.max_ns > 45 * MS
+    assert error.p99_ns > 45 * MS
+
+
+@pytest.mark.net
+def test_topspeed_loop_and_limit(veth: VethPair, receiver: Receiver) -> None:
+    start = time.monotonic()
+    report = run(numbered(100, gap_ns=1000 * MS), veth.near, topspeed=True, loop=7, limit=650)
+    assert time.monotonic() - start < 5
+    assert whole(report, 650)
+    assert report.sent == 650
+    assert report.timing_error is None
+    numbers = [int.from_bytes(frame.data[14:18], "big") for frame in receiver.frames()]
+    assert numbers == (list(range(100)) * 7)[:650]
+
+
+@pytest.mark.net
+def test_mac_addresses_on_the_wire(veth: VethPair, receiver: Receiver) -> None:
+    dst, src = MAC(veth.far_mac), MAC("00:00:5e:00:53:bb")
+    frames = numbered(3)
+    run(frames, veth.near, dst_mac=dst, src_mac=src)
+    assert [frame.data for frame in receiver.frames()] == [
+        veth.far_mac + bytes(src) + frame.data[12:] for frame in frames
+    ]
+
+
+@pytest.mark.net
+def test_a_dry_run_is_what_goes_out(veth: VethPair, receiver: Receiver, tmp_path: Path) -> None:
+    frames = numbered(50, gap_ns=3 * MS)
+    frames.insert(10, Frame(b"\x45" + bytes(30), START_NS, linktype=101))
+    config = ReplayConfig(veth.near, speed=3, loop=2, limit=80, dst_mac=MAC(veth.far_mac))
+    planned = dry_run_to(str(tmp_path / "dry.pcapng"), frames, config)
+    sent = Replay(frames, config)
+    for _ in sent:
+        pass
+    with open_pcap(tmp_path / "dry.pcapng") as reader:
+        dry = list(reader)
+    arrived = receiver.frames()
+    assert [frame.data for frame in dry] == [frame.data for frame in arrived]
+    assert planned.planned == sent.report.planned == sent.report.sent == len(dry) == 78
+    assert planned.skipped == sent.report.skipped == {"link type 101 is not Ethernet": 2}
+    assert {frame.interface for frame in dry} == {veth.near}
+    assert dry[0].time_ns == 0
+    # Offsets are the same too; frames are 1 ms apart, and a calm moment is enough to see it.
+    lateness = errors_ns(arrived, [frame.time_ns for frame in dry])
+    assert statistics.median(lateness) < 20 * MS
+
+
+@pytest.mark.net
+def test_frames_over_the_mtu_fail_and_the_others_go(veth: VethPair, receiver: Receiver) -> None:
+    frames = numbered(6)
+    frames[1] = numbered(1, length=1515)[0]
+    frames[4] = numbered(1, length=60_000)[0]
+    report = run(frames, veth.near)
+    assert whole(report, 6)
+    assert report.failed == {"longer than the interface's MTU": 2}
+    assert (report.sent, report.octets) == (4, 240)
+    assert len(receiver.frames()) == 4
+
+
+@pytest.mark.net
+def test_frames_as_large_as_files_hold_do_not_overfill_anything(veth: VethPair) -> None:
+    frames = numbered(20, gap_ns=0, length=262_144)
+    report = run(frames, veth.near, topspeed=True)
+    assert whole(report, 20)
+    assert report.failed == {"longer than the interface's MTU": 20}
+
+
+@pytest.mark.net
+def test_packets_before_damage_are_sent(veth: VethPair, receiver: Receiver, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    with create_pcap(path) as writer:
+        for frame in numbered(CHUNK + 30, gap_ns=1000):
+            writer.write(frame)
+    path.write_bytes(path.read_bytes()[:-10])
+    with open_pcap(path) as reader:
+        replaying = Replay(reader, ReplayConfig(veth.near))
+        with pytest.raises(CaptureFileError) as raised:
+            for _ in replaying:
+                pass
+    assert raised.value.packet == CHUNK + 29
+    assert replaying.report.sent == CHUNK + 29 == len(receiver.frames())
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("change", ["down", "removed"])
+def test_an_interface_that_goes_ends_it_with_an_error_and_a_true_report(
+    veth: VethPair, receiver: Receiver, change: str
+) -> None:
+    replaying = Replay(numbered(500, gap_ns=10 * MS), ReplayConfig(veth.near))
+    reports = iter(replaying)
+    next(reports)
+    next(reports)
+    with IPRoute() as route:
+        if change == "down":
+            route.link("set", index=veth.near_index, state="down")
+        else:
+            route.link("del", index=veth.near_index)
+    start = time.monotonic()
+    with pytest.raises(EngineError, match=f"send on {veth.near}"):
+        for _ in reports:
+            pass
+    assert time.monotonic() - start < 1
+    report = replaying.report
+    assert 0 < report.sent < 100
+    assert report.unsent == 500 - report.sent
+    assert whole(report, 500)
+    if change == "down":
+        assert len(receiver.frames()) == report.sent
+
+
+@pytest.mark.net
+def test_stop_from_another_thread(veth: VethPair, receiver: Receiver) -> None:
+    replaying = Replay(numbered(500, gap_ns=10 * MS), ReplayConfig(veth.near))
+    timer = threading.Timer(0.3, replaying.stop)
+    timer.start()
+    start = time.monotonic()
+    for _ in replaying:
+        pass
+    assert time.monotonic() - start < 1.5
+    assert 0 < replaying.report.sent < 150
+    assert whole(replaying.report, 500)
+    assert len(receiver.frames()) == replaying.report.sent
+    timer.join()
+
+
+@pytest.mark.net
+def test_progress_comes_while_nothing_is_due(veth: VethPair) -> None:
+    replaying = Replay(numbered(2, gap_ns=60_000 * MS), ReplayConfig(veth.near))
+    start = time.monotonic()
+    reports = iter(replaying)
+    for _ in range(4):
+        next(reports)
+    assert 0.1 < time.monotonic() - start < 1.5
+    assert replaying.report.sent == 1
+    replaying.stop()
+    assert list(reports) == []
+
+
+@pytest.mark.net
+def test_only_ethernet_interfaces(veth: VethPair) -> None:
+    with IPRoute() as route:
+        try:
+            route.link("add", ifname="tun7", kind="tuntap", mode="tun")
+        except Exception as error:
+            pytest.skip(f"no tun here: {error}")
+        try:
+            with pytest.raises(RawkitError, match="tun7 is no Ethernet interface"):
+                Replay([], ReplayConfig("tun7"))
+        finally:
+            route.link("del", index=route.link_lookup(ifname="tun7")[0])
+    with pytest.raises(UnknownInterface, match="nope0"):
+        Replay([], ReplayConfig("nope0"))
+
+
+@pytest.mark.net
+def test_a_file_in_one_call(veth: VethPair) -> None:
+    path = Path(__file__).parents[2] / "pcaps" / "dns.pcapng"
+    with open_pcap(path) as reader:
+        original = [frame.data for frame in reader]
+    with veth.namespace.enter():
+        live = Capture(veth.far, f"ether src {MAC(original[0][6:12])}")
+    with live:
+        report = replay(path, veth.near, speed=10)
+        live.stop()
+        arrived = [frame.data for frame in live]
+    assert report.sent == len(original)
+    assert arrived == [octets for octets in original if octets[6:12] == original[0][6:12]]
