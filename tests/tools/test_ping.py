@@ -1,0 +1,677 @@
+"""Ping: which packets count as answers (without a network), and sessions with a real kernel."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import oracle
+
+import rawkit.tools.pinger as pinger_module
+from rawkit.clock import FakeClock
+from rawkit.errors import PermissionDenied, TargetError, UnknownInterface
+from rawkit.tools.ping import (
+    MAX_SIZE,
+    MAX_TARGETS,
+    Ping,
+    PingConfig,
+    Pinger,
+    PingError,
+    PingReply,
+    PingTarget,
+    PingTimeout,
+    Probe,
+    ping,
+    resolve_targets,
+)
+from rawkit.tools.pinger import REMEMBERED_NS, percentile
+from rawkit.tools.roundtrip import Moment, RoundTrip, round_trip
+from rawkit.wire import (
+    AUTO,
+    ICMP,
+    Header,
+    ICMPEcho,
+    ICMPTimeExceeded,
+    ICMPUnreachable,
+    ICMPv6Echo,
+    ICMPv6Unreachable,
+    IPv4,
+    IPv6,
+    Packet,
+)
+
+if TYPE_CHECKING:
+    from conftest import VethPair
+
+MS = 1_000_000
+S = 1_000_000_000
+ID = 0x7777
+COOKIE = bytes.fromhex("5eed5eed5eed5eed")
+HERE = {4: "192.0.2.7", 6: "2001:db8::7"}
+
+
+class World:
+    """A pinger with time in the test's hand; the real time runs with it, from a given start."""
+
+    def __init__(self, *addresses: str, realtime_ns: int = 1_700_000_000 * S, **config: int | None) -> None:
+        self.clock = FakeClock(5 * S)
+        self.realtime_ns = realtime_ns - self.clock.now_ns()
+        targets = [PingTarget(address, ip_address(address)) for address in addresses]
+        self.pinger = Pinger(
+            targets,
+            PingConfig(**config),  # type: ignore[arg-type]
+            {4: ID, 6: ID},
+            COOKIE,
+        )
+
+    def now(self) -> Moment:
+        return Moment(self.realtime_ns + self.clock.now_ns(), self.clock.now_ns())
+
+    def send(self) -> Probe:
+        probe = self.pinger.next_probe(self.clock.now_ns())
+        assert probe is not None
+        self.pinger.sent(probe, self.now())
+        return probe
+
+    def hear(self, packet: Packet | bytes, kernel: bool = True) -> PingReply | PingError | None:
+        now = self.now()
+        return self.pinger.received(bytes(packet), now, now.realtime_ns if kernel else None)
+
+
+def answer(
+    probe: Probe,
+    *,
+    src: str | None = None,
+    id: int = ID,
+    seq: int | None = None,
+    payload: bytes | None = None,
+    checksum: int | None = None,
+) -> Packet:
+    """The echo reply to a probe, or one with something wrong about it."""
+    request = Packet.parse(probe.octets, IPv4 if probe.octets[0] >> 4 == 4 else IPv6)
+    echo: ICMPEcho | ICMPv6Echo
+    if IPv4 in request:
+        asked = request[ICMPEcho]
+        ip: Header = IPv4(src=src or request[IPv4].dst, dst=HERE[4], ttl=61)
+        echo = ICMPEcho(type=0, id=id, seq=asked.seq if seq is None else seq)
+    else:
+        asked6 = request[ICMPv6Echo]
+        ip = IPv6(src=src or request[IPv6].dst, dst=HERE[6], hop_limit=61)
+        echo = ICMPv6Echo(type=129, id=id, seq=asked6.seq if seq is None else seq)
+    if checksum is not None:
+        echo.checksum = checksum
+    return ip / echo / (request.payload if payload is None else payload)
+
+
+BOTH = pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+
+
+# ---- which packets are answers -----------------------------------------------------------------
+
+
+@BOTH
+def test_reply_is_credited(address: str) -> None:
+    world = World(address)
+    probe = world.send()
+    world.clock.advance(3 * MS)
+    reply = world.hear(answer(probe))
+    assert isinstance(reply, PingReply)
+    assert (reply.address, reply.seq, reply.rtt_ns, reply.ttl, reply.size) == (address, 1, 3 * MS, 61, 64)
+    assert (reply.rx_stamp, reply.tx_stamp) == ("kernel", "user")
+    assert reply.time_ns == world.now().realtime_ns
+    assert (reply.duplicate, reply.late, reply.corrupted) == (False, False, False)
+
+
+@BOTH
+def test_request_is_what_the_config_says(address: str) -> None:
+    world = World(address, size=20, ttl=9)
+    packet = Packet.parse(world.send().octets, IPv4 if "." in address else IPv6, strict=True)
+    ip, echo = packet.layers
+    assert str(ip.dst) == address  # type: ignore[attr-defined]
+    assert (ip.ttl if isinstance(ip, IPv4) else ip.hop_limit) == 9  # type: ignore[attr-defined]
+    assert isinstance(echo, (ICMPEcho, ICMPv6Echo))
+    assert (echo.type, echo.id, echo.seq) == (8 if "." in address else 128, ID, 1)
+    assert packet.payload == COOKIE + b"\0\0\0\1" + bytes(range(12, 20))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"id": ID + 1},
+        {"seq": 2},
+        {"payload": bytes(8) + b"\0\0\0\1" + bytes(range(12, 56))},
+        {"payload": b""},
+        {"payload": COOKIE[:7]},
+        {"seq": 2, "payload": COOKIE + b"\0\0\0\2" + bytes(range(12, 56))},
+        {"src": "other"},
+    ],
+    ids=lambda forgery: next(iter(forgery)) + str(len(forgery.get("payload", b""))),
+)
+def test_forged_reply_is_not_credited(address: str, forgery: dict[str, object]) -> None:
+    world = World(address)
+    probe = world.send()
+    if "src" in forgery:
+        forgery = {"src": "192.0.2.66" if "." in address else "2001:db8::66"}
+    assert world.hear(answer(probe, **forgery)) is None  # type: ignore[arg-type]
+    assert world.pinger.summaries()[0].received == 0
+    assert isinstance(world.hear(answer(probe)), PingReply)
+
+
+def test_requests_and_other_messages_are_passed_over() -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    assert world.hear(probe.octets) is None  # our own request, as a raw socket hears it on the loopback
+    assert world.hear(IPv4(src="192.0.2.1", dst=HERE[4]) / ICMP(type=13)) is None
+    assert world.hear(IPv4(src="192.0.2.1", dst=HERE[4], protocol=17) / b"12345678") is None
+
+
+def test_duplicates_are_told_and_counted_once() -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    first, second = world.hear(answer(probe)), world.hear(answer(probe))
+    assert isinstance(first, PingReply)
+    assert isinstance(second, PingReply)
+    assert (first.duplicate, second.duplicate) == (False, True)
+    summary = world.pinger.summaries()[0]
+    assert (summary.received, summary.duplicates, summary.loss) == (1, 1, 0)
+
+
+def test_late_reply_is_told_and_not_lost() -> None:
+    world = World("192.0.2.1", count=1, timeout_ns=100 * MS)
+    probe = world.send()
+    world.clock.advance(99 * MS)
+    assert world.pinger.expired(world.now()) == []
+    world.clock.advance(MS)
+    (timeout,) = world.pinger.expired(world.now())
+    assert (timeout.seq, timeout.timeout_ns) == (1, 100 * MS)
+    assert world.pinger.expired(world.now()) == []
+    assert world.pinger.summaries()[0].loss == 1
+    world.clock.advance(400 * MS)
+    reply = world.hear(answer(probe))
+    assert isinstance(reply, PingReply)
+    assert (reply.late, reply.duplicate, reply.rtt_ns) == (True, False, 500 * MS)
+    summary = world.pinger.summaries()[0]
+    assert (summary.received, summary.late, summary.loss, summary.sent) == (1, 1, 0, 1)
+    assert world.pinger.expired(world.now()) == []
+
+
+def test_damaged_payload_is_told() -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    damaged = bytearray(world.pinger.payload(1))
+    damaged[40] ^= 1
+    reply = world.hear(answer(probe, payload=bytes(damaged)))
+    assert isinstance(reply, PingReply)
+    assert reply.corrupted
+    assert world.pinger.summaries()[0].corrupted == 1
+
+
+def test_wrong_checksum_and_short_payload_are_damage() -> None:
+    for change in ({"checksum": 0x1234}, {"payload": COOKIE + b"\0\0\0\1"}):
+        world = World("192.0.2.1")
+        reply = world.hear(answer(world.send(), **change))  # type: ignore[arg-type]
+        assert isinstance(reply, PingReply), change
+        assert reply.corrupted, change
+
+
+def test_sequence_numbers_go_on_past_sixteen_bits() -> None:
+    world = World("192.0.2.1", interval_ns=1)
+    probe = world.send()
+    for _ in range(65536):
+        world.clock.advance(1)
+        probe = world.send()
+    assert probe.seq == 65537
+    assert Packet.parse(probe.octets, IPv4)[ICMPEcho].seq == 1
+    reply = world.hear(answer(probe))
+    assert isinstance(reply, PingReply)
+    assert reply.seq == 65537
+
+
+def test_without_room_for_a_number_the_latest_request_is_meant() -> None:
+    world = World("192.0.2.1", interval_ns=1, size=0)
+    for _ in range(65537):
+        world.clock.advance(1)
+        probe = world.send()
+    reply = world.hear(answer(probe))
+    assert isinstance(reply, PingReply)
+    assert (reply.seq, reply.corrupted) == (65537, False)
+
+
+def test_old_requests_are_forgotten() -> None:
+    world = World("192.0.2.1", interval_ns=S)
+    old = world.send()
+    world.clock.advance(S)
+    world.pinger.expired(world.now())
+    world.clock.advance(REMEMBERED_NS + S)
+    world.send()
+    assert world.hear(answer(old)) is None
+
+
+def quote(probe: Probe, error: Header, reporter: str, length: int = 28) -> Packet:
+    """An ICMP error that quotes the beginning of a probe."""
+    if probe.octets[0] >> 4 == 4:
+        return IPv4(src=reporter, dst=HERE[4]) / error / probe.octets[:length]
+    return IPv6(src=reporter, dst=HERE[6], next_header=58) / error / probe.octets
+
+
+@pytest.mark.parametrize("length", [28, 40, 84])
+def test_icmp_error_says_who_and_why(length: int) -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    error = world.hear(quote(probe, ICMPTimeExceeded(), "198.51.100.1", length))
+    assert isinstance(error, PingError)
+    assert (error.seq, error.address, error.reporter) == (1, "192.0.2.1", "198.51.100.1")
+    assert (error.icmp_type, error.icmp_code) == (11, 0)
+    assert "time" in error.text
+    summary = world.pinger.summaries()[0]
+    assert (summary.errors, summary.received, summary.loss) == (1, 0, 1)
+    # It was answered for: no timeout follows, and the same error is not told twice.
+    world.clock.advance(10 * S)
+    assert world.pinger.expired(world.now()) == []
+    assert world.hear(quote(probe, ICMPTimeExceeded(), "198.51.100.1", length)) is None
+
+
+def test_icmpv6_error() -> None:
+    world = World("2001:db8::1")
+    error = world.hear(quote(world.send(), ICMPv6Unreachable(code=3), "2001:db8:1::1"))
+    assert isinstance(error, PingError)
+    assert (error.icmp_type, error.icmp_code, error.text) == (1, 3, "address unreachable")
+
+
+def test_error_for_another_packet_is_not_ours() -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    error = ICMPUnreachable(code=1)
+    octets = bytearray(probe.octets)
+    for place in (19, 20, 24, 25, 28):  # destination, type, identifier, identifier, cookie
+        changed = bytearray(octets)
+        changed[place] ^= 1
+        packet = IPv4(src="198.51.100.1", dst=HERE[4]) / error / bytes(changed)
+        assert world.hear(packet) is None, place
+    assert isinstance(world.hear(quote(probe, error, "198.51.100.1")), PingError)
+
+
+@given(st.binary(max_size=120))
+def test_any_octets_are_survived(octets: bytes) -> None:
+    world = World("192.0.2.1", "2001:db8::1")
+    world.send()
+    assert world.hear(octets) is None
+
+
+@given(st.data())
+def test_cut_and_changed_answers_are_survived(data: st.DataObject) -> None:
+    world = World(data.draw(st.sampled_from(["192.0.2.1", "2001:db8::1"])))
+    octets = bytearray(bytes(answer(world.send())))
+    for _ in range(data.draw(st.integers(0, 3))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    world.hear(bytes(octets[: data.draw(st.integers(0, len(octets)))]))
+    assert world.pinger.summaries()[0].received <= 1
+
+
+# ---- when to send ---------------------------------------------------------------------------------
+
+
+def schedule(world: World, until_ns: int) -> list[tuple[int, int, int]]:
+    """(time, target, seq) of all requests before `until_ns`, in a world that calls back when asked to."""
+    start = world.clock.now_ns()
+    sent = []
+    while (due := world.pinger.due_ns()) is not None and due < start + until_ns:
+        world.clock.sleep_until(due)
+        if (probe := world.pinger.next_probe(world.clock.now_ns())) is not None:
+            world.pinger.sent(probe, world.now())
+            sent.append((world.clock.now_ns() - start, probe.index, probe.seq))
+        world.pinger.expired(world.now())
+    return sent
+
+
+def test_one_request_each_interval_and_then_the_last_timeout() -> None:
+    world = World("192.0.2.1", count=3, interval_ns=200 * MS, timeout_ns=S)
+    start = world.clock.now_ns()
+    assert schedule(world, 100 * S) == [(0, 0, 1), (200 * MS, 0, 2), (400 * MS, 0, 3)]
+    assert world.clock.now_ns() - start == 400 * MS + S
+    assert world.pinger.due_ns() is None
+
+
+def test_targets_take_turns_with_a_gap() -> None:
+    world = World("192.0.2.1", "192.0.2.2", count=2, interval_ns=10 * MS)
+    assert schedule(world, 100 * S) == [(0, 0, 1), (MS, 1, 1), (10 * MS, 0, 2), (11 * MS, 1, 2)]
+
+
+def test_many_targets_stretch_the_interval() -> None:
+    world = World(*[f"192.0.2.{i}" for i in range(1, 101)], count=2, interval_ns=10 * MS)
+    sent = schedule(world, 100 * S)
+    assert [time for time, _, _ in sent] == [i * MS for i in range(200)]
+
+
+def test_a_pause_is_not_caught_up_with() -> None:
+    world = World("192.0.2.1", interval_ns=100 * MS)
+    schedule(world, 250 * MS)  # three are sent
+    world.clock.advance(10 * S)
+    assert len(schedule(world, 250 * MS)) == 3
+
+
+def test_small_delays_do_not_add_up() -> None:
+    world = World("192.0.2.1", interval_ns=100 * MS)
+    start = world.clock.now_ns()
+    world.send()
+    for i in range(1, 10):
+        world.clock.sleep_until(start + i * 100 * MS + 20 * MS)  # always a little late
+        world.send()
+    assert world.pinger.next_probe(start + 1000 * MS) is not None
+
+
+# ---- totals -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50))
+def test_statistics(rtts: list[int]) -> None:
+    world = World("192.0.2.1", interval_ns=1, timeout_ns=10 * S)
+    for rtt_ns in rtts:
+        world.clock.advance(1)
+        probe = world.send()
+        world.clock.advance(rtt_ns)
+        world.hear(answer(probe), kernel=False)
+    summary = world.pinger.summaries()[0]
+    assert (summary.sent, summary.received) == (len(rtts), len(rtts))
+    assert (summary.min_ns, summary.max_ns) == (min(rtts), max(rtts))
+    assert summary.avg_ns == pytest.approx(statistics.fmean(rtts), abs=1)
+    assert summary.median_ns == pytest.approx(statistics.median(rtts), abs=1)
+    assert summary.mdev_ns == pytest.approx(statistics.pstdev(rtts), rel=1e-6, abs=1)
+    steps = [abs(b - a) for a, b in pairwise(rtts)]
+    assert summary.jitter_ns == pytest.approx(statistics.fmean(steps) if steps else 0, abs=1)
+    if len(rtts) > 1:
+        tenths = statistics.quantiles(rtts, n=10, method="inclusive")
+        assert summary.p90_ns == pytest.approx(tenths[8], abs=1)
+
+
+def test_percentile_of_few() -> None:
+    assert [percentile([10, 20], percent) for percent in (0, 50, 90, 100)] == [10, 15, 19, 20]
+    assert percentile([7], 99) == 7
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinger_module, "SAMPLES_N", 50)
+    monkeypatch.setattr(pinger_module, "REMEMBERED_N", 60)
+    world = World("192.0.2.1", interval_ns=1)
+    for i in range(200):
+        world.clock.advance(1)
+        probe = world.send()
+        world.clock.advance(i)
+        world.hear(answer(probe))
+        world.pinger.expired(world.now())
+    pinger = world.pinger
+    assert (len(pinger._tallies[0].samples), len(pinger._sent), len(pinger._waiting)) == (50, 60, 0)
+    summary = pinger.summaries()[0]
+    assert (summary.received, summary.min_ns, summary.max_ns) == (200, 0, 199)
+    assert summary.median_ns == pytest.approx(175, abs=1)  # of the last fifty
+
+
+def test_summary_before_anything_happened() -> None:
+    summary = World("192.0.2.1").pinger.summaries()[0]
+    assert (summary.sent, summary.loss, summary.duration_ns, summary.min_ns) == (0, 0.0, 0, None)
+
+
+# ---- round trips over two clocks ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen", "kernel_ns", "expected"),
+    [
+        (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), 1000 * S + 500, (500, "kernel")),
+        (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), None, (900, "user")),
+        # The wall clock was set back, or forward, between the two.
+        (Moment(1000 * S, S), Moment(900 * S, S + 900), 900 * S, (900, "user")),
+        (Moment(1000 * S, S), Moment(1100 * S, S + 900), 1100 * S - 400, (900, "user")),
+        # Set back after the kernel stamped: the stamp alone does not fit.
+        (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), 1001 * S, (900, "user")),
+        (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), 1000 * S - 1, (900, "user")),
+    ],
+)
+def test_round_trip(sent: Moment, seen: Moment, kernel_ns: int | None, expected: tuple[int, str]) -> None:
+    assert round_trip(sent, seen, kernel_ns) == RoundTrip(*expected)
+
+
+@given(st.integers(-(10**18), 10**18), st.integers(0, 10**12), st.integers(-(10**18), 10**18))
+def test_round_trip_is_never_negative(step_ns: int, passed_ns: int, kernel_ns: int) -> None:
+    sent = Moment(10**18, 10**12)
+    trip = round_trip(sent, Moment(10**18 + step_ns, 10**12 + passed_ns), kernel_ns)
+    assert 0 <= trip.rtt_ns <= passed_ns + MS
+
+
+def test_wall_clock_set_back_between_request_and_reply() -> None:
+    world = World("192.0.2.1")
+    probe = world.send()
+    world.clock.advance(3 * MS)
+    world.realtime_ns -= 3600 * S
+    reply = world.hear(answer(probe))
+    assert isinstance(reply, PingReply)
+    assert (reply.rtt_ns, reply.rx_stamp) == (3 * MS, "user")
+
+
+# ---- configuration and targets --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count", 0),
+        ("interval_ns", 0),
+        ("timeout_ns", 0),
+        ("size", -1),
+        ("size", 65528),
+        ("ttl", 0),
+        ("ttl", 256),
+        ("family", 5),
+        ("gap_ns", -1),
+    ],
+)
+def test_config_is_checked(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=field.removesuffix("_ns")):
+        replace(PingConfig(), **{field: value})
+
+
+def targets(texts: str | Iterable[str], **config: int) -> list[tuple[str, str]]:
+    def resolver(name: str) -> list[str]:
+        return ["192.0.2.80", "2001:db8::80"]
+
+    found = resolve_targets(texts, PingConfig(**config), resolver)  # type: ignore[arg-type]
+    return [(target.name, str(target.address)) for target in found]
+
+
+def test_targets() -> None:
+    assert targets("192.0.2.1") == [("192.0.2.1", "192.0.2.1")]
+    assert targets(["www.example", "192.0.2.0/31"]) == [
+        ("www.example", "192.0.2.80"),
+        ("192.0.2.0", "192.0.2.0"),
+        ("192.0.2.1", "192.0.2.1"),
+    ]
+    assert targets("www.example", family=6) == [("www.example", "2001:db8::80")]
+    assert targets(["www.example", "192.0.2.80", "www.example"]) == [("www.example", "192.0.2.80")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "config", "reason"),
+    [
+        ([], {}, "no targets"),
+        ("224.0.0.1", {}, "many hosts"),
+        ("ff02::1", {}, "many hosts"),
+        ("255.255.255.255", {}, "many hosts"),
+        ("0.0.0.0", {}, "no host's address"),
+        ("::", {}, "no host's address"),
+        ("192.0.2.1", {"family": 6}, "IPv6 is wanted"),
+        ("192.0.2.1", {"size": MAX_SIZE[4] + 1}, "do not fit IPv4"),
+        ("10.0.0.0/8", {}, f"the limit is {MAX_TARGETS}"),
+    ],
+)
+def test_bad_targets(texts: str | list[str], config: dict[str, int], reason: str) -> None:
+    with pytest.raises(TargetError, match=re.escape(reason)):
+        targets(texts, **config)
+
+
+# ---- with a real kernel ---------------------------------------------------------------------------
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("size", [0, 3, 56, 1400, 60000])
+def test_loopback_in_both_families_at_once(size: int) -> None:
+    session = ping(["127.0.0.1", "::1"], count=2, interval=0.01, size=size)
+    replies = [event for event in session if isinstance(event, PingReply)]
+    assert sorted((reply.address, reply.seq) for reply in replies) == [
+        ("127.0.0.1", 1),
+        ("127.0.0.1", 2),
+        ("::1", 1),
+        ("::1", 2),
+    ]
+    assert session.socket_kinds == {4: "raw", 6: "raw"}
+    for reply in replies:
+        assert (reply.size, reply.ttl, reply.rx_stamp) == (size + 8, 64, "kernel")
+        assert 0 < reply.rtt_ns < S
+        assert (reply.duplicate, reply.late, reply.corrupted) == (False, False, False)
+    assert [summary.received for summary in session.summaries] == [2, 2]
+
+
+@pytest.mark.net
+def test_hosts_alive_dead_and_without_a_route(veth: VethPair) -> None:
+    session = ping(
+        [veth.far_ipv4, veth.far_ipv6, "10.77.0.99", "198.51.100.1"], count=2, interval=0.02, timeout=0.2
+    )
+    events = list(session)
+    by_target = {summary.target: summary for summary in session.summaries}
+    assert by_target[veth.far_ipv4].received == by_target[veth.far_ipv6].received == 2
+    dead, unreachable = by_target["10.77.0.99"], by_target["198.51.100.1"]
+    assert (dead.sent, dead.received, dead.loss) == (2, 0, 1)
+    assert [e.seq for e in events if isinstance(e, PingTimeout) and e.address == "10.77.0.99"] == [1, 2]
+    errors = [e for e in events if isinstance(e, PingError)]
+    assert [(e.address, e.seq, e.reporter, e.icmp_type) for e in errors] == [
+        ("198.51.100.1", 1, "", None),
+        ("198.51.100.1", 2, "", None),
+    ]
+    assert "unreachable" in errors[0].text
+    assert unreachable.errors == 2
+
+
+@pytest.mark.net
+def test_dead_neighbour_is_reported_by_this_host(veth: VethPair) -> None:
+    # The kernel gives up asking for the link address after three seconds.
+    (error,) = ping("10.77.0.99", count=1, timeout=5)
+    assert isinstance(error, PingError)
+    assert (error.reporter, error.icmp_type, error.icmp_code) == (veth.near_ipv4, 3, 1)
+
+
+@pytest.mark.net
+def test_link_local_target_needs_and_takes_its_link(veth: VethPair) -> None:
+    eui = veth.far_mac
+    suffix = bytes([eui[0] ^ 2, *eui[1:3], 0xFF, 0xFE, *eui[3:]])
+    address = str(ip_address(b"\xfe\x80" + bytes(6) + suffix))
+    (reply,) = ping(f"{address}%{veth.near}", count=1, timeout=3)
+    assert isinstance(reply, PingReply), reply
+    with pytest.raises(UnknownInterface, match="nope"):
+        ping("fe80::1%nope")
+
+
+@pytest.mark.net
+def test_interface_that_is_not_there() -> None:
+    with pytest.raises(UnknownInterface):
+        ping("127.0.0.1", interface="nope")
+
+
+@pytest.mark.net
+def test_sessions_side_by_side_do_not_hear_each_other() -> None:
+    with (
+        Ping("127.0.0.1", PingConfig(count=3, interval_ns=MS)) as one,
+        Ping("127.0.0.1", PingConfig(count=3, interval_ns=MS)) as other,
+    ):
+        assert [type(event) for event in one] == [PingReply] * 3
+        assert [type(event) for event in other] == [PingReply] * 3
+    assert [s.duplicates for s in (*one.summaries, *other.summaries)] == [0, 0]
+
+
+@pytest.mark.net
+def test_iteration_may_be_broken_off() -> None:
+    session = ping("127.0.0.1", interval=0.001)
+    for event in session:
+        assert isinstance(event, PingReply)
+        if event.seq == 3:
+            break
+    session.close()
+    assert session.summaries[0].received == 3
+    assert list(session) == []
+
+
+@pytest.mark.net
+def test_times_are_those_of_the_systems_ping() -> None:
+    command = [oracle("ping"), "-c", "20", "-i", "0.01", "127.0.0.1"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    theirs = statistics.median(float(time) * MS for time in re.findall(r"time=([\d.]+) ms", text))
+    session = ping("127.0.0.1", count=20, interval=0.01)
+    assert len(list(session)) == 20
+    median_ns = session.summaries[0].median_ns
+    assert median_ns is not None
+    # The same path through the same kernel: another order of magnitude would be a mistake of ours.
+    assert theirs / 10 < median_ns < theirs * 10 + MS
+
+
+UNPRIVILEGED = """
+import os
+import encodings.ascii  # Python may be installed where nobody else may look
+import rawkit.tools.ping as tool
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    session = tool.ping(["127.0.0.1", "::1"], count=2, interval=0.01)
+except Exception as error:
+    print(type(error).__name__, error)
+else:
+    events = list(session)
+    print(session.socket_kinds, [type(event).__name__ for event in events])
+"""
+
+
+def as_nobody(groups: str) -> str:
+    """What an unprivileged process says with ping_group_range set to `groups`."""
+    path = "/proc/sys/net/ipv4/ping_group_range"
+    with open(path) as file:
+        before = file.read()
+    try:
+        with open(path, "w") as file:
+            file.write(groups)
+        done = subprocess.run(
+            [sys.executable, "-c", UNPRIVILEGED], capture_output=True, text=True, timeout=30
+        )
+    finally:
+        with open(path, "w") as file:
+            file.write(before)
+    if "Operation not permitted" in done.stderr and "setgroups" in done.stderr:
+        pytest.skip("cannot become another user here")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.net
+def test_without_privileges_datagram_sockets_are_used() -> None:
+    said = as_nobody("0 2147483647")
+    assert said.startswith("{4: 'datagram', 6: 'datagram'}")
+    assert said.count("PingReply") == 4
+
+
+@pytest.mark.net
+def test_without_any_permission_both_ways_are_explained() -> None:
+    said = as_nobody("1 0")
+    assert said.startswith(PermissionDenied.__name__)
+    assert "CAP_NET_RAW" in said
+    assert "ping_group_range" in said
+
+
+def test_auto_source_is_left_to_the_kernel() -> None:
+    assert Packet.parse(World("192.0.2.1").send().octets, IPv4)[IPv4].src == ip_address("0.0.0.0")
+    assert IPv4().src is AUTO
