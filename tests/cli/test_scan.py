@@ -89,6 +89,15 @@ def test_hosts_that_say_nothing_are_counted(lab: Lab) -> None:
     assert done.stdout.endswith("\n3 hosts without any answer\n")
 
 
+@pytest.mark.parametrize(("option", "address"), [("-4", "127.0.0.1"), ("-6", "::1")])
+def test_a_host_name(option: str, address: str, lab: Lab) -> None:
+    localhost = {info[4][0] for info in socket.getaddrinfo("localhost", None)}
+    if address not in localhost:
+        pytest.skip(f"localhost is not {address} here")
+    done = run(lab, "localhost", option, "-p", "80")
+    assert done.stdout.splitlines()[0] == f"{address} (localhost)"
+
+
 @pytest.mark.parametrize("kind", ["syn", "connect"])
 def test_json_lines(kind: str, lab: Lab) -> None:
     done = run(lab, "fd77::2", "-p", "1-100", "--json", "--type", kind)

@@ -660,6 +660,21 @@ def test_a_small_receive_buffer_loses_no_port(
 
 
 @net
+def test_a_scan_in_several_parts(
+    lab: Lab, listening: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part keeps to its own addresses; answers to an earlier part do not count for a later one."""
+    import rawkit.tools.scan.syn as syn
+
+    monkeypatch.setattr(syn, "_ADDRESSES_MAX", 3)
+    listening(lab.b, 80)
+    with lab.a:
+        results = list(scan("127.0.0.1-127.0.0.7 10.77.0.2", [79, 80], kind="syn"))
+    assert len({(r.address, r.port) for r in results}) == len(results) == 16
+    assert Counter(r.state for r in results) == {"closed": 15, "open": 1}
+
+
+@net
 def test_dry_run_writes_the_probes_and_sends_nothing(lab: Lab, tmp_path: Path) -> None:
     from rawkit.pcap import open_pcap
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from itertools import islice
 
 from rawkit.engine import FrameBatch, realtime_ns
 from rawkit.engine.probe import KEY_LEN, ProbePlan
@@ -12,7 +11,7 @@ from rawkit.pcap import create_pcap
 from rawkit.tools.scan.board import RUN_MAX
 from rawkit.tools.scan.config import ScanConfig
 from rawkit.tools.scan.legs import LINKTYPE_RAW, plan_legs, refuse_groups
-from rawkit.tools.scan.syn import SEGMENT, reserve_port, rows, template
+from rawkit.tools.scan.syn import parts, reserve_port, rows, template
 from rawkit.wire import Frame
 
 
@@ -31,8 +30,7 @@ def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
     written = 0
     with guard, create_pcap(path, linktype=LINKTYPE_RAW) as writer:
         for leg in legs:
-            addresses = iter(leg.targets)
-            while part := list(islice(addresses, max(1, SEGMENT // len(config.ports)))):
+            for part in parts(leg.targets, len(config.ports)):
                 plan = ProbePlan(template(leg.source, sport), rows(part), config.ports, key)
                 for first in range(0, len(plan), RUN_MAX):
                     plan.fill(batch, first, min(RUN_MAX, len(plan) - first))

@@ -13,12 +13,12 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
-from rawkit.addr import MAC, IPAddress
+from rawkit.addr import MAC, IPAddress, TargetSet
 from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan, ProbeReply
@@ -42,7 +42,8 @@ from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 from rawkit.wire import MSS, TCP, IPv4, IPv6
 
-SEGMENT = 1 << 20  # probes that are kept track of at once: 9 MiB
+_PROBES_MAX = 1 << 20  # kept track of at once: 9 MiB
+_ADDRESSES_MAX = 1 << 16  # of these, about 300 octets each
 _SNAPLEN = 256  # all that is looked at in an answer, extension headers and quoted packet included
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
@@ -150,13 +151,11 @@ class SynScan:
 
     def results(self) -> Generator[PortResult]:
         """Results in the order in which they become known; unanswered probes at the end of their part."""
-        ports = self._config.ports
         try:
             for targets, reason in self._unreachable:
                 yield from self._without_probes(targets, reason)
             for leg in self._legs:
-                rest = iter(leg.targets)
-                while addresses := list(islice(rest, max(1, SEGMENT // len(ports)))):
+                for addresses in parts(leg.targets, len(self._config.ports)):
                     yield from (
                         self._by_neighbours(leg, addresses) if leg.neighbours else self._scan(leg, addresses)
                     )
@@ -289,6 +288,13 @@ class SynScan:
             state, reason = FILTERED, icmp_reason(address.version, reply.icmp_type, reply.icmp_code)
             reporter = _address(reply.reporter, address.version)
         return PortResult(address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes)
+
+
+def parts(targets: TargetSet, ports_n: int) -> Iterator[list[IPAddress]]:
+    """The targets in parts that are scanned one after the other, so that memory stays bounded."""
+    rest = iter(targets)
+    while addresses := list(islice(rest, max(1, min(_ADDRESSES_MAX, _PROBES_MAX // ports_n)))):
+        yield addresses
 
 
 def template(source: IPAddress, sport: int) -> bytes:
