@@ -40,12 +40,7 @@ class Namespace:
             PermissionDenied: CAP_SYS_ADMIN is missing (see `become_namespace_root`).
         """
         with cls.current() as here:
-            check(
-                lib.rk_ns_unshare(lib.RK_NS_NET),
-                "make a network namespace",
-                needs="CAP_SYS_ADMIN",
-                hint="sysctl user.max_net_namespaces sets how many there may be",
-            )
+            _unshare_network()
             try:
                 return cls.current()
             finally:
@@ -112,13 +107,19 @@ def become_namespace_root() -> None:
 
     As an ordinary user, moves the process into a new user namespace, where it is root, and into a new, empty
     network namespace that belongs to it: from inside, the host's own network is out of reach for good. Files
-    made afterwards still belong to the user outside.
+    made afterwards still belong to the user outside. Root of a user namespace which is in a network namespace
+    from outside of it (`unshare --user --map-root-user`) only gets the empty network namespace.
 
     Raises:
         PermissionDenied: the system allows no user namespaces; the message says which setting forbids them.
         EngineError: the process has several threads (EINVAL).
     """
     if _has_capability(_CAP_SYS_ADMIN):
+        with Namespace.current() as here:
+            lost = lib.rk_ns_enter(here.fileno(), lib.RK_NS_NET) < 0
+        if lost:
+            # One could leave a network namespace from outside, but not come back.
+            _unshare_network()
         return
     uid, gid = os.geteuid(), os.getegid()
     operation = "make a user namespace"
@@ -136,6 +137,15 @@ def become_namespace_root() -> None:
         _write("/proc/self/gid_map", f"0 {gid} 1")
     except OSError as error:
         _refuse(-(error.errno or errno.EPERM), operation)
+
+
+def _unshare_network() -> None:
+    check(
+        lib.rk_ns_unshare(lib.RK_NS_NET),
+        "make a network namespace",
+        needs="CAP_SYS_ADMIN",
+        hint="sysctl user.max_net_namespaces sets how many there may be",
+    )
 
 
 def _refuse(result: int, operation: str) -> None:
