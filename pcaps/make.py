@@ -102,7 +102,7 @@ def make(name: str) -> None:
             counters = capture.counters()
     assert counters.dropped == 0, f"{name}: the kernel dropped {counters.dropped} frames"
     lines = subprocess.run(
-        [sys.executable, "-m", "rawkit", "read", "-t", "relative", str(path)],
+        [sys.executable, "-P", "-m", "rawkit", "read", "-t", "relative", str(path)],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     path.with_suffix(".txt").write_text(lines)

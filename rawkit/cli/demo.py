@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from rawkit.lab import Host, Lab
 
+RAWKIT = (sys.executable, "-P", "-m", "rawkit")
+"""This rawkit, whatever PATH says; -P: and not a source tree that happens to be the current directory."""
+
 
 @click.command(
     name="demo",
@@ -96,7 +99,7 @@ class Demo:
         """Show a command, run it on host a, show what it says."""
         self._show_prompt(words)
         done = self._lab.a.run(
-            [sys.executable, "-m", "rawkit", *words], capture_output=True, text=True, timeout=60
+            [*RAWKIT, *words], capture_output=True, text=True, timeout=60
         )
         self._show(done.stdout, done.stderr, done.returncode)
 
@@ -121,7 +124,7 @@ class Demo:
         words = ("capture", "-i", self._lab.a.interface, "-w", self._file, "tcp port 80")
         self._show_prompt(words)
         process = self._lab.a.spawn(
-            [sys.executable, "-m", "rawkit", *words],
+            [*RAWKIT, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
