@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawkit.wire.field import auto, field, inet_checksum, ip4, u8, u16, u24, u32
+from rawkit.wire.field import auto, field, inet_checksum, ip4, u8, u16, u32
 from rawkit.wire.header import Header
 from rawkit.wire.ipv4 import IPv4
 
@@ -74,7 +74,10 @@ class ICMPError(ICMP):
 
 
 class ICMPUnreachable(ICMPError, variant=3):
-    """Destination unreachable; `mtu` is the next hop's with code 4 (RFC 1191 section 4)."""
+    """Destination unreachable; `mtu` is the next hop's with code 4 (RFC 1191 section 4).
+
+    `length`, if not 0, is that of the quoted packet in 32-bit words; extensions follow it (RFC 4884).
+    """
 
     type: u8 = field(3, names=TYPES)
     unused: u8 = 0
@@ -102,11 +105,12 @@ class ICMPRedirect(ICMPError, variant=5):
 
 
 class ICMPParameterProblem(ICMPError, variant=12):
-    """The octet at `pointer` of the quoted packet is at fault."""
+    """The octet at `pointer` of the quoted packet is at fault; `length` is RFC 4884's."""
 
     type: u8 = field(12, names=TYPES)
     pointer: u8 = 0
-    unused: u24 = 0
+    length: u8 = 0
+    unused: u16 = 0
 
 
 class ICMPSourceQuench(ICMPError, variant=4):

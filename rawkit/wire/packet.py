@@ -24,7 +24,7 @@ class ChecksumVerdict:
 
     `state` is "good", "bad", "not filled in" (zero where the protocol allows it, or the pseudo-header's sum
     that a host leaves for its network card to finish), or "unknown" (octets are missing, or the packet is
-    a fragment). `found` and `expected` are the field's value and what it should be, -1 when not known.
+    a fragment, or quoted in an ICMP error). `found` and `expected` are the field's value and what it should be, -1 when not known.
     """
 
     layer: type[Header]
@@ -43,7 +43,7 @@ class Packet:
     nothing is written back. A parsed packet gives the octets it came from.
     """
 
-    __slots__ = ("_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_strict")
+    __slots__ = ("_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted", "_strict")
 
     def __init__(self, layers: Sequence[Header] = (), payload: bytes = b"") -> None:
         self._layers: list[Header] = list(layers)
@@ -53,7 +53,7 @@ class Packet:
         self._buf: Any = b""
         self._at = self._end = 0
         self._error: HeaderError | None = None
-        self._strict = False
+        self._quoted = self._strict = False
 
     @classmethod
     def parse(cls, octets: Any, first: type[Header] | None = Ether, strict: bool = False) -> Packet:
@@ -71,6 +71,7 @@ class Packet:
         packet._next = first
         packet._at, packet._end = 0, len(octets)
         packet._error = None
+        packet._quoted = False
         packet._strict = strict
         if strict:
             packet._parse_all()
@@ -87,14 +88,18 @@ class Packet:
         if cls._discriminator_at >= 0 and cls._discriminator_at < end - at:
             cls = cls.variants.get(self._buf[at + cls._discriminator_at], cls)
         try:
-            header, self._at, self._end = cls._parse(self._buf, at, end)
+            header, self._at, end = cls._parse(self._buf, at, end)
         except HeaderError as error:
-            if isinstance(error, Truncated) and any(layer.quotes for layer in self._layers):
+            if self._quoted and isinstance(error, Truncated):
                 raise _Stop from None  # routers quote as little as 8 octets (RFC 792): no damage
             self._error = error
             if self._strict:
                 raise
             raise _Stop from None
+        # A quoted length says what there had been: what follows the quote here (RFC 4884) belongs to the error.
+        if not self._quoted:
+            self._end = end
+            self._quoted = header.quotes
         self._layers.append(header)
         self._offsets.append(at)
         if self._at < self._end and len(self._layers) < MAX_LAYERS:
@@ -291,7 +296,8 @@ class Packet:
                     verdicts.append(ChecksumVerdict(type(header), row.name, "unknown", found, -1))
                     continue
                 verdicts.append(_verdict(header, row.name, rule, covered, at, outers[i]))
-            whole = whole and not header.is_fragment
+            # Routers and address translators change a packet before they quote it, and quote part of it.
+            whole = whole and not header.is_fragment and not header.quotes
         return verdicts
 
     # ---- showing ------------------------------------------------------------------------------

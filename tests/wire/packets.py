@@ -155,8 +155,9 @@ def packets(draw: st.DrawFn, whole: bool = True) -> Packet:
     layers = draw(links())
     kind = draw(st.sampled_from(["arp", "ipv4", "ipv6"]))
     if kind == "arp":
-        sizes = {"hardware": 1, "protocol": 0x0800, "hardware_len": 6, "protocol_len": 4}
-        return Packet([*layers, draw(any_layout(ARP, **{name: st.just(n) for name, n in sizes.items()}))])  # type: ignore[list-item]
+        places = {"hardware": 1, "protocol": 0x0800, "hardware_len": 6, "protocol_len": 4}
+        given = {name: st.just(number) for name, number in places.items()} | {"op": st.integers(1, 4)}
+        return Packet([*layers, draw(any_layout(ARP, **given))])  # type: ignore[list-item]
     payload = draw(payloads)
     if kind == "ipv4":
         layers.append(
@@ -171,6 +172,8 @@ def packets(draw: st.DrawFn, whole: bool = True) -> Packet:
         families = [TCP, UDP, ICMPv6, *subclasses(ICMPv6)]
     cls = draw(st.sampled_from([c for c in families if c not in (ICMPError, ICMPv6Error)]))
     layers.append(draw(any_layout(cls)))
+    if cls in (ICMP, ICMPv6):
+        payload = draw(st.binary(min_size=4, max_size=20))  # no message has fewer than 8 octets
     if cls.quotes:
         quoted = ipv4() if kind == "ipv4" else ipv6()
         layers += [draw(quoted), draw(any_layout(UDP))]  # type: ignore[list-item]
