@@ -33,6 +33,10 @@ class FieldError(RawkitError, ValueError):
     """A value that a header field cannot hold; the message names the field, its width and the value."""
 
 
+class SplitError(RawkitError, ValueError):
+    """A packet that cannot be cut into fragments or segments of the size asked for."""
+
+
 class CaptureFileError(RawkitError, ValueError):
     """A capture file is damaged or is none.
 
