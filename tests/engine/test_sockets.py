@@ -727,22 +727,21 @@ def test_echo_over_loopback(family: int, header_included: bool) -> None:
     assert [reply[4:] for reply in replies] == [struct.pack(">HH", 5, 6) + b"abc"]
 
 
-@pytest.fixture
-def ping_allowed() -> Iterator[None]:
-    path = Path("/proc/sys/net/ipv4/ping_group_range")
-    before = path.read_text()
-    path.write_text("0 0")
-    yield
-    path.write_text(before)
+def allow_ping(veth: VethPair) -> None:
+    """Open ICMP datagram sockets to everybody in the far namespace; it goes away with it."""
+    with veth.namespace.enter():
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
 
 
-@pytest.mark.usefixtures("ping_allowed")
 def test_icmp_datagrams_get_an_identifier_and_a_rebuilt_header(veth: VethPair) -> None:
+    allow_ping(veth)
     with (
-        RawIPSocket(4, 1, icmp_datagram=True, filter="icmp[icmptype] = icmp-echoreply") as sock,
-        PacketSocket(veth.near, filter="icmp") as wire,
+        RawIPSocket(
+            4, 1, icmp_datagram=True, filter="icmp[icmptype] = icmp-echoreply", namespace=veth.namespace
+        ) as sock,
+        PacketSocket(veth.far, filter="icmp", namespace=veth.namespace) as wire,
     ):
-        sock.send(ipv4(1, echo_request(1, 2, b"abc"), veth.far_ipv4, ttl=33, tos=0x10))
+        sock.send(ipv4(1, echo_request(1, 2, b"abc"), veth.near_ipv4, ttl=33, tos=0x10))
         request, answer = (frame.data[14:] for frame in collect(wire, 2))
         assert int.from_bytes(request[24:26], "big") == sock.icmp_id != 1
         assert (request[8], request[1]) == (33, 0x10)
@@ -755,13 +754,14 @@ def test_icmp_datagrams_get_an_identifier_and_a_rebuilt_header(veth: VethPair) -
         assert packet[:4] + packet[8:10] + packet[12:] == answer[:4] + answer[8:10] + answer[12:]
 
 
-@pytest.mark.usefixtures("ping_allowed")
 def test_icmpv6_datagrams(veth: VethPair) -> None:
+    allow_ping(veth)
     with (
-        RawIPSocket(6, 58, icmp_datagram=True) as sock,
-        PacketSocket(veth.near, filter="icmp6 and ip6[40] = 129") as wire,
+        RawIPSocket(6, 58, icmp_datagram=True, namespace=veth.namespace) as sock,
+        PacketSocket(veth.far, filter="icmp6 and ip6[40] = 129", namespace=veth.namespace) as wire,
     ):
-        sock.send(ipv6(58, struct.pack(">BBHHH", 128, 0, 0, 0, 9) + b"abc", veth.far_ipv6, hop_limit=12))
+        message = struct.pack(">BBHHH", 128, 0, 0, 0, 9) + b"abc"
+        sock.send(ipv6(58, message, veth.near_ipv6, hop_limit=12))
         (reply,) = collect(sock, 1)
         (on_wire,) = collect(wire, 1)
         assert int.from_bytes(reply.data[44:46], "big") == sock.icmp_id
