@@ -1,0 +1,200 @@
+"""`rawkit replay`: exit statuses, the report in words and as JSON, dry runs, and interruptions."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pyroute2 import IPRoute
+
+from rawkit.engine import PacketSocket
+from rawkit.pcap import create_pcap, open_pcap
+from rawkit.tools.capture import Capture
+from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from conftest import VethPair
+
+HEADER = bytes.fromhex("00005e005302 00005e005301 88b5")
+START_NS = 1_700_000_000_000_000_000
+MS = 1_000_000
+
+
+def replay(*args: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "rawkit", "replay", *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+def make(path: Path, n: int = 10, gap_ns: int = MS, *, odd: bool = False) -> Path:
+    """A file of n numbered frames; `odd`: one too long, one cut short and one of another kind too."""
+    with create_pcap(path) as writer:
+        for i in range(n):
+            writer.write(Frame(HEADER + bytes(42) + i.to_bytes(4, "big"), START_NS + i * gap_ns))
+        if odd:
+            end_ns = START_NS + n * gap_ns
+            writer.write(Frame(HEADER + bytes(1600), end_ns))
+            writer.write(Frame(HEADER, end_ns, wire_len=60))
+            writer.write(Frame(b"\x45" + bytes(30), end_ns, linktype=101))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return make(tmp_path / "in.pcapng")
+
+
+@pytest.mark.net
+def test_a_replay_in_words(veth: VethPair, file: Path) -> None:
+    with veth.namespace.enter():
+        live = Capture(veth.far, "ether proto 0x88b5")
+    with live, open_pcap(file) as reader:
+        done = replay(str(file), "-i", veth.near)
+        live.stop()
+        assert [frame.data for frame in live] == [frame.data for frame in reader]
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"10 packets, 600 octets sent on v0 in 0\.\d{6} s \([\d,]+ packets/s\)", first)
+    assert re.fullmatch(r"late by [\d.]+ us \(median\), [\d.]+ us \(p99\), [\d.]+ us \(max\)", second)
+
+
+@pytest.mark.net
+def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
+    done = replay(str(file), "-i", veth.near, "--pps", "1000", "-l", "2", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    header, report = map(json.loads, done.stdout.splitlines())
+    assert header == {"type": "header", "schema": "rawkit.replay/1"}
+    assert report.pop("timing_error").keys() == {"median_ns", "p99_ns", "max_ns"}
+    assert report.pop("duration_ns") == pytest.approx(19 * MS, rel=0.5)
+    assert report.pop("pps") == pytest.approx(1000, rel=0.5)
+    assert report == {
+        "type": "report", "file": str(file), "interface": "v0", "read": 20, "sent": 20, "octets": 1200,
+        "failed": {}, "skipped": {}, "unsent": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.net
+def test_what_did_not_go_out_is_told_with_the_reason(veth: VethPair, tmp_path: Path) -> None:
+    path = make(tmp_path / "odd.pcapng", odd=True)
+    done = replay(str(path), "-i", veth.near, "-t")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[1:] == [
+        "1 failed: longer than the interface's MTU",
+        "1 skipped: cut short by the capture",
+        "1 skipped: link type 101 is not Ethernet",
+    ]
+    done = replay(str(path), "-i", veth.near, "-t", "--json")
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 1
+    assert report["timing_error"] is None
+    assert (
+        report["read"]
+        == 13
+        == report["sent"] + sum(report["failed"].values()) + sum(report["skipped"].values())
+    )
+
+
+def test_a_dry_run_sends_nothing_and_needs_no_interface(tmp_path: Path) -> None:
+    path, out = make(tmp_path / "odd.pcapng", odd=True), tmp_path / "out.pcap"
+    done = replay(
+        str(path), "-i", "veth77", "-x", "2", "--dst-mac", "00:00:5e:00:53:aa", "--dry-run", str(out)
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"11 packets written to {out}, nothing sent\n"
+    assert done.stdout.splitlines() == [
+        "1 skipped: cut short by the capture",
+        "1 skipped: link type 101 is not Ethernet",
+    ]
+    with open_pcap(out) as reader:
+        frames = list(reader)
+    assert [frame.time_ns for frame in frames] == [i * MS // 2 for i in range(11)]
+    assert {frame.data[:12].hex() for frame in frames} == {"00005e0053aa00005e005301"}
+
+
+def test_a_dry_run_as_json(file: Path, tmp_path: Path) -> None:
+    done = replay(str(file), "-i", "veth77", "-L", "4", "--json", "--dry-run", str(tmp_path / "out.pcapng"))
+    assert done.returncode == 0
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["read"], report["sent"], report["unsent"]) == (4, 0, 4)
+
+
+def test_the_file_being_read_is_not_overwritten(file: Path) -> None:
+    before = file.read_bytes()
+    done = replay(str(file), "-i", "veth77", "--dry-run", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"rawkit replay: {file} is the file being read; see 'rawkit replay --help'\n"
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-t"], ["-x", "2", "-p", "5"]])
+def test_one_pace_at_a_time(file: Path, options: list[str]) -> None:
+    done = replay(str(file), "-i", "lo", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rawkit replay: --speed, --pps and --topspeed exclude each other")
+
+
+@pytest.mark.net
+def test_ctrl_c_ends_it_with_what_was_sent(veth: VethPair, tmp_path: Path) -> None:
+    path = make(tmp_path / "long.pcapng", n=1000, gap_ns=20 * MS)
+    with veth.namespace.enter():
+        live = Capture(veth.far, "ether proto 0x88b5")
+    argv = [sys.executable, "-m", "rawkit", "replay", str(path), "-i", veth.near, "--json"]
+    with live, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert next(iter(live))  # it is at work
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        output, messages = process.communicate(timeout=10)
+        live.stop()
+        arrived = live.captured + sum(len(frames) for frames in live.batches())
+    assert (process.returncode, messages) == (130, "")
+    report = json.loads(output.splitlines()[-1])
+    assert report["sent"] == arrived > 1
+    assert report["sent"] + report["unsent"] == report["read"]
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("change", ["down", "removed"])
+def test_an_interface_that_goes_is_an_error_after_the_report(
+    veth: VethPair, tmp_path: Path, change: str
+) -> None:
+    path = make(tmp_path / "long.pcapng", n=400, gap_ns=20 * MS)
+    with veth.namespace.enter():
+        watch = PacketSocket(veth.far, filter="ether proto 0x88b5")
+    argv = [sys.executable, "-m", "rawkit", "replay", str(path), "-i", veth.near]
+    with watch, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        next(watch.frames(timeout=10))
+        with IPRoute() as route:
+            if change == "down":
+                route.link("set", index=veth.near_index, state="down")
+            else:
+                route.link("del", index=veth.near_index)
+        output, messages = process.communicate(timeout=10)
+    assert process.returncode == 2
+    reason = {"down": "Network is down", "removed": "No such device or address"}[change]
+    assert messages == f"rawkit replay: send on v0: {reason}\n"
+    sent = int(re.match(r"(\d+) packets?, ", output)[1])  # type: ignore[index]
+    assert output.splitlines()[-1] == f"{400 - sent} more read, not sent"
+
+
+@pytest.mark.net
+def test_standard_input_and_sleeping_instead_of_spinning(veth: VethPair, file: Path) -> None:
+    argv = [sys.executable, "-m", "rawkit", "replay", "-", "-i", veth.near, "--no-spin"]
+    with file.open("rb") as stream:
+        done = subprocess.run(argv, stdin=stream, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("10 packets, 600 octets sent on v0")
+
+
+@pytest.mark.net
+def test_damage_is_an_error_after_the_report(veth: VethPair, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+    done = replay(str(file), "-i", veth.near)
+    assert done.returncode == 2
+    assert done.stdout.startswith("9 packets, 540 octets sent on v0")
+    assert re.fullmatch(rf"rawkit replay: {file}: .* \(offset \d+, after 9 packets\)\n", done.stderr)
