@@ -20,6 +20,7 @@ from oracles import oracle
 import rawkit.tools.pinger as pinger_module
 from rawkit.clock import FakeClock
 from rawkit.errors import PermissionDenied, TargetError, UnknownInterface
+from rawkit.lab import Lab
 from rawkit.tools.ping import (
     MAX_SIZE,
     MAX_TARGETS,
@@ -675,3 +676,45 @@ def test_without_any_permission_both_ways_are_explained() -> None:
 def test_auto_source_is_left_to_the_kernel() -> None:
     assert Packet.parse(World("192.0.2.1").send().octets, IPv4)[IPv4].src == ip_address("0.0.0.0")
     assert IPv4().src is AUTO
+
+
+@pytest.mark.net
+def test_lab_with_delay() -> None:
+    with Lab(delay="20ms") as lab:
+        with lab.a:
+            session = ping([str(lab.b.ipv4), str(lab.b.ipv6)], count=3, interval=0.02, timeout=2)
+        replies = list(session)
+    assert [type(reply) for reply in replies] == [PingReply] * 6
+    for summary in session.summaries:
+        assert summary.min_ns is not None
+        assert 40 * MS <= summary.min_ns < 140 * MS
+
+
+@pytest.mark.net
+def test_lab_slower_than_the_timeout() -> None:
+    with Lab(delay="60ms") as lab:
+        with lab.a:
+            session = ping(str(lab.b.ipv4), count=10, interval=0.05, timeout=0.1)
+        events = list(session)
+    timeouts = [event.seq for event in events if isinstance(event, PingTimeout)]
+    late = [event for event in events if isinstance(event, PingReply)]
+    assert timeouts == list(range(1, 11))
+    assert len(late) >= 5
+    for reply in late:
+        assert reply.late
+        assert reply.rtt_ns >= 120 * MS
+    summary = session.summaries[0]
+    assert (summary.received, summary.late) == (len(late), len(late))
+    assert summary.loss == pytest.approx(1 - len(late) / 10)
+
+
+@pytest.mark.net
+def test_lossy_lab_counts_every_request_once() -> None:
+    with Lab(loss=0.3, seed=5) as lab:
+        with lab.a:
+            session = ping(str(lab.b.ipv4), count=50, interval=0.003, timeout=0.3)
+        events = list(session)
+    assert sorted(event.seq for event in events) == list(range(1, 51))
+    summary = session.summaries[0]
+    assert summary.received == sum(isinstance(event, PingReply) for event in events)
+    assert 5 <= summary.received < 50
