@@ -434,6 +434,13 @@ def test_summary_before_anything_happened() -> None:
         # The wall clock was set back, or forward, between the two.
         (Moment(1000 * S, S), Moment(900 * S, S + 900), 900 * S, (900, "user")),
         (Moment(1000 * S, S), Moment(1100 * S, S + 900), 1100 * S - 400, (900, "user")),
+        # Set back by 50 ms of the 100 ms that passed: the stamp alone would look right.
+        (
+            Moment(1000 * S, S),
+            Moment(1000 * S + 50 * MS, S + 100 * MS),
+            1000 * S + 40 * MS,
+            (100 * MS, "user"),
+        ),
         # Set back after the kernel stamped: the stamp alone does not fit.
         (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), 1001 * S, (900, "user")),
         (Moment(1000 * S, S), Moment(1000 * S + 900, S + 900), 1000 * S - 1, (900, "user")),
