@@ -160,6 +160,13 @@ static void end_attribute(struct nlmsghdr *message, struct rtattr *attribute)
     attribute->rta_len = (unsigned short)((char *)message + message->nlmsg_len - (char *)attribute);
 }
 
+static int raise_link(int control, const char *name)
+{
+    struct ifreq request = {.ifr_flags = IFF_UP};
+    strcpy(request.ifr_name, name);
+    return ioctl(control, SIOCSIFFLAGS, &request);
+}
+
 /* Make a veth pair, both ends up (rtnetlink(7)). */
 static int add_pair(const char *name, const char *peer)
 {
@@ -193,14 +200,37 @@ static int add_pair(const char *name, const char *peer)
         return answer.error.error;
 
     int control = socket(AF_INET, SOCK_DGRAM, 0);
-    for (int i = 0; i < 2; i++) {
-        struct ifreq request = {.ifr_flags = IFF_UP};
-        strcpy(request.ifr_name, i ? peer : name);
-        if (ioctl(control, SIOCSIFFLAGS, &request) != 0)
+    for (int i = 0; i < 2; i++)
+        if (raise_link(control, i ? peer : name) != 0)
             return -errno;
-    }
     close(control);
     return 0;
+}
+
+/* Wait for a frame of ours, at most wait_ms; its length, or 0. */
+static uint32_t receive(int sock, uint8_t *frame, size_t room, int wait_ms)
+{
+    struct pollfd ready = {.fd = sock, .events = POLLIN};
+    while (poll(&ready, 1, wait_ms) > 0) {
+        ssize_t len = recv(sock, frame, room, MSG_DONTWAIT);
+        if (len >= 18 && frame[12] == ETHERTYPE >> 8 && frame[13] == (ETHERTYPE & 0xff))
+            return (uint32_t)len;
+    }
+    return 0;
+}
+
+/* Return once frames pass: until the kernel has noticed a link's carrier, it drops them without a word. */
+static int wait_until_passing(const char *from, const char *to)
+{
+    uint8_t frame[64];
+    int out = open_socket((int)if_nametoindex(from)), in = open_socket((int)if_nametoindex(to)), passed = 0;
+    for (int i = 0; i < 5000 && !passed; i++) {
+        EXPECT(send(out, frame, make_frame(frame, 0, sizeof frame), 0), sizeof frame, "send");
+        passed = receive(in, frame, sizeof frame, 1) > 0;
+    }
+    close(out);
+    close(in);
+    return passed;
 }
 
 struct world {
@@ -238,18 +268,6 @@ static void stop(struct world *world, struct rk_link_counters out[2])
     rk_link_close(world->link);
     close(world->a);
     close(world->b);
-}
-
-/* Wait for a frame of ours, at most wait_ms; its length, or 0. */
-static uint32_t receive(int sock, uint8_t *frame, size_t room, int wait_ms)
-{
-    struct pollfd ready = {.fd = sock, .events = POLLIN};
-    while (poll(&ready, 1, wait_ms) > 0) {
-        ssize_t len = recv(sock, frame, room, MSG_DONTWAIT);
-        if (len >= 18 && frame[12] == ETHERTYPE >> 8 && frame[13] == (ETHERTYPE & 0xff))
-            return (uint32_t)len;
-    }
-    return 0;
 }
 
 static void check_delay_and_order(void)
@@ -398,7 +416,8 @@ static int enter_private_network(void)
         EXPECT(write(fd, "1", 1), 1, "no IPv6");
         close(fd);
     }
-    return add_pair("a", "ra") == 0 && add_pair("b", "rb") == 0;
+    return add_pair("a", "ra") == 0 && add_pair("b", "rb") == 0 && wait_until_passing("a", "ra")
+           && wait_until_passing("ra", "a") && wait_until_passing("b", "rb") && wait_until_passing("rb", "b");
 }
 
 int main(void)

@@ -8,6 +8,7 @@ import fcntl
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -97,6 +98,8 @@ class Lab:
             self._settle()
             if middle is not None:
                 with middle.enter():
+                    for host in (self.a, self.b):
+                        ask(partial(_wait_until_up, name=_near_end(host)), "raise the lab's link")
                     self.relay = stack.enter_context(self._open_relay())
             stack.callback(processes.close)  # the first thing to happen on closing
             self._resources = stack.pop_all()
@@ -116,7 +119,7 @@ class Lab:
     def _join_by_way_of(self, middle: Namespace) -> None:
         """Two veth pairs that meet in a namespace of their own, where the relay will join them."""
         for host in (self.a, self.b):
-            near = f"to-{host.name}"
+            near = _near_end(host)
 
             def question(route: Any, host: Host = host, near: str = near) -> None:
                 route.link("add", kind="veth", ifname=near, peer=_end(host))
@@ -155,7 +158,7 @@ class Lab:
                 before, quiet_since = sent, now
 
     def _open_relay(self) -> LinkRelay:
-        indexes = [interface(f"to-{host.name}").index for host in (self.a, self.b)]
+        indexes = [interface(_near_end(host)).index for host in (self.a, self.b)]
         directions = [
             LinkDirection(self.delay_ns, self.loss, seed) for seed in (2 * self.seed, 2 * self.seed + 1)
         ]
@@ -205,6 +208,11 @@ def _end(host: Host) -> dict[str, object]:
     return {"ifname": host.interface, "address": str(host.mac), "net_ns_fd": host.namespace.fileno()}
 
 
+def _near_end(host: Host) -> str:
+    """In the middle, the name of the interface that leads to a host."""
+    return f"to-{host.name}"
+
+
 def _raise(route: Any, name: str) -> None:
     route.link("set", index=route.link_lookup(ifname=name)[0], state="up")
 
@@ -225,23 +233,26 @@ def _configure(route: Any, host: Host, peer: Host) -> None:
         # As if just resolved: the first packet does not wait for a round trip that might even be lost. The
         # entry ages like any other.
         route.neigh("add", dst=str(address), lladdr=str(peer.mac), ifindex=index, state="reachable")
-    _wait_until_usable(route, host, index)
+
+    def usable() -> bool:
+        """Whether no address is still being checked."""
+        flags = (address.get_attr("IFA_FLAGS") for address in route.get_addr(index=index))
+        return not any(flag & _IFA_F_TENTATIVE for flag in flags)
+
+    _wait_until_up(route, host.interface)
+    _wait(usable, f"host {host.name}")
 
 
-def _wait_until_usable(route: Any, host: Host, index: int) -> None:
-    """Return when the link carries frames and no address is still being checked."""
+def _wait_until_up(route: Any, name: str) -> None:
+    """Return when the kernel has noticed a link's carrier: until then it drops what is sent there."""
+    _wait(lambda: route.link("get", ifname=name)[0].get_attr("IFLA_OPERSTATE") == "UP", f"link {name}")
+
+
+def _wait(condition: Callable[[], bool], subject: str) -> None:
     end = time.monotonic() + _READY_S
-    while True:
-        (link,) = route.get_links(index)
-        tentative = [
-            address
-            for address in route.get_addr(index=index)
-            if address.get_attr("IFA_FLAGS") & _IFA_F_TENTATIVE
-        ]
-        if link.get_attr("IFLA_OPERSTATE") == "UP" and not tentative:
-            return
+    while not condition():
         if time.monotonic() > end:
-            raise RawkitError(f"the link of the lab's host {host.name} did not come up within {_READY_S:g} s")
+            raise RawkitError(f"the lab's {subject} did not come up within {_READY_S:g} s")
         time.sleep(0.001)
 
 

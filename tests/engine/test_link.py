@@ -36,6 +36,9 @@ def ends() -> Iterator[tuple[int, int]]:
                 route.link("add", kind="veth", ifname=outer, peer={"ifname": inner})
                 for name in (outer, inner):
                     route.link("set", ifname=name, state="up")
+            # Until the kernel has noticed a carrier, it drops what is sent.
+            while any(link.get_attr("IFLA_OPERSTATE") != "UP" for link in route.get_links(kind="veth")):
+                time.sleep(0.001)
         yield socket.if_nametoindex("ra"), socket.if_nametoindex("rb")
 
 
@@ -150,6 +153,8 @@ def test_frames_for_an_interface_that_is_down_are_refused(ends: tuple[int, int])
         assert relay.counters()[0].refused == 3
         with IPRoute() as route:
             route.link("set", ifname="rb", state="up")
+            while any(link.get_attr("IFLA_OPERSTATE") != "UP" for link in route.get_links(kind="veth")):
+                time.sleep(0.001)
         assert pass_frames(relay, 3) == [0, 1, 2]
 
 
