@@ -1,9 +1,11 @@
 """Make the fixture captures again: real programs talking between the two hosts of a lab.
 
-    python pcaps/make.py [NAME ...]
+    python pcaps/make.py [NAME ...]           captures, and their texts
+    python pcaps/make.py --texts [NAME ...]   the texts alone, from the captures there are
 
-Needs the programs named in each recipe (curl, dig, dnsmasq, ip, ping, nc). Beside NAME.pcapng it writes NAME.txt,
-what `rawkit read -t relative` prints; the tests compare. Ports, sequence numbers and times are new each time.
+Needs the programs named in each recipe (curl, dig, dnsmasq, ip, ping, nc). Beside NAME.pcapng it writes
+NAME.txt, what `rawkit read -t relative` prints; the tests compare. Ports, sequence numbers and times are new
+each time.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import rawkit
 from rawkit import Lab
@@ -36,8 +39,8 @@ def offload(lab: Lab) -> None:
 def dns(lab: Lab) -> None:
     """dig asks dnsmasq for an address, over IPv4 and IPv6, and for a name that does not exist."""
     server = lab.b.spawn(
-        ["dnsmasq", "-k", "-R", "-h", "-u", "root", "-C", "/dev/null", "--address=/www.example.test/192.0.2.80",
-         "--address=/www.example.test/2001:db8::80", "--local=/test/"]
+        ["dnsmasq", "-k", "-R", "-h", "-u", "root", "-C", "/dev/null", "--local=/test/",
+         "--address=/www.example.test/192.0.2.80", "--address=/www.example.test/2001:db8::80"]
     )  # fmt: skip
     time.sleep(0.5)
     for words in (
@@ -51,8 +54,10 @@ def dns(lab: Lab) -> None:
 
 
 def ping(lab: Lab) -> None:
-    """Three echo requests and replies of iputils ping over IPv4 and over IPv6, with ARP and ND before them."""
-    lab.a.run(["ip", "neigh", "flush", "all", "nud", "permanent"], check=True)
+    """Three echoes of iputils ping over IPv4 and over IPv6, with ARP and ND before them."""
+    for host in (lab.a, lab.b):
+        # The lab's hosts know each other from the start; here they are to ask.
+        host.run(["ip", "neigh", "flush", "dev", host.interface], check=True)
     for address in (lab.b.ipv4, lab.b.ipv6):
         lab.a.run(
             ["ping", "-c", "3", "-i", "0.2", str(address)], check=True, stdout=subprocess.DEVNULL, timeout=10
@@ -62,8 +67,9 @@ def ping(lab: Lab) -> None:
 def udp(lab: Lab) -> None:
     """nc sends three datagrams to the echo service and gets them back; a fourth meets a closed port."""
     lab.b.serve("echo")
+    words = "echo one; sleep 0.1; echo two; sleep 0.1; echo three"
     lab.a.run(
-        ["sh", "-c", f"(echo one; sleep 0.1; echo two; sleep 0.1; echo three) | nc -u -q 1 -w 1 {lab.b.ipv4} 7"],
+        ["sh", "-c", f"({words}) | nc -u -q 1 -w 1 {lab.b.ipv4} 7"],
         check=True, stdout=subprocess.DEVNULL, timeout=10,
     )  # fmt: skip
     lab.a.run(["sh", "-c", f"echo four | nc -u -w 1 {lab.b.ipv4} 9"], stdout=subprocess.DEVNULL, timeout=10)
@@ -75,7 +81,7 @@ def retransmission(lab: Lab) -> None:
     lab.a.run(["curl", "-s", "-o", "/dev/null", f"http://{lab.b.ipv4}/large"], check=True, timeout=30)
 
 
-RECIPES: dict[str, tuple[Callable[[Lab], None], dict[str, str | int]]] = {
+RECIPES: dict[str, tuple[Callable[[Lab], None], dict[str, Any]]] = {
     "http": (http, {"delay": "1ms"}),
     "offload": (offload, {}),
     "dns": (dns, {"delay": "1ms"}),
@@ -101,14 +107,24 @@ def make(name: str) -> None:
                     writer.write(frame)
             counters = capture.counters()
     assert counters.dropped == 0, f"{name}: the kernel dropped {counters.dropped} frames"
-    lines = subprocess.run(
-        [sys.executable, "-P", "-m", "rawkit", "read", "-t", "relative", str(path)],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    path.with_suffix(".txt").write_text(lines)
+    path.chmod(0o644)  # made by root, read by everybody
     print(f"{name}: {capture.captured} packets, {path.stat().st_size} octets")
 
 
+def write_text(name: str) -> None:
+    """Write what `rawkit read` says of capture `name` beside it."""
+    path = HERE / f"{name}.pcapng"
+    lines = subprocess.run(
+        [sys.executable, "-m", "rawkit", "read", "-t", "relative", str(path)],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    path.with_suffix(".txt").write_text(lines)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or RECIPES:
-        make(name)
+    words = sys.argv[1:]
+    texts_only = "--texts" in words
+    for name in [word for word in words if word != "--texts"] or RECIPES:
+        if not texts_only:
+            make(name)
+        write_text(name)
