@@ -58,7 +58,7 @@ LAYERS: dict[type[Header], tuple[str, dict[str, str | Callable[[Any], Any]]]] = 
     ICMPUnreachable: ("ICMP", {
         "type": "type", "code": "code", "checksum": "chksum", "unused": "reserved", "length": "length", "mtu": "nexthopmtu"}),
     ICMPTimeExceeded: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "length": "length"}),
-    ICMPParameterProblem: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "pointer": "ptr"}),
+    ICMPParameterProblem: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "pointer": "ptr", "length": "length"}),
     ICMPRedirect: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "gateway": "gw"}),
     ICMPSourceQuench: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum"}),
     ICMP: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum"}),

@@ -63,7 +63,8 @@ FIELDS: dict[str, tuple[type[Header], str]] = {
     "icmpv6.checksum": (ICMPv6, "checksum"),
 }
 STATUS = {"ip": IPv4, "tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPv6}
-VERDICTS = {"good": "1", "bad": "0", "not filled in": "?", "unknown": "2"}
+VERDICTS = {"good": "1", "bad": "0", "not filled in": "3", "unknown": "2"}
+"""Of sums left to hardware tshark only says that they are bad: none are sent here, but UDP without one is."""
 
 
 def generated() -> list[Packet]:
@@ -83,11 +84,13 @@ def generated() -> list[Packet]:
         layers = packet.layers if isinstance(packet.layers[0], Ether) else (Ether(), *packet.layers)
         if lie is not None:
             liar = next((layer for layer in layers[::-1] if hasattr(layer, "checksum")), None)
+            over_ipv6 = any(isinstance(layer, IPv6) for layer in layers)
             if liar is not None:
-                liar.checksum = lie
+                liar.checksum = lie or over_ipv6  # 0 says "none" in UDP over IPv4 alone
         for layer in layers:
-            if layer.quotes and hasattr(layer, "length"):
-                layer.length = 0  # tshark ends the quoted packet there (RFC 4884)
+            for name in ("length", "unused"):
+                if layer.quotes and hasattr(layer, name):
+                    setattr(layer, name, 0)  # tshark ends the quoted packet there (RFC 4884), of any type
         found.append(Packet.parse(bytes(Packet(layers, packet.payload))))
 
     collect()
