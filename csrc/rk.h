@@ -103,7 +103,8 @@ const char *rk_pcaplib_version(const struct rk_pcaplib *lib);
 int rk_filter_compile(const struct rk_pcaplib *lib, const char *expression, int linktype, int snaplen,
                       struct rk_insn *insns, uint32_t insns_n, char *error, size_t error_len);
 /* Run a program over frames [first, first + n) of a batch; keep[i] becomes 1 or 0.  Returns how many
- * matched, or -EINVAL for a program that libpcap's checker refuses or a range outside the batch. */
+ * matched, or -EINVAL for a program that libpcap's checker refuses or a range outside the batch.  A
+ * program may loop ("ip6 protochain" does, and ends with the packet), so it should be libpcap's own. */
 int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
                   const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep);
 

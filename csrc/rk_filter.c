@@ -116,10 +116,25 @@ int rk_filter_compile(const struct rk_pcaplib *lib, const char *expression, int 
     return result;
 }
 
+/* Whether libpcap's interpreter knows all instructions: its checker passes some at which it aborts. */
+static bool codes_ok(const struct rk_insn *insns, uint32_t insns_n)
+{
+    static const uint8_t known[] = {
+        0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x0c, 0x14, 0x15, 0x16, 0x1c, 0x1d, 0x20, 0x24, 0x25,
+        0x28, 0x2c, 0x2d, 0x30, 0x34, 0x35, 0x3c, 0x3d, 0x40, 0x44, 0x45, 0x48, 0x4c, 0x4d, 0x50, 0x54, 0x5c,
+        0x60, 0x61, 0x64, 0x6c, 0x74, 0x7c, 0x80, 0x81, 0x84, 0x87, 0x94, 0x9c, 0xa4, 0xac, 0xb1,
+    };
+    for (uint32_t i = 0; i < insns_n; i++)
+        if (insns[i].code > 0xff || !memchr(known, insns[i].code, sizeof known))
+            return false;
+    return true;
+}
+
 int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
                   const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep)
 {
-    if (!rk_range_ok(first, n, batch->n) || insns_n > INT32_MAX || !lib->validate(insns, (int)insns_n))
+    if (!rk_range_ok(first, n, batch->n) || insns_n > INT32_MAX || !codes_ok(insns, insns_n) ||
+        !lib->validate(insns, (int)insns_n))
         return -EINVAL;
     for (uint32_t i = 0; i < n; i++) {
         const struct rk_frame *frame = &batch->frames[first + i];

@@ -23,9 +23,8 @@ int64_t rk_io_time(const struct timespec *time)
 
 int rk_io_wait(int fd, short events, int64_t deadline_ns)
 {
-    int64_t left_ns = deadline_ns - rk_monotonic_ns();
-    if (deadline_ns < 0 || left_ns < 0)
-        left_ns = 0;
+    int64_t now_ns = rk_monotonic_ns();
+    int64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
     struct timespec timeout = {.tv_sec = left_ns / SECOND_NS, .tv_nsec = left_ns % SECOND_NS};
     struct pollfd wanted = {.fd = fd, .events = events};
     int ready = ppoll(&wanted, 1, &timeout, NULL);
@@ -119,6 +118,16 @@ static int fill(struct rk_inbox *inbox, int fd, uint32_t n)
     return got;
 }
 
+/* Copy as much as there is room for; returns what is left of the room. */
+static uint32_t put(uint8_t **to, uint32_t room, const uint8_t *octets, uint32_t len)
+{
+    if (len > room)
+        len = room;
+    memcpy(*to, octets, len);
+    *to += len;
+    return room - len;
+}
+
 /* Move the next message to the batch; false when the arena has no room for it. */
 static bool hand_out(struct rk_inbox *inbox, struct rk_batch *batch, const void *sock, rk_describe *describe)
 {
@@ -135,29 +144,17 @@ static bool hand_out(struct rk_inbox *inbox, struct rk_batch *batch, const void 
 
     /* Only a frame longer than the whole arena is cut; the record tells. */
     uint32_t room = batch->arena_len - batch->arena_used;
-    uint32_t cap_len = arrival.octets_len + arrival.extra_len;
-    if (cap_len > room) {
-        if (batch->n > 0)
-            return false;
-        if (room < arrival.at + arrival.extra_len)
-            arrival.at = arrival.extra_len = 0;
-        uint32_t have = arrival.octets_len + arrival.extra_len;
-        cap_len = have < room ? have : room;
-    }
+    if (arrival.octets_len + arrival.extra_len > room && batch->n > 0)
+        return false;
+    uint8_t *to = batch->arena + batch->arena_used;
+    uint32_t left = put(&to, room, arrival.octets, arrival.at);
+    left = put(&to, left, arrival.extra, arrival.extra_len);
+    left = put(&to, left, arrival.octets + arrival.at, arrival.octets_len - arrival.at);
     arrival.frame.offset = batch->arena_used;
-    arrival.frame.cap_len = cap_len;
+    arrival.frame.cap_len = room - left;
     arrival.frame.wire_len += arrival.extra_len;
     if (arrival.frame.time_ns == 0)
         arrival.frame.time_ns = rk_realtime_ns();
-    uint8_t *to = batch->arena + batch->arena_used;
-    if (arrival.extra_len > 0) {
-        memcpy(to, arrival.octets, arrival.at);
-        memcpy(to + arrival.at, arrival.extra, arrival.extra_len);
-        to += arrival.at + arrival.extra_len;
-        cap_len -= arrival.at + arrival.extra_len;
-        arrival.octets += arrival.at;
-    }
-    memcpy(to, arrival.octets, cap_len);
     batch->arena_used += arrival.frame.cap_len;
     batch->frames[batch->n++] = arrival.frame;
     inbox->first++;

@@ -32,7 +32,7 @@ int64_t rk_realtime_ns(void)
 int rk_pace_wait(int64_t due_ns, int64_t spin_ns)
 {
     int64_t now = rk_monotonic_ns();
-    if (due_ns - now > spin_ns) {
+    if (due_ns > now && due_ns - now > spin_ns) {
         int64_t wake_ns = due_ns - (spin_ns > 0 ? spin_ns : 0);
         struct timespec wake = {.tv_sec = wake_ns / SECOND_NS, .tv_nsec = wake_ns % SECOND_NS};
         int error = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL);

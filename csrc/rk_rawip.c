@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define IP4_LEN 20
@@ -66,8 +68,14 @@ static int set_up(struct rk_rawip *sock, int ifindex, const struct rk_insn *insn
         return error;
     if ((error = rk_io_set_buffer(sock->fd, buffer_len)) != 0 || (error = ask_for_facts(sock)) != 0)
         return error;
-    if (ifindex != 0 && (error = rk_io_set_option(sock->fd, SOL_SOCKET, SO_BINDTOIFINDEX, ifindex)) != 0)
-        return error;
+    if (ifindex != 0) {
+        /* The kernel would take any number and wait for an interface that never comes. */
+        struct ifreq request = {.ifr_ifindex = ifindex};
+        if (ioctl(sock->fd, SIOCGIFNAME, &request) != 0)
+            return -errno;
+        if ((error = rk_io_set_option(sock->fd, SOL_SOCKET, SO_BINDTOIFINDEX, ifindex)) != 0)
+            return error;
+    }
     if (sock->family == 4 && sock->whole && (error = rk_io_set_option(sock->fd, IPPROTO_IP, IP_HDRINCL, 1)) != 0)
         return error;
     if (sock->flags & RK_RAWIP_ICMP_DATAGRAM) {

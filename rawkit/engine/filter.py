@@ -60,7 +60,12 @@ class Filter:
         The kernel takes VLAN tags out of a frame before filters see it, so the same program would judge
         a tagged frame differently there than in a file.  With `tags` the kernel therefore lets every
         frame pass whose tag it took; the socket judges those when the tag is back.
+
+        Raises:
+            FilterError: the program has a loop, which the kernel refuses.
         """
+        if any(i.code == 0x05 and i.k >= self._n for i in self._insns):  # a jump backwards
+            raise FilterError(f"filter {self.expression!r}: protochain works on files only, not on sockets")
         if not tags:
             return self._insns, self._n
         program = [*_TAGGED_PASS, *self.instructions]

@@ -139,6 +139,15 @@ def test_link_types_have_their_own_offsets() -> None:
     assert compile_filter("tcp port 80", linktype=276).matches(sll2 + packet)
 
 
+def test_a_program_that_loops_is_for_files_only() -> None:
+    chain = ipv6(0, bytes([6, 0, 1, 4, 0, 0, 0, 0]) + ports(1025, 80))
+    compiled = compile_filter("ip6 protochain 6")
+    assert compiled.matches(tagged(0x86DD, chain))
+    assert not compiled.matches(tagged(0x86DD, chain[:41]))
+    with pytest.raises(FilterError, match="files only"):
+        compiled.kernel_program(tags=False)
+
+
 def test_length_on_the_wire_counts_for_frames_that_were_cut() -> None:
     long = compile_filter("greater 1000")
     assert not long.matches(FRAMES[0])
