@@ -86,7 +86,7 @@ def generated() -> list[Packet]:
             liar = next((layer for layer in layers[::-1] if hasattr(layer, "checksum")), None)
             over_ipv6 = any(isinstance(layer, IPv6) for layer in layers)
             if liar is not None:
-                liar.checksum = lie or over_ipv6  # 0 says "none" in UDP over IPv4 alone
+                liar.checksum = lie or int(over_ipv6)  # 0 says "none" in UDP over IPv4 alone
         for layer in layers:
             for name in ("length", "unused"):
                 if layer.quotes and hasattr(layer, name):
