@@ -41,6 +41,8 @@ def command(write: str, svg: str | None) -> int:
 
     from rawkit.lab import Lab
 
+    for path in filter(None, (write, svg)):
+        open(path, "ab").close()  # refused now rather than in the middle
     # A picture has one width, whatever the terminal's.
     console = Console(record=svg is not None, width=110 if svg else None, markup=False, highlight=False)
     # A link with a delay carries frames as they are on a wire, not merged as between two local hosts.
@@ -98,9 +100,7 @@ class Demo:
     def _command(self, *words: str) -> None:
         """Show a command, run it on host a, show what it says."""
         self._show_prompt(words)
-        done = self._lab.a.run(
-            [*RAWKIT, *words], capture_output=True, text=True, timeout=60
-        )
+        done = self._lab.a.run([*RAWKIT, *words], capture_output=True, text=True, timeout=60)
         self._show(done.stdout, done.stderr, done.returncode)
 
     def _show_prompt(self, words: tuple[str, ...]) -> None:

@@ -73,18 +73,13 @@ def run(argv: tuple[str, ...], delay: str, loss: str, seed: int, on: str, serve:
 @_link_options
 def shell(delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
     """Run an interactive shell ($SHELL) on one of two hosts."""
-    from rawkit.cli.output import status
 
-    other = "b" if on == "a" else "a"
-    numbers = {"a": 1, "b": 2}
-    status(
-        f"this shell is on host {on}, 10.77.0.{numbers[on]}, fd77::{numbers[on]}; host {other} is "
-        f"10.77.0.{numbers[other]}, fd77::{numbers[other]}. Leave with exit."
-    )
-    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve)
+    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve, greet=True)
 
 
-def _run(argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
+def _run(
+    argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None, greet: bool = False
+) -> int:
     import signal
 
     from rawkit.errors import RawkitError
@@ -100,6 +95,7 @@ def _run(argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str 
 
     def body() -> int:
         from rawkit.cli.errors import report
+        from rawkit.cli.output import status
         from rawkit.lab import Lab
 
         try:
@@ -107,6 +103,11 @@ def _run(argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str 
                 host, other = (lab.a, lab.b) if on == "a" else (lab.b, lab.a)
                 if serve is not None:
                     other.serve(serve)
+                if greet:
+                    status(
+                        f"this shell is on host {host.name}, {host.ipv4}, {host.ipv6}; host {other.name} is "
+                        f"{other.ipv4}, {other.ipv6}. Leave with exit."
+                    )
 
                 def start(mask: SignalMask) -> int:
                     return host.spawn(

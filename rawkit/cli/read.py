@@ -19,7 +19,7 @@ Examples:
 
 Exit status: 0; 2 for a file that is damaged (what came before is printed) or is no capture file.""",
 )
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.argument("filter", nargs=-1)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets that match.")
 @click.option("-n", "--number", type=click.IntRange(min=1), help="Only packet number N (the first is 1).")

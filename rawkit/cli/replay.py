@@ -38,7 +38,7 @@ Examples:
 Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission;
 130 when interrupted.""",
 )
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
 @click.option(
     "-x",
