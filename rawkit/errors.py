@@ -1,4 +1,4 @@
-"""The exceptions rawkit raises: everything descends from `RawkitError`, and each message names the place and the reason."""
+"""The exceptions of rawkit: all descend from `RawkitError`, and each message names place and reason."""
 
 from __future__ import annotations
 
