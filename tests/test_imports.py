@@ -26,8 +26,9 @@ ROOMS = {
     "pcap": {"errors", "wire", "engine"},
     "net": {"errors", "addr"},
     "lab": {"errors", "addr", "units", "engine", "net"},
-    "tools": BASE | {"wire", "engine", "pcap", "net", "lab"},
-    "cli": BASE | {"wire", "engine", "pcap", "net", "lab", "tools"},
+    "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
+    "tools": BASE | {"wire", "engine", "pcap", "net", "lab", "interop"},
+    "cli": BASE | {"wire", "engine", "pcap", "net", "lab", "tools", "interop"},
 }
 HEAVY = ["scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"]
 
