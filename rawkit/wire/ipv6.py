@@ -62,6 +62,8 @@ IPv4.register(over={IPv6: 4})
 class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
     """Fragment header (RFC 8200 section 4.5); the offset counts units of 8 octets."""
 
+    no_upper = 59
+
     protocol: u8 = auto(upper_number, names=PROTOCOLS)
     reserved: u8 = 0
     fragment_offset: u13 = 0

@@ -24,7 +24,8 @@ class ChecksumVerdict:
 
     `state` is "good", "bad", "not filled in" (zero where the protocol allows it, or the pseudo-header's sum
     that a host leaves for its network card to finish), or "unknown" (octets are missing, or the packet is
-    a fragment, or quoted in an ICMP error). `found` and `expected` are the field's value and what it should be, -1 when not known.
+    a fragment, or quoted in an ICMP error). `found` and `expected` are the field's value and what it should
+    be, -1 when not known.
     """
 
     layer: type[Header]
@@ -43,7 +44,9 @@ class Packet:
     nothing is written back. A parsed packet gives the octets it came from.
     """
 
-    __slots__ = ("_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted", "_strict")
+    __slots__ = (
+        "_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted", "_strict",
+    )  # fmt: skip
 
     def __init__(self, layers: Sequence[Header] = (), payload: bytes = b"") -> None:
         self._layers: list[Header] = list(layers)
@@ -96,7 +99,7 @@ class Packet:
             if self._strict:
                 raise
             raise _Stop from None
-        # A quoted length says what there had been: what follows the quote here (RFC 4884) belongs to the error.
+        # A quoted length says what there had been: what follows it here (RFC 4884) belongs to the error.
         if not self._quoted:
             self._end = end
             self._quoted = header.quotes
@@ -281,21 +284,23 @@ class Packet:
         layers = self.layers
         headers, outers = self._headers(), _outers(layers)
         verdicts = []
-        whole = True
+        whole, at, end = True, 0, sum(map(len, headers)) + len(self.payload) + len(self.trailer)
         for i, header in enumerate(layers):
             segment = b"".join(headers[i:]) + self.payload
-            whole = whole and not _is_cut(header, len(headers[i]), len(segment))
+            claimed_end = _claimed_end(header, at, len(headers[i]))
+            whole = whole and claimed_end <= end
+            at, end = at + len(headers[i]), min(end, claimed_end or end)
             for row in header.fields:
                 rule = row.spec.rule
                 if not isinstance(rule, ChecksumRule):
                     continue
                 covered = segment if rule.payload else headers[i]
-                at = row.offset // 8
-                found = int.from_bytes(covered[at : at + 2], "big")
+                place = row.offset // 8
+                found = int.from_bytes(covered[place : place + 2], "big")
                 if rule.payload and not whole:
                     verdicts.append(ChecksumVerdict(type(header), row.name, "unknown", found, -1))
                     continue
-                verdicts.append(_verdict(header, row.name, rule, covered, at, outers[i]))
+                verdicts.append(_verdict(header, row.name, rule, covered, place, outers[i]))
             # Routers and address translators change a packet before they quote it, and quote part of it.
             whole = whole and not header.is_fragment and not header.quotes
         return verdicts
@@ -371,15 +376,15 @@ def _from_network(layers: Sequence[Header]) -> Sequence[Header]:
     return next((layers[i:] for i, header in enumerate(layers) if header.is_network), ())
 
 
-def _is_cut(header: Header, header_len: int, have: int) -> bool:
-    """Whether a length field claims more octets than there are."""
+def _claimed_end(header: Header, at: int, header_len: int) -> int:
+    """Where a length field says that the content of a header at `at` ends; 0 when none says so."""
     for row in header.fields:
         value = getattr(header, row.slot)
         if value is not AUTO and row.spec.rule is total_length:
-            return bool(value > have)
+            return at + value if value else 0
         if value is not AUTO and row.spec.rule is payload_length:
-            return bool(value > have - header_len)
-    return False
+            return int(at + header_len + value)
+    return 0
 
 
 def _verdict(
