@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
+
+from rawkit.cli.lines import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,27 +70,27 @@ class Demo:
         a, b = self._lab.a, self._lab.b
         b.serve("http,echo")
         self._say(
-            f"Two private hosts, joined by one link: a ({a.ipv4}, {a.ipv6}) and b ({b.ipv4}, {b.ipv6}).\n"
-            "b serves HTTP on port 80 and echo on port 7. Every command below runs on a."
+            f"Two private hosts, joined by a link with {self._lab.delay_ns / 1e6:g} ms of delay:\n"
+            f"  a  {a.ipv4}  {a.ipv6}  where the commands below run\n"
+            f"  b  {b.ipv4}  {b.ipv6}  which serves HTTP (port 80) and echo (port 7)"
         )
         self._title("Is b there? How far is it?")
-        self._command("ping", "-c", "3", "-i", "0.2", str(b.ipv4))
-        self._command("ping", "-c", "2", "-i", "0.2", "-q", str(b.ipv6))
+        self._command("ping", "-c", "3", "-i", "200ms", str(b.ipv4))
         self._title("Which doors are open?")
         self._command("scan", str(b.ipv4), "-p", "1-1024")
         self._title("What goes over the wire when a fetches a page?")
         self._capture_a_fetch(b)
-        self._command("read", "-t", "relative", self._file)
+        self._command("read", "-t", "relative", "-c", "8", self._file)
         self._title("One packet, field by field")
-        self._command("read", "-v", "-n", "1", self._file)
+        self._command("show", self._file, "-n", "1")
         self._title("Craft a packet, send it, see the answer")
-        self._command(
-            "send", f"ip(dst={b.ipv4})/tcp(sport=4321, dport=80, flags=S, options=[mss(1460)])", "--wait", "1"
-        )
+        self._command("send", f"ip(dst={b.ipv4})/icmp()/'hello'", "--wait", "1")
+        self._command("send", f"ip6(dst={b.ipv6})/udp(sport=7777,dport=9)/'anybody?'", "--wait", "1")
         self._title("Send the capture again, each packet at its time")
         self._command("replay", self._file, "-i", a.interface)
-        verdict = "Every step worked." if not self._failures else f"{self._failures} steps failed."
-        self._say(f"{verdict} The capture is in {self._file}: open it with `rawkit read` or Wireshark.")
+        failed = counted(self._failures, "step")
+        verdict = f"{failed} failed." if self._failures else "Every step worked."
+        self._say(f"{verdict} The capture is in {self._file}, for `rawkit read` or Wireshark.")
         return self._failures
 
     def _say(self, text: str) -> None:
@@ -97,6 +100,19 @@ class Demo:
         self._console.print()
         self._console.rule(text, align="left", style="cyan")
 
+    def _print(self, text: str, style: str = "") -> None:
+        """Print lines; those too long for a terminal or picture are cut, in a pipe they stay whole."""
+        from rich.text import Text
+
+        cut = self._console.is_terminal or self._console.record
+        for line in text.split("\n"):
+            self._console.print(
+                Text(line, style=style),
+                soft_wrap=not cut,
+                no_wrap=True,
+                overflow="ellipsis" if cut else "ignore",
+            )
+
     def _command(self, *words: str) -> None:
         """Show a command, run it on host a, show what it says."""
         self._show_prompt(words)
@@ -104,36 +120,41 @@ class Demo:
         self._show(done.stdout, done.stderr, done.returncode)
 
     def _show_prompt(self, words: tuple[str, ...]) -> None:
-        from shlex import join
+        from shlex import quote
 
-        self._console.print(f"$ {join(['rawkit', *words])}", style="bold green", soft_wrap=True)
+        # Single quotes within a word look better between double ones than escaped.
+        shown = [
+            f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in words
+        ]
+        self._print(f"$ rawkit {' '.join(shown)}", "bold green")
 
     def _show(self, output: str, messages: str, code: int) -> None:
         for text, style in ((output, ""), (messages, "dim")):
             if text:
-                self._console.print(text.rstrip("\n"), style=style, soft_wrap=True)
+                self._print(text.rstrip("\n"), style)
         if code:
             self._failures += 1
-            self._console.print(f"exit status {code}", style="bold red")
+            self._print(f"exit status {code}", "bold red")
 
     def _capture_a_fetch(self, server: Host) -> None:
         """Capture in the background while this process, standing on host a, fetches a page."""
         import signal
-        import urllib.request
+        from http.client import HTTPConnection  # not urllib, which would ask a proxy
 
         words = ("capture", "-i", self._lab.a.interface, "-w", self._file, "tcp port 80")
         self._show_prompt(words)
         process = self._lab.a.spawn(
-            [*RAWKIT, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [*RAWKIT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stderr is not None
-        ready = process.stderr.readline()
+        self._print(process.stderr.readline().rstrip("\n"), "dim")
         with self._lab.a:
-            page = urllib.request.urlopen(f"http://{server.ipv4}/", timeout=5).read()
-        self._console.print(f"(fetched http://{server.ipv4}/ meanwhile: {len(page)} octets)", style="italic")
+            client = HTTPConnection(str(server.ipv4), timeout=5)
+            client.request("GET", "/")
+            page = client.getresponse().read()
+            client.close()
+        self._print(f"(a fetches http://{server.ipv4}/ now: {len(page)} octets)", "italic")
+        time.sleep(0.05)  # until both have said goodbye
         process.send_signal(signal.SIGINT)
         output, messages = process.communicate(timeout=10)
-        self._show(output, ready + messages, process.returncode)
+        self._show(output, messages, process.returncode)

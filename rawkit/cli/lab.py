@@ -73,7 +73,6 @@ def run(argv: tuple[str, ...], delay: str, loss: str, seed: int, on: str, serve:
 @_link_options
 def shell(delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
     """Run an interactive shell ($SHELL) on one of two hosts."""
-
     return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve, greet=True)
 
 
