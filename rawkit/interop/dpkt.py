@@ -12,6 +12,8 @@ from rawkit.addr import MAC
 from rawkit.wire import ARP, ICMP, TCP, UDP, Ether, Header, ICMPv6, IPv4, IPv6, Packet
 
 _SUMMARY_MAX = 240
+_DNS_MAX = 12
+"""Questions and answers of a DNS message that are looked at."""
 
 
 @cache
@@ -125,17 +127,26 @@ def _tcp(ports: set[int], payload: bytes) -> str | None:
 def _dns(payload: bytes) -> str:
     import dpkt
 
+    questions, answers_n = int.from_bytes(payload[4:6], "big"), int.from_bytes(payload[6:8], "big")
+
+    def parse(records: int) -> Any:
+        # Names can be chains of thousands of pointers, so that thousands of names would take minutes.
+        counts = min(questions, _DNS_MAX).to_bytes(2, "big") + records.to_bytes(2, "big") + bytes(4)
+        return dpkt.dns.DNS(payload[:4] + counts + payload[12:])
+
     try:
-        message = dpkt.dns.DNS(payload)
+        message = parse(min(answers_n, _DNS_MAX))
     except dpkt.UnpackError:
         # A record of a kind that dpkt does not know, or that was cut off: the questions alone.
-        message = dpkt.dns.DNS(payload[:6] + bytes(6) + payload[12:])
+        message = parse(0)
     parts = ["DNS", "response" if message.qr else "query", f"{message.id:#06x}"]
     parts += [f"{_dns_type(question.type)} {question.name}" for question in message.qd]
     if message.qr and message.rcode:
         parts.append(_RCODES.get(message.rcode, f"rcode {message.rcode}"))
-    answers = ", ".join(map(_dns_record, message.an))
-    return " ".join(parts) + (f" -> {answers}" if answers else "")
+    answers = [_dns_record(record) for record in message.an]
+    if answers and answers_n > _DNS_MAX:
+        answers.append("...")
+    return " ".join(parts) + (f" -> {', '.join(answers)}" if answers else "")
 
 
 def _dns_type(number: int) -> str:

@@ -119,7 +119,7 @@ def from_scapy(packet: Any) -> Packet:
 def _seconds(time_ns: int) -> Any:
     from scapy.utils import EDecimal
 
-    return EDecimal(time_ns) / 1_000_000_000
+    return EDecimal(f"{time_ns}e-9")
 
 
 # ---- sockets ----------------------------------------------------------------------------------------
@@ -230,6 +230,8 @@ class _Layer2:
         from scapy.config import conf
         from scapy.error import Scapy_Exception
         from scapy.interfaces import network_name
+        from scapy.layers.l2 import Ether as ScapyEther
+        from scapy.utils import EDecimal
 
         self.closed = True  # until it is open: scapy closes whatever is deleted
         if monitor:
@@ -252,7 +254,9 @@ class _Layer2:
         self.outs: Any = self.ins
         self.closed = False
         self._batch = FrameBatch(256, 1 << 20)
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting: deque[tuple[bytes, Any]] = deque()
+        self._ethernet = ScapyEther if self.ins.linktype == _ETHERNET else None
+        self._decimal = EDecimal
         self._polled = False
 
     def fileno(self) -> int:
@@ -292,34 +296,31 @@ class _Layer2:
             wait = 0.0 if self._polled else None
             self._polled = False
             if self.ins.receive(batch, wait):
-                self._waiting.extend(zip(list(batch), [record.time_ns for record in batch.records()]))
+                times = [self._decimal(f"{record.time_ns}e-9") for record in batch.records()]
+                self._waiting.extend(zip(list(batch), times))
         if not self._waiting:
             return None, None, None
-        octets, time_ns = self._waiting.popleft()
-        return self._class_of(octets), octets[:x], _seconds(time_ns)
+        octets, seconds = self._waiting.popleft()
+        return self._ethernet or self._class_of(octets), octets[:x], seconds
 
     def _class_of(self, octets: bytes) -> Any:
-        first = first_header(self.ins.linktype, octets)
-        theirs = _scapy_class(first, octets) if first else None
-        if theirs is None:
-            from scapy.config import conf
+        from scapy.config import conf
 
-            return conf.raw_layer
-        return theirs
+        first = first_header(self.ins.linktype, octets)
+        return _scapy_class(first, octets) if first else conf.raw_layer
 
     def send(self, x: Any) -> int:
-        """Send a scapy packet (or octets); returns how many octets went out."""
+        """Send a scapy packet, or bytes; returns how many octets went out."""
         return self._send(bytes(x), x)
 
     def _send(self, octets: bytes, packet: Any) -> int:
-        from scapy.config import conf
-        from scapy.packet import Packet as ScapyPacket
-
-        if isinstance(packet, ScapyPacket):
+        if not isinstance(packet, bytes):
             packet.sent_time = time.time()
         try:
             self.outs.send(octets)
         except EngineError as error:
+            from scapy.config import conf
+
             # Some drivers refuse frames shorter than the least Ethernet allows.
             if error.errno != errno.EINVAL or len(octets) >= conf.min_pkt_size:
                 raise
@@ -366,7 +367,7 @@ class _Layer3(_Layer2):
     def recv(self, x: int = 0xFFFF, **kargs: Any) -> Any:
         """The next packet without its link header, None where `recv_raw` gives none."""
         packet = super().recv(x, **kargs)  # type: ignore[misc]  # SuperSocket's
-        if packet and self.ins.linktype == _ETHERNET:
+        if packet and self._ethernet:
             packet.payload.time = packet.time
             return packet.payload
         return packet
@@ -393,15 +394,13 @@ class _Layer3(_Layer2):
             return sum(self._send_packet(piece) for piece in packet.fragment())
 
     def _send_packet(self, packet: Any) -> int:
-        from scapy.layers.l2 import Ether as ScapyEther
-
         if self._loopback:
             octets = bytes(packet)
             self._raw_socket(octets[0] >> 4 if octets else 0).send(octets)
             packet.sent_time = time.time()
             return len(octets)
         # scapy finds out the next hop's address while it builds the Ethernet header.
-        return self._send(bytes(ScapyEther() / packet if self.ins.linktype == _ETHERNET else packet), packet)
+        return self._send(bytes(self._ethernet() / packet if self._ethernet else packet), packet)
 
     def _raw_socket(self, version: int) -> RawIPSocket:
         if version not in (4, 6):
