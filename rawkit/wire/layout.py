@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 
 from rawkit.errors import FieldError, Malformed, Truncated
 from rawkit.wire import checksum as _checksum
-from rawkit.wire.field import AUTO, ChecksumRule, FlagBits, Kind, Octets, Options, Rule, Spec, UInt, Variable
+from rawkit.wire.field import (
+    AUTO,
+    ChecksumRule,
+    FlagBits,
+    Kind,
+    Octets,
+    Options,
+    Rule,
+    Spec,
+    UInt,
+    Variable,
+    header_words,
+)
 
 Self = TypeVar("Self", bound="Layout")
 
@@ -125,6 +137,8 @@ def _lay_out(
     words = [r.name for r in rows if isinstance(r.spec.rule, Rule) and r.spec.rule.header_end]
     if words and rows[-1].width:
         raise TypeError(f"{cls}.{words[0]}: a header length needs a last field that can fill up to it")
+    if at % 32 and any(row.spec.rule is header_words for row in rows):
+        raise TypeError(f"{cls}: {at // 8} octets before {rows[-1].name} are no whole number of 32-bit words")
     return tuple(rows)
 
 
