@@ -15,13 +15,18 @@ from itertools import accumulate, islice
 
 from rawkit.addr import MAC
 from rawkit.engine import FrameBatch, PacedSender, PacketSocket, monotonic_ns
-from rawkit.errors import CaptureFileError, RawkitError
+from rawkit.errors import CaptureFileError, EngineError, RawkitError
 from rawkit.wire.frame import Frame
 
 ETHERNET = 1
-CHUNK = 512
+CHUNK = 64
+TOPSPEED_CHUNK = 512
 CHUNK_LEN = 1 << 20
-"""Frames and octets handed to C at a time, at most."""
+"""Frames and octets handed to C at a time, at most.
+
+Reading and counting take some 2.5 us a frame, between two chunks: the first frames of a chunk of 512 went a
+millisecond late at 50,000 frames/s, those of 64 0.15 ms. At topspeed nothing is late.
+"""
 
 SLICE = 0.1
 """Seconds in C at a time."""
@@ -250,19 +255,24 @@ class Replay:
     def __iter__(self) -> Iterator[ReplayReport]:
         report = self.report
         with self._socket as socket:
+            topspeed = self.config.topspeed
             sender = PacedSender(socket, spin_ns=self.config.spin_ns)
-            batch = FrameBatch(CHUNK, CHUNK_LEN)
+            most = TOPSPEED_CHUNK if topspeed else CHUNK
+            batch = FrameBatch(most, CHUNK_LEN)
             start_ns = 0
-            for chunk in _chunks(self._plan):
+            for chunk in _chunks(self._plan, most):
                 report.planned, report.skipped = self._plan.planned, self._plan.skipped
                 batch.clear()
                 batch.extend([octets for _, octets in chunk])
                 # The clock starts when the first frames lie ready.
                 start_ns = start_ns or monotonic_ns() + LEAD_NS
-                due = [0 if self.config.topspeed else start_ns + offset_ns for offset_ns, _ in chunk]
+                due = [0 if topspeed else start_ns + offset_ns for offset_ns, _ in chunk]
                 done = 0
                 while done < len(chunk) and not self._stopped:
-                    stamps = sender.send(batch, due, first=done, timeout=SLICE)
+                    if topspeed:
+                        stamps = _send_at_once(socket, batch, done)
+                    else:
+                        stamps = sender.send(batch, due, first=done, timeout=SLICE)
                     for (_, octets), due_ns, stamp in zip(chunk[done:], due[done:], stamps):
                         report.add(len(octets), due_ns, stamp)
                     done += len(stamps)
@@ -272,14 +282,28 @@ class Replay:
             report.skipped = self._plan.skipped
 
 
-def _chunks(rows: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Rows in lists that fit a batch. When reading fails, what came before goes first."""
+def _send_at_once(socket: PacketSocket, batch: FrameBatch, first: int) -> list[int]:
+    """Send frames [first, ...) of a batch as fast as they are taken; gives stamps as `PacedSender.send`.
+
+    A full queue is waited for, with nobody behind who would be late for it.
+    """
+    try:
+        sent = socket.send_batch(batch, first, timeout=SLICE)
+    except EngineError as error:
+        if error.errno in (errno.ENETDOWN, errno.ENXIO):
+            raise
+        return [-(error.errno or errno.EIO)]
+    return [monotonic_ns()] * sent
+
+
+def _chunks(rows: Iterable[tuple[int, bytes]], most: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Rows in lists that fit a batch of `most`. When reading fails, what came before goes first."""
     chunk: list[tuple[int, bytes]] = []
     chunk_len = 0
     damage: CaptureFileError | None = None
     try:
         for row in rows:
-            if len(chunk) == CHUNK or chunk_len + len(row[1]) > CHUNK_LEN:
+            if len(chunk) == most or chunk_len + len(row[1]) > CHUNK_LEN:
                 yield chunk
                 chunk, chunk_len = [], 0
             chunk.append(row)

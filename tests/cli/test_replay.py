@@ -178,8 +178,8 @@ def test_an_interface_that_goes_is_an_error_after_the_report(
     assert process.returncode == 2
     reason = {"down": "Network is down", "removed": "No such device or address"}[change]
     assert messages == f"rawkit replay: send on v0: {reason}\n"
-    sent = int(re.match(r"(\d+) packets?, ", output)[1])  # type: ignore[index]
-    assert output.splitlines()[-1] == f"{400 - sent} more read, not sent"
+    assert re.match(r"[1-9]\d* packets?, ", output)
+    assert re.search(r"^[1-9]\d* more read, not sent$", output, re.MULTILINE)
 
 
 @pytest.mark.net
