@@ -183,40 +183,35 @@ class FlagBits(UInt):
     """An unsigned integer whose bits have names; set from an integer or from letters."""
 
     slot_serves = False
-    names: tuple[str, ...] = ()
 
-    def named(self, names: tuple[str, ...]) -> FlagBits:
-        flags = FlagBits(self.width)
-        flags.names = names
-        return flags
+    def __init__(self, width: int, names: tuple[str, ...] = ()) -> None:
+        super().__init__(width)
+        self.names = names
+        self._by_name = {name.upper(): 1 << i for i, name in enumerate(names)}
+        self._by_letter: dict[str, int] = {}
+        for name, bit in self._by_name.items():
+            self._by_letter.setdefault(name[0], bit)
+        if "ACK" in self._by_name:
+            self._by_letter["."] = self._by_name["ACK"]  # as tcpdump writes it
 
     def convert(self, value: Any, name: str) -> Any:
         if not isinstance(value, str):
             return super().convert(value, name)
-        letters = self.letters()
-        known = {flag.upper(): 1 << i for i, flag in enumerate(self.names)}
-        words = value.replace("|", " ").replace(",", " ").split()
         number = 0
-        for word in words:
-            if word.upper() in known:
-                number |= known[word.upper()]
+        for word in value.upper().replace("|", " ").replace(",", " ").split():
+            if word in self._by_name:
+                number |= self._by_name[word]
                 continue
-            for letter in word.upper():
-                if letter == ".":  # tcpdump's ACK
-                    letter = "A"
-                if letter not in letters:
-                    raise FieldError(
-                        f"{name}: no flag {letter!r} in {value!r}; there are {' '.join(self.names)}"
-                    )
-                number |= letters[letter]
+            for letter in word:
+                if letter not in self._by_letter:
+                    known = " ".join(self.names)
+                    raise FieldError(f"{name}: no flag {letter!r} in {value!r}; there are {known}")
+                number |= self._by_letter[letter]
         return number
 
     def letters(self) -> dict[str, int]:
         """One letter per flag: its first, where no lower flag has taken it."""
-        table: dict[str, int] = {}
-        for i, flag in enumerate(self.names):
-            table.setdefault(flag[0].upper(), 1 << i)
-        return table
+        return {letter: bit for letter, bit in self._by_letter.items() if letter != "."}
 
     def text(self, value: int) -> str:
         """The names of the set bits, those without a name as a number: "SYN|ACK"."""

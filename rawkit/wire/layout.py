@@ -93,13 +93,16 @@ def _own_fields(
         if not isinstance(spec, Spec):
             spec = Spec(spec, {}, (), None)
         if isinstance(kind, FlagBits):
-            kind = kind.named(spec.bits)
+            kind = FlagBits(kind.width, spec.bits)
         elif spec.bits:
             raise TypeError(f"{cls}.{name}: bits= needs a flags kind such as flags8")
         if len(spec.bits) > max(kind.width, 1):
             raise TypeError(f"{cls}.{name}: {len(spec.bits)} flag names for {kind.width} bits")
         if spec.default is not ... and spec.default is not AUTO:
-            spec = Spec(kind.convert(spec.default, f"{cls}.{name}"), spec.names, spec.bits, spec.rule)
+            content = kind.convert(spec.default, f"{cls}.{name}")
+            if isinstance(kind, Variable):
+                content = kind.octets(content, name)  # encoded once, here
+            spec = Spec(content, spec.names, spec.bits, spec.rule)
         rows.append((name, kind, spec))
     return rows
 

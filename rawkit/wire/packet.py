@@ -82,23 +82,24 @@ class Packet:
 
     # ---- parsing ------------------------------------------------------------------------------
 
-    def _parse_one(self) -> Header:
-        """Parse the next header; the caller has seen that there is one to expect."""
+    def _parse_one(self) -> bool:
+        """Parse the next header; False when there is none, or none that is whole."""
         cls = self._next
-        assert cls is not None
+        if cls is None:
+            return False
         self._next = None
         at, end = self._at, self._end
-        if cls._discriminator_at >= 0 and cls._discriminator_at < end - at:
+        if 0 <= cls._discriminator_at < end - at:
             cls = cls.variants.get(self._buf[at + cls._discriminator_at], cls)
         try:
             header, self._at, end = cls._parse(self._buf, at, end)
         except HeaderError as error:
-            if self._quoted and isinstance(error, Truncated):
-                raise _Stop from None  # routers quote as little as 8 octets (RFC 792): no damage
-            self._error = error
-            if self._strict:
-                raise
-            raise _Stop from None
+            if not (self._quoted and isinstance(error, Truncated)):
+                self._error = error
+                if self._strict:
+                    raise
+            # else no damage: routers quote as little as 8 octets behind the IP header (RFC 792)
+            return False
         # A quoted length says what there had been: what follows it here (RFC 4884) belongs to the error.
         if not self._quoted:
             self._end = end
@@ -107,14 +108,11 @@ class Packet:
         self._offsets.append(at)
         if self._at < self._end and len(self._layers) < MAX_LAYERS:
             self._next = header.upper_class()
-        return header
+        return True
 
     def _parse_all(self) -> None:
         while self._next is not None:
-            try:
-                self._parse_one()
-            except _Stop:
-                return
+            self._parse_one()
 
     @property
     def layers(self) -> tuple[Header, ...]:
@@ -152,12 +150,15 @@ class Packet:
 
     def get(self, kind: type[H], nth: int = 0) -> H | None:
         """The first (or nth further) header that is a `kind`, None when there is none."""
-        seen = 0
-        for header in self:
+        layers = self._layers
+        i = 0
+        while i < len(layers) or self._parse_one():
+            header = layers[i]
             if isinstance(header, kind):
-                if seen == nth:
+                if nth == 0:
                     return header
-                seen += 1
+                nth -= 1
+            i += 1
         return None
 
     def __getitem__(self, kind: type[H]) -> H:
@@ -172,26 +173,19 @@ class Packet:
 
     def __iter__(self) -> Iterator[Header]:
         i = 0
-        while True:
-            if i == len(self._layers):
-                if self._next is None:
-                    return
-                try:
-                    self._parse_one()
-                except _Stop:
-                    return
+        while i < len(self._layers) or self._parse_one():
             yield self._layers[i]
             i += 1
 
     def __truediv__(self, other: Header | Packet | bytes) -> Packet:
-        if isinstance(other, Header):
-            other = Packet([other])
-        if isinstance(other, Packet):
-            if self.payload and other.layers:
+        payload = self.payload
+        if isinstance(other, (Header, Packet)):
+            packet = other if isinstance(other, Packet) else Packet((other,))
+            if payload and packet.layers:
                 raise TypeError("a header cannot follow a payload")
-            return _rebuild([*self.layers, *other.layers], self.payload + other.payload, other.trailer)
+            return _rebuild((*self.layers, *packet.layers), payload + packet.payload, packet.trailer)
         try:
-            return _rebuild(self.layers, self.payload + bytes(memoryview(other)), self.trailer)
+            return _rebuild(self.layers, payload + memoryview(other), self.trailer)
         except TypeError:
             raise TypeError(f"a packet is made of headers and octets, not of {other!r}") from None
 
@@ -206,6 +200,9 @@ class Packet:
     def __len__(self) -> int:
         """Octets of the packet as built."""
         return len(bytes(self))
+
+    def __bool__(self) -> bool:
+        return True  # a packet without octets is a packet; and asking must not build it
 
     def __repr__(self) -> str:
         parts = [repr(layer) for layer in self.layers]
@@ -330,10 +327,6 @@ class Packet:
         from rawkit.wire import show
 
         return show.to_dict(self)
-
-
-class _Stop(Exception):
-    """Parsing ends here; the packet has kept the reason."""
 
 
 def first_header(linktype: int, octets: Any) -> type[Header] | None:
