@@ -42,31 +42,47 @@ AUTO: Any = _Auto()
 
 @dataclass(frozen=True)
 class Rule:
-    """How a field left at `AUTO` is computed.
+    """How a field left at `AUTO` is computed, and what it says about the octets when it is parsed.
 
     `build` is an expression over `header_len` and `payload_len` (octets), `upper` (the class of the header
-    that follows, or None) and `cls`. `header_end` and `payload_end`, where given, are expressions over
-    `value`, `offset` and `header_end` that say what the field bounds when a header is parsed.
+    that follows, or None) and `cls`. With `unit`, the header is (value + bias) * unit octets long. `bounds`
+    names what the field says of the payload's end, one of `PAYLOAD_ENDS`. With `selects`, the field's
+    number says which header follows.
     """
 
     build: str
-    header_end: str = ""
-    payload_end: str = ""
+    unit: int = 0
+    bias: int = 0
+    bounds: str = ""
+    selects: bool = False
 
 
-header_words = Rule("header_len + 3 >> 2", header_end="offset + (value << 2)")
+PAYLOAD_ENDS = {
+    "total": "(offset + value if value else end)",
+    "payload": "header_end + value",
+    "802.3": "(header_end + value if value < 1536 else end)",
+}
+"""Where the payload ends, as expressions over `value`, `offset`, `header_end` and `end`."""
+
+
+def header_length(unit: int, bias: int = 0) -> Rule:
+    """The rule for a header length in units of so many octets, of which `bias` are not counted."""
+    return Rule(f"(header_len + {unit - 1}) // {unit} - {bias}", unit=unit, bias=bias)
+
+
+header_words = header_length(4)
 """The header's length in 32-bit words (IHL, data offset)."""
 
-total_length = Rule("header_len + payload_len", payload_end="(offset + value if value else end)")
+total_length = Rule("header_len + payload_len", bounds="total")
 """Octets of this header and all that follows. On parsing, 0 means "not filled in": up to the end."""
 
-payload_length = Rule("payload_len", payload_end="header_end + value")
+payload_length = Rule("payload_len", bounds="payload")
 """Octets after this header."""
 
-upper_number = Rule("cls._number_of(upper)")
+upper_number = Rule("cls._number_of(upper)", selects=True)
 """The number under which the following header's class is registered over this one."""
 
-ether_type = Rule(upper_number.build, payload_end="(header_end + value if value < 1536 else end)")
+ether_type = Rule(upper_number.build, bounds="802.3", selects=True)
 """As `upper_number`; below 1536 a length that bounds what follows (IEEE 802.3 clause 3.2.6)."""
 
 

@@ -56,7 +56,16 @@ class Header(Layout):
     label: ClassVar[str]
     """What the one-line form calls this header; the class's name, where nothing else is said."""
 
-    _selectors: ClassVar[tuple[str, ...]] = ()
+    selected_by: ClassVar[tuple[str, ...]] = ()
+    """The fields whose number says which header follows, in the order they are tried; where nothing is said,
+    those computed by `upper_number`."""
+
+    followed_by: ClassVar[type[Header] | None] = None
+    """The header that always follows."""
+
+    opaque_when: ClassVar[str] = ""
+    """The field that, when it is not 0, says that what follows is no header (the offset of a fragment)."""
+
     _ends: ClassVar[tuple[str, ...]] = ()
     _discriminator_at: ClassVar[int] = -1
 
@@ -79,11 +88,8 @@ class Header(Layout):
             cls.variants = {}
         if vars(cls).get("discriminator"):
             cls._discriminator_at = next(f.offset for f in cls.fields if f.name == cls.discriminator) // 8
-        cls._selectors = tuple(
-            row.name
-            for row in cls.fields
-            if isinstance(row.spec.rule, Rule) and "upper" in row.spec.rule.build
-        )
+        if not cls.selected_by:
+            cls.selected_by = tuple(row.name for row in cls.selectors())
         names = {row.name for row in cls.fields}
         cls._ends = next((ends for ends in _ENDS if names.issuperset(ends)), ())
         if "label" not in vars(cls):
@@ -115,14 +121,21 @@ class Header(Layout):
                 return cls.numbers[kind]
         return cls.no_upper
 
-    def selectors(self) -> tuple[FieldInfo, ...]:
-        """The fields that say what follows."""
-        return tuple(row for row in self.fields if row.name in self._selectors)
+    @classmethod
+    def selectors(cls) -> tuple[FieldInfo, ...]:
+        """The fields that hold the registered number of what follows."""
+        return tuple(row for row in cls.fields if isinstance(row.spec.rule, Rule) and row.spec.rule.selects)
 
     def upper_class(self) -> type[Header] | None:
         """The class of the header that follows, None when it is not known."""
-        for name in self._selectors:
-            return self.uppers.get(getattr(self, name))
+        if self.opaque_when and getattr(self, self.opaque_when):
+            return None
+        if self.followed_by is not None:
+            return self.followed_by
+        for name in self.selected_by:
+            upper = self.uppers.get(getattr(self, name))
+            if upper is not None:
+                return upper
         return None
 
     def pseudo_header(self, protocol: int, length: int) -> bytes | None:

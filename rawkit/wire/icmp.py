@@ -68,9 +68,7 @@ class ICMPError(ICMP):
     """What the errors share: the beginning of the packet that caused the message follows."""
 
     quotes = True
-
-    def upper_class(self) -> type[Header] | None:
-        return IPv4
+    followed_by = IPv4
 
 
 class ICMPUnreachable(ICMPError, variant=3):

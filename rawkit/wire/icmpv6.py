@@ -81,9 +81,7 @@ class ICMPv6Error(ICMPv6):
     """What the errors share: as much of the packet that caused the message as fits follows."""
 
     quotes = True
-
-    def upper_class(self) -> type[Header] | None:
-        return IPv6
+    followed_by = IPv6
 
 
 class ICMPv6Unreachable(ICMPv6Error, variant=1):

@@ -79,6 +79,7 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
     is_network = True
     label = "IP"
     no_upper = 253  # for experimentation and testing (RFC 3692)
+    opaque_when = "fragment_offset"  # only the first fragment starts with the upper header
 
     version: u4 = 4
     ihl: u4 = auto(header_words)
@@ -98,10 +99,6 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
     @property
     def is_fragment(self) -> bool:
         return bool(self.flags & IPv4.MF or self.fragment_offset)
-
-    def upper_class(self) -> type[Header] | None:
-        # Only the first fragment starts with the upper header.
-        return None if self.fragment_offset else self.uppers.get(self.protocol)
 
     def pseudo_header(self, protocol: int, length: int) -> bytes:
         """RFC 768, RFC 9293 section 3.1."""

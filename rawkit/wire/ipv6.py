@@ -63,6 +63,7 @@ class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
     """Fragment header (RFC 8200 section 4.5); the offset counts units of 8 octets."""
 
     no_upper = 59
+    opaque_when = "fragment_offset"  # only the first fragment starts with the upper header
 
     protocol: u8 = auto(upper_number, names=PROTOCOLS)
     reserved: u8 = 0
@@ -74,10 +75,6 @@ class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
     @property
     def is_fragment(self) -> bool:
         return bool(self.more or self.fragment_offset)
-
-    def upper_class(self) -> type[Header] | None:
-        # Only the first fragment starts with the upper header.
-        return None if self.fragment_offset else self.uppers.get(self.protocol)
 
     def answers(self, request: Header) -> bool:
         return isinstance(request, IPv6Fragment)

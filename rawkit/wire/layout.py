@@ -18,6 +18,7 @@ from rawkit.errors import FieldError, Malformed, Truncated
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.field import (
     AUTO,
+    PAYLOAD_ENDS,
     ChecksumRule,
     FlagBits,
     Kind,
@@ -137,7 +138,7 @@ def _lay_out(
         at += kind.width
     if at % 8:
         raise TypeError(f"{cls}: its fields make {at} bits, which is no whole number of octets")
-    words = [r.name for r in rows if isinstance(r.spec.rule, Rule) and r.spec.rule.header_end]
+    words = [r.name for r in rows if isinstance(r.spec.rule, Rule) and r.spec.rule.unit]
     if words and rows[-1].width:
         raise TypeError(f"{cls}.{words[0]}: a header length needs a last field that can fill up to it")
     if at % 32 and any(row.spec.rule is header_words for row in rows):
@@ -272,20 +273,21 @@ def _parse_source(
         lines.append(f"    ({', '.join(targets)},) = unpack(buf, offset)")
     lines += shifts
     bounds = [(f, f.spec.rule) for f in fields if isinstance(f.spec.rule, Rule)]
-    header_end = next(((f, rule) for f, rule in bounds if rule.header_end), None)
+    header_end = next(((f, rule) for f, rule in bounds if rule.unit), None)
     if header_end:
         f, rule = header_end
-        lines += [f"    value = self.{f.slot}", f"    header_end = {rule.header_end}"]
+        bias = f"(self.{f.slot} + {rule.bias})" if rule.bias else f"self.{f.slot}"
+        lines.append(f"    header_end = offset + {bias} * {rule.unit}")
         lines += [f"    if not offset + {size} <= header_end <= end:"]
         lines += [f"        raise bad_length(cls, {f.name!r}, header_end - offset, {size}, offset, end)"]
     else:
         lines.append("    header_end = end" if variable else f"    header_end = offset + {size}")
     if variable:
         lines.append(f"    self.{variable.slot} = bytes(buf[offset + {size} : header_end])")
-    payload_end = next(((f, rule) for f, rule in bounds if rule.payload_end), None)
+    payload_end = next(((f, rule) for f, rule in bounds if rule.bounds), None)
     if payload_end:
         f, rule = payload_end
-        lines += [f"    value = self.{f.slot}", f"    payload_end = {rule.payload_end}"]
+        lines += [f"    value = self.{f.slot}", f"    payload_end = {PAYLOAD_ENDS[rule.bounds]}"]
         lines += ["    if payload_end > end:", "        payload_end = end"]
         lines += ["    elif payload_end < header_end:"]
         lines += [f"        raise bad_length(cls, {f.name!r}, payload_end - offset, {size}, offset, end)"]

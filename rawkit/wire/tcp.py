@@ -98,6 +98,8 @@ TCPOption.unknown = UnknownTCPOption
 class TCP(Header, over={IPv4: 6, IPv6: 6}):
     """TCP header. `flags` takes letters too: "S", "SA", "." for ACK alone, as tcpdump prints them."""
 
+    selected_by = ("dport", "sport")
+
     sport: u16 = 0
     dport: u16 = 0
     seq: u32 = 0
@@ -109,9 +111,6 @@ class TCP(Header, over={IPv4: 6, IPv6: 6}):
     checksum: u16 = auto(inet_checksum, pseudo_header=True)
     urgent: u16 = 0
     options: Options[TCPOption] = ()
-
-    def upper_class(self) -> type[Header] | None:
-        return self.uppers.get(self.dport) or self.uppers.get(self.sport)
 
     def answers(self, request: Header) -> bool:
         return (

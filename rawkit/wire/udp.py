@@ -11,13 +11,12 @@ from rawkit.wire.ipv6 import IPv6
 class UDP(Header, over={IPv4: 17, IPv6: 17}):
     """UDP header. A checksum that comes out as 0 is sent as 0xFFFF; 0 means "none" (RFC 768)."""
 
+    selected_by = ("dport", "sport")
+
     sport: u16 = 0
     dport: u16 = 0
     length: u16 = auto(total_length)
     checksum: u16 = auto(inet_checksum, pseudo_header=True, zero=0xFFFF)
-
-    def upper_class(self) -> type[Header] | None:
-        return self.uppers.get(self.dport) or self.uppers.get(self.sport)
 
     def answers(self, request: Header) -> bool:
         return isinstance(request, UDP) and (self.sport, self.dport) == (request.dport, request.sport)
