@@ -287,9 +287,10 @@ class Octets(Kind):
 
 
 class Variable(Kind):
-    """A last field of any length, decoded only when it is read.
+    """A last field of any length: octets in the slot, decoded when it is read.
 
-    The slot holds octets (parsed, or given as such: they go out unchanged) or the decoded value.
+    What is read is a new tuple each time; a change is made by setting the field. Octets may be given too, and
+    go out unchanged.
     """
 
     width = 0
@@ -300,10 +301,6 @@ class Variable(Kind):
     def encode(self, value: Any, name: str) -> bytes:
         raise NotImplementedError
 
-    def octets(self, content: Any, name: str) -> bytes:
-        """The slot's content as it goes out."""
-        return content if content.__class__ is bytes else self.encode(content, name)
-
     def convert(self, value: Any, name: str) -> Any:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
@@ -311,11 +308,10 @@ class Variable(Kind):
             items = tuple(value)
         except TypeError:
             raise FieldError(f"{name}: need a sequence, got {value!r}") from None
-        self.encode(items, name)  # a wrong item is reported here, where it was given
-        return items
+        return self.encode(items, name)
 
     def read(self, content: Any) -> Any:
-        return self.decode(content) if content.__class__ is bytes else content
+        return self.decode(content)
 
 
 class Pairs(Variable):

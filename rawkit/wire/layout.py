@@ -10,7 +10,7 @@ from __future__ import annotations
 import linecache
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
 
@@ -101,8 +101,6 @@ def _own_fields(
             raise TypeError(f"{cls}.{name}: {len(spec.bits)} flag names for {kind.width} bits")
         if spec.default is not ... and spec.default is not AUTO:
             content = kind.convert(spec.default, f"{cls}.{name}")
-            if isinstance(kind, Variable):
-                content = kind.octets(content, name)  # encoded once, here
             spec = Spec(content, spec.names, spec.bits, spec.rule)
         rows.append((name, kind, spec))
     return rows
@@ -204,7 +202,7 @@ def _generate(cls: Any, fields: tuple[FieldInfo, ...], positional: bool) -> None
     source = "\n".join(
         _init_source(cls.__name__, fields, positional)
         + _parse_source(fields, units, variable, layout.size, cls.ends_packet)
-        + _pack_source(cls.__name__, fields, units, variable, layout.size)
+        + _pack_source(fields, units, variable, layout.size)
     )
     filename = f"<rawkit {cls.__module__}.{cls.__qualname__}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -298,12 +296,11 @@ def _parse_source(
 
 
 def _pack_source(
-    cls: str, fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
+    fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
 ) -> list[str]:
     lines = ["def _pack(self, payload, outer, upper):"]
     if variable:
-        lines += [f"    tail = self.{variable.slot}", "    if tail.__class__ is not bytes:"]
-        lines += [f"        tail = _kinds[{variable.name!r}].encode(tail, {f'{cls}.{variable.name}'!r})"]
+        lines.append(f"    tail = self.{variable.slot}")
         lines += [f"    header_len = {size} + len(tail)"]
     else:
         lines.append(f"    header_len = {size}")
@@ -383,10 +380,7 @@ def _explain(header: Layout, payload_len: int | None = None) -> None:
 
 def is_default(row: FieldInfo, content: Any) -> bool:
     """Whether the content of a slot is what the field has when nothing is said."""
-    default = row.spec.default
-    if isinstance(row.kind, Variable) and default is not ...:
-        return row.kind.octets(content, row.name) == row.kind.octets(default, row.name)
-    return content is default or bool(content == default)
+    return content is row.spec.default or bool(content == row.spec.default)
 
 
 def _literal(row: FieldInfo, content: Any) -> str:
@@ -397,10 +391,9 @@ def _literal(row: FieldInfo, content: Any) -> str:
     if isinstance(content, int):
         return int.__repr__(content)  # of an enumeration's member too
     if isinstance(row.kind, Variable):
-        value = row.kind.read(content)
+        value = row.kind.decode(content)
         # Octets that the value does not show (padding, damage) are part of the header all the same.
-        whole = content is value or row.kind.encode(value, row.name) == content
-        return repr(value if whole else content)
+        return repr(value if row.kind.encode(value, row.name) == content else content)
     return repr(content if content is AUTO or row.kind.slot_serves else str(row.kind.read(content)))
 
 
@@ -497,16 +490,10 @@ class Layout(metaclass=LayoutMeta):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(values)}")
         return type(self)(**{**values, **changes})
 
-    def _values(self) -> Iterator[Any]:
-        """Slot contents in field order, variable fields as octets: parsed and given values compare."""
-        for row in self.fields:
-            content = getattr(self, row.slot)
-            yield row.kind.octets(content, row.name) if isinstance(row.kind, Variable) else content
-
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return list(self._values()) == list(other._values())
+        return all(getattr(self, row.slot) == getattr(other, row.slot) for row in self.fields)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 

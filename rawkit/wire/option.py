@@ -33,6 +33,8 @@ class Option(Layout):
     def __init_layout__(cls, kind: int | None = None, family: bool = False) -> None:
         if family:
             cls.members = {}
+            if cls.pad_to > 1 and cls.end != 0:
+                raise TypeError(f"{cls.__name__}: lists are padded with zeros, so kind 0 must be their end")
         elif kind is not None:
             cls.kind = kind
             other = cls.members.setdefault(kind, cls)

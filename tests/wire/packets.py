@@ -25,7 +25,7 @@ from rawkit.wire import (
 from rawkit.wire.field import Address, Octets, Pairs, UInt
 from rawkit.wire.icmp import ICMPError
 from rawkit.wire.icmpv6 import ICMPv6Error, NDOption
-from rawkit.wire.ipv4 import IPNoOperation, IPv4Option, RecordRoute, RouterAlert, UnknownIPv4Option
+from rawkit.wire.ipv4 import IPv4Option, RecordRoute, UnknownIPv4Option
 from rawkit.wire.layout import FieldInfo, Layout
 from rawkit.wire.option import Option, OptionList, UnparsedOptions
 from rawkit.wire.tcp import TCPOption, UnknownTCPOption

@@ -47,49 +47,78 @@ def check_read_alike(octets: bytes, packet: Packet) -> None:
             case ARP():
                 theirs = theirs.data if theirs is not None else dpkt.arp.ARP(octets)
                 assert (theirs.hrd, theirs.pro, theirs.hln, theirs.pln, theirs.op) == (
-                    header.hardware, header.protocol, header.hardware_len, header.protocol_len, header.op,
-                )  # fmt: skip
+                    header.hardware,
+                    header.protocol,
+                    header.hardware_len,
+                    header.protocol_len,
+                    header.op,
+                )
                 assert (theirs.sha, theirs.tha) == (bytes(header.sender_mac), bytes(header.target_mac))
                 assert (theirs.spa, theirs.tpa) == (header.sender_ip.packed, header.target_ip.packed)
             case IPv4():
                 theirs = theirs.data if theirs is not None else dpkt.ip.IP(octets)
                 assert (theirs.v, theirs.hl, theirs.tos, theirs.len, theirs.id) == (
-                    header.version, header.ihl, header.dscp << 2 | header.ecn, header.total_length, header.id,
-                )  # fmt: skip
+                    header.version,
+                    header.ihl,
+                    header.dscp << 2 | header.ecn,
+                    header.total_length,
+                    header.id,
+                )
                 assert (theirs.rf, theirs.df, theirs.mf) == (
-                    header.flags >> 2, header.flags >> 1 & 1, header.flags & 1,
-                )  # fmt: skip
+                    header.flags >> 2,
+                    header.flags >> 1 & 1,
+                    header.flags & 1,
+                )
                 assert (theirs.offset, theirs.ttl, theirs.p, theirs.sum) == (
-                    header.fragment_offset, header.ttl, header.protocol, header.checksum,
-                )  # fmt: skip
+                    header.fragment_offset,
+                    header.ttl,
+                    header.protocol,
+                    header.checksum,
+                )
                 assert (theirs.src, theirs.dst) == (header.src.packed, header.dst.packed)
                 assert theirs.opts == header._options
             case IPv6():
                 theirs = theirs.data if theirs is not None else dpkt.ip6.IP6(octets)
                 assert (theirs.v, theirs.fc, theirs.flow) == (6, header.traffic_class, header.flow_label)
                 assert (theirs.plen, theirs.nxt, theirs.hlim) == (
-                    header.payload_length, header.next_header, header.hop_limit,
-                )  # fmt: skip
+                    header.payload_length,
+                    header.next_header,
+                    header.hop_limit,
+                )
                 assert (theirs.src, theirs.dst) == (header.src.packed, header.dst.packed)
             case IPv6Fragment():
                 (extension,) = theirs.all_extension_headers
                 assert (extension.nxt, extension.frag_off, extension.m_flag, extension.id) == (
-                    header.protocol, header.fragment_offset, header.more, header.id,
-                )  # fmt: skip
+                    header.protocol,
+                    header.fragment_offset,
+                    header.more,
+                    header.id,
+                )
             case TCP():
                 theirs = theirs.data
                 assert (theirs.sport, theirs.dport, theirs.seq, theirs.ack) == (
-                    header.sport, header.dport, header.seq, header.ack,
-                )  # fmt: skip
+                    header.sport,
+                    header.dport,
+                    header.seq,
+                    header.ack,
+                )
                 assert (theirs.off, theirs.flags & 0xFF, theirs.win, theirs.sum, theirs.urp) == (
-                    header.data_offset, header.flags & 0xFF, header.window, header.checksum, header.urgent,
-                )  # fmt: skip
+                    header.data_offset,
+                    header.flags & 0xFF,
+                    header.window,
+                    header.checksum,
+                    header.urgent,
+                )
                 assert (theirs.opts, theirs.data) == (header._options, packet.payload)
             case UDP():
                 theirs = theirs.data
                 assert (theirs.sport, theirs.dport, theirs.ulen, theirs.sum, theirs.data) == (
-                    header.sport, header.dport, header.length, header.checksum, packet.payload,
-                )  # fmt: skip
+                    header.sport,
+                    header.dport,
+                    header.length,
+                    header.checksum,
+                    packet.payload,
+                )
             case ICMPEcho():
                 theirs = theirs.data
                 assert (theirs.type, theirs.code, theirs.sum) == (header.type, header.code, header.checksum)
@@ -117,9 +146,17 @@ def test_dpkt_builds_what_rawkit_builds(packet: Packet) -> None:
         match header:
             case TCP():
                 payload = dpkt.tcp.TCP(
-                    sport=header.sport, dport=header.dport, seq=header.seq, ack=header.ack, off=header.data_offset,
-                    flags=header.flags & 0xFF, win=header.window, urp=header.urgent, opts=header._options, data=payload,
-                )  # fmt: skip
+                    sport=header.sport,
+                    dport=header.dport,
+                    seq=header.seq,
+                    ack=header.ack,
+                    off=header.data_offset,
+                    flags=header.flags & 0xFF,
+                    win=header.window,
+                    urp=header.urgent,
+                    opts=header._options,
+                    data=payload,
+                )
                 # The reserved bits and AE have no place in dpkt.
                 payload._rsv, payload._off_flags = (
                     0,
@@ -134,21 +171,40 @@ def test_dpkt_builds_what_rawkit_builds(packet: Packet) -> None:
                 payload = dpkt.icmp.ICMP(type=header.type, code=header.code, data=echo)
             case IPv4():
                 payload = dpkt.ip.IP(
-                    v=4, hl=header.ihl, tos=header.dscp << 2 | header.ecn, id=header.id, df=header.flags >> 1 & 1,
-                    ttl=header.ttl, p=header.protocol, src=header.src.packed, dst=header.dst.packed,
-                    opts=header._options, data=payload,
-                )  # fmt: skip
+                    v=4,
+                    hl=header.ihl,
+                    tos=header.dscp << 2 | header.ecn,
+                    id=header.id,
+                    df=header.flags >> 1 & 1,
+                    ttl=header.ttl,
+                    p=header.protocol,
+                    src=header.src.packed,
+                    dst=header.dst.packed,
+                    opts=header._options,
+                    data=payload,
+                )
             case IPv6():
                 payload = dpkt.ip6.IP6(
-                    fc=header.traffic_class, flow=header.flow_label, plen=header.payload_length, nxt=header.next_header,
-                    hlim=header.hop_limit, src=header.src.packed, dst=header.dst.packed, data=payload,
-                )  # fmt: skip
+                    fc=header.traffic_class,
+                    flow=header.flow_label,
+                    plen=header.payload_length,
+                    nxt=header.next_header,
+                    hlim=header.hop_limit,
+                    src=header.src.packed,
+                    dst=header.dst.packed,
+                    data=payload,
+                )
                 payload.extension_hdrs = {}
             case ARP():
                 payload = dpkt.arp.ARP(
-                    hrd=header.hardware, pro=header.protocol, op=header.op, sha=bytes(header.sender_mac),
-                    spa=header.sender_ip.packed, tha=bytes(header.target_mac), tpa=header.target_ip.packed,
-                )  # fmt: skip
+                    hrd=header.hardware,
+                    pro=header.protocol,
+                    op=header.op,
+                    sha=bytes(header.sender_mac),
+                    spa=header.sender_ip.packed,
+                    tha=bytes(header.target_mac),
+                    tpa=header.target_ip.packed,
+                )
             case Ether():
                 payload = dpkt.ethernet.Ethernet(
                     dst=bytes(header.dst), src=bytes(header.src), type=header.ethertype, data=payload

@@ -114,6 +114,13 @@ def test_an_option_kind_taken_twice_names_both() -> None:
             a: u8 = 0
 
 
+def test_padding_needs_an_end() -> None:
+    with pytest.raises(TypeError, match="Padded: lists are padded with zeros, so kind 0 must be their end"):
+
+        class Padded(Option, family=True):
+            pad_to = 4
+
+
 def test_flag_names_need_a_flags_kind_with_room() -> None:
     with pytest.raises(TypeError, match="Letters.a: bits= needs a flags kind"):
 

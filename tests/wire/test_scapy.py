@@ -11,19 +11,53 @@ from hypothesis import HealthCheck, given, settings
 from wire.packets import packets
 
 from rawkit.wire import (
-    ARP, AUTO, ICMP, MSS, SACK, TCP, UDP, Dot1AD, Dot1Q, Ether, Header, ICMPEcho, ICMPParameterProblem, ICMPRedirect,
-    ICMPTimeExceeded, ICMPUnreachable, ICMPv6, ICMPv6Echo, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
-    ICMPv6Unreachable, IPv4, IPv6, IPv6Fragment, NeighbourAdvertisement, NeighbourSolicitation, NoOperation, Packet,
-    RouterAdvertisement, RouterSolicitation, SACKPermitted, Timestamps, WindowScale,
-)  # fmt: skip
+    ARP,
+    AUTO,
+    ICMP,
+    MSS,
+    SACK,
+    TCP,
+    UDP,
+    Dot1AD,
+    Dot1Q,
+    Ether,
+    Header,
+    ICMPEcho,
+    ICMPParameterProblem,
+    ICMPRedirect,
+    ICMPTimeExceeded,
+    ICMPUnreachable,
+    ICMPv6,
+    ICMPv6Echo,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    ICMPv6Unreachable,
+    IPv4,
+    IPv6,
+    IPv6Fragment,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    NoOperation,
+    Packet,
+    RouterAdvertisement,
+    RouterSolicitation,
+    SACKPermitted,
+    Timestamps,
+    WindowScale,
+)
 from rawkit.wire.icmp import ICMPSourceQuench
 from rawkit.wire.icmpv6 import (
-    ICMPv6ParameterProblem, LinkMTU, NDOption, PrefixInformation, Redirect, SourceLinkAddress, TargetLinkAddress,
+    ICMPv6ParameterProblem,
+    LinkMTU,
+    PrefixInformation,
+    Redirect,
+    SourceLinkAddress,
+    TargetLinkAddress,
     UnknownNDOption,
-)  # fmt: skip
-from rawkit.wire.ipv4 import IPNoOperation, IPv4Option, RecordRoute, RouterAlert, UnknownIPv4Option
+)
+from rawkit.wire.ipv4 import IPNoOperation, RecordRoute, RouterAlert, UnknownIPv4Option
 from rawkit.wire.option import Option
-from rawkit.wire.tcp import TCPOption, UnknownTCPOption
+from rawkit.wire.tcp import UnknownTCPOption
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -39,26 +73,91 @@ LAYERS: dict[type[Header], tuple[str, dict[str, str | Callable[[Any], Any]]]] = 
     Ether: ("Ether", {"dst": "dst", "src": "src", "ethertype": "type"}),
     Dot1Q: ("Dot1Q", {"pcp": "prio", "dei": "dei", "vid": "vlan", "ethertype": "type"}),
     Dot1AD: ("Dot1AD", {"pcp": "prio", "dei": "dei", "vid": "vlan", "ethertype": "type"}),
-    ARP: ("ARP", {
-        "hardware": "hwtype", "protocol": "ptype", "hardware_len": "hwlen", "protocol_len": "plen", "op": "op",
-        "sender_mac": "hwsrc", "sender_ip": "psrc", "target_mac": "hwdst", "target_ip": "pdst"}),
-    IPv4: ("IP", {
-        "version": "version", "ihl": "ihl", "total_length": "len", "id": "id", "fragment_offset": "frag", "ttl": "ttl",
-        "protocol": "proto", "checksum": "chksum", "src": "src", "dst": "dst"}),
-    IPv6: ("IPv6", {
-        "version": "version", "traffic_class": "tc", "flow_label": "fl", "payload_length": "plen",
-        "next_header": "nh", "hop_limit": "hlim", "src": "src", "dst": "dst"}),
-    IPv6Fragment: ("IPv6ExtHdrFragment", {
-        "protocol": "nh", "reserved": "res1", "fragment_offset": "offset", "reserved2": "res2", "more": "m", "id": "id"}),
-    TCP: ("TCP", {
-        "sport": "sport", "dport": "dport", "seq": "seq", "ack": "ack", "data_offset": "dataofs", "reserved": "reserved",
-        "window": "window", "checksum": "chksum", "urgent": "urgptr"}),
+    ARP: (
+        "ARP",
+        {
+            "hardware": "hwtype",
+            "protocol": "ptype",
+            "hardware_len": "hwlen",
+            "protocol_len": "plen",
+            "op": "op",
+            "sender_mac": "hwsrc",
+            "sender_ip": "psrc",
+            "target_mac": "hwdst",
+            "target_ip": "pdst",
+        },
+    ),
+    IPv4: (
+        "IP",
+        {
+            "version": "version",
+            "ihl": "ihl",
+            "total_length": "len",
+            "id": "id",
+            "fragment_offset": "frag",
+            "ttl": "ttl",
+            "protocol": "proto",
+            "checksum": "chksum",
+            "src": "src",
+            "dst": "dst",
+        },
+    ),
+    IPv6: (
+        "IPv6",
+        {
+            "version": "version",
+            "traffic_class": "tc",
+            "flow_label": "fl",
+            "payload_length": "plen",
+            "next_header": "nh",
+            "hop_limit": "hlim",
+            "src": "src",
+            "dst": "dst",
+        },
+    ),
+    IPv6Fragment: (
+        "IPv6ExtHdrFragment",
+        {
+            "protocol": "nh",
+            "reserved": "res1",
+            "fragment_offset": "offset",
+            "reserved2": "res2",
+            "more": "m",
+            "id": "id",
+        },
+    ),
+    TCP: (
+        "TCP",
+        {
+            "sport": "sport",
+            "dport": "dport",
+            "seq": "seq",
+            "ack": "ack",
+            "data_offset": "dataofs",
+            "reserved": "reserved",
+            "window": "window",
+            "checksum": "chksum",
+            "urgent": "urgptr",
+        },
+    ),
     UDP: ("UDP", {"sport": "sport", "dport": "dport", "length": "len", "checksum": "chksum"}),
     ICMPEcho: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "id": "id", "seq": "seq"}),
-    ICMPUnreachable: ("ICMP", {
-        "type": "type", "code": "code", "checksum": "chksum", "unused": "reserved", "length": "length", "mtu": "nexthopmtu"}),
+    ICMPUnreachable: (
+        "ICMP",
+        {
+            "type": "type",
+            "code": "code",
+            "checksum": "chksum",
+            "unused": "reserved",
+            "length": "length",
+            "mtu": "nexthopmtu",
+        },
+    ),
     ICMPTimeExceeded: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "length": "length"}),
-    ICMPParameterProblem: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "pointer": "ptr", "length": "length"}),
+    ICMPParameterProblem: (
+        "ICMP",
+        {"type": "type", "code": "code", "checksum": "chksum", "pointer": "ptr", "length": "length"},
+    ),
     ICMPRedirect: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum", "gateway": "gw"}),
     ICMPSourceQuench: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum"}),
     ICMP: ("ICMP", {"type": "type", "code": "code", "checksum": "chksum"}),
@@ -68,13 +167,20 @@ LAYERS: dict[type[Header], tuple[str, dict[str, str | Callable[[Any], Any]]]] = 
     ICMPv6TimeExceeded: ("ICMPv6TimeExceeded", {**ERROR, "length": "length"}),
     ICMPv6ParameterProblem: ("ICMPv6ParamProblem", {**ERROR, "pointer": "ptr"}),
     RouterSolicitation: ("ICMPv6ND_RS", {**ND, "reserved": "res"}),
-    RouterAdvertisement: ("ICMPv6ND_RA", {
-        **ND, "hop_limit": "chlim", "lifetime": "routerlifetime", "reachable_time": "reachabletime",
-        "retrans_timer": "retranstimer"}),
+    RouterAdvertisement: (
+        "ICMPv6ND_RA",
+        {
+            **ND,
+            "hop_limit": "chlim",
+            "lifetime": "routerlifetime",
+            "reachable_time": "reachabletime",
+            "retrans_timer": "retranstimer",
+        },
+    ),
     NeighbourSolicitation: ("ICMPv6ND_NS", {**ND, "reserved": "res", "target": "tgt"}),
     NeighbourAdvertisement: ("ICMPv6ND_NA", {**ND, "reserved": "res", "target": "tgt"}),
     Redirect: ("ICMPv6ND_Redirect", {**ND, "reserved": "res", "target": "tgt", "destination": "dst"}),
-}  # fmt: skip
+}
 
 
 def scapy_fields(header: Header | Option) -> dict[str, Any]:
@@ -115,11 +221,16 @@ def option_fields(option: Option) -> dict[str, Any]:
         case PrefixInformation():
             names = {"L": 7, "A": 6, "R": 5}
             return {
-                "type": 3, "len": 4, "prefixlen": option.prefix_len, "res1": option.flags & 31,
-                "validlifetime": option.valid_lifetime, "preferredlifetime": option.preferred_lifetime,
-                "res2": option.reserved, "prefix": str(option.prefix),
+                "type": 3,
+                "len": 4,
+                "prefixlen": option.prefix_len,
+                "res1": option.flags & 31,
+                "validlifetime": option.valid_lifetime,
+                "preferredlifetime": option.preferred_lifetime,
+                "res2": option.reserved,
+                "prefix": str(option.prefix),
                 **{name: option.flags >> bit & 1 for name, bit in names.items()},
-            }  # fmt: skip
+            }
         case UnknownNDOption():
             return {"type": option.number, "len": (len(option.data) + 2) // 8, "data": option.data}
     raise AssertionError(option)

@@ -27,6 +27,7 @@ from rawkit.wire.field import (
 
 class CourierOption(Option, family=True):
     singles = frozenset({1})
+    end = 0
     pad_to = 4
 
 
