@@ -190,19 +190,19 @@ class FrameBatch:
         numbers into names (a name that is missing becomes "").
         """
         names = interface_names if interface_names is not None else {}
-        return [
-            make_frame(octets, record, linktype, names.get(record.ifindex, ""))
-            for octets, record in zip(self, self.records())
-        ]
+        return list(make_frames(self, lambda ifindex: (names.get(ifindex, ""), linktype)))
 
 
-def make_frame(octets: bytes, record: FrameRecord, linktype: int, interface: str) -> Frame:
-    """The `Frame` for a row of a batch; octets of unknown origin (ifindex 0) have no direction."""
+def make_frames(batch: FrameBatch, origin: Callable[[int], tuple[str, int]]) -> Iterator[Frame]:
+    """The frames of a batch as `Frame`; `origin` gives name and LINKTYPE_ number for an interface's number.
+
+    All octets are copied before the first frame is yielded: the batch may be refilled meanwhile.
+    """
     from rawkit.wire.frame import Frame  # brings all headers along; who only moves octets needs none
 
-    flags = record.flags
-    direction = "out" if flags & OUTGOING else "in" if record.ifindex else ""
-    checksum = "not ready" if flags & CSUM_NOT_READY else "valid" if flags & CSUM_VALID else ""
-    return Frame(
-        octets, record.time_ns, record.wire_len, linktype, interface, direction, checksum, record.gso_len
-    )
+    rows = zip(list(batch), batch.records())
+    for octets, (time_ns, _, wire_len, flags, ifindex, _, _, _, gso_len) in rows:
+        name, linktype = origin(ifindex)
+        direction = "out" if flags & OUTGOING else "in" if ifindex else ""
+        checksum = "not ready" if flags & CSUM_NOT_READY else "valid" if flags & CSUM_VALID else ""
+        yield Frame(octets, time_ns, wire_len, linktype, name, direction, checksum, gso_len)

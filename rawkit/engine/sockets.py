@@ -12,7 +12,7 @@ from fcntl import ioctl
 from socket import if_nametoindex
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from rawkit.engine.batch import FrameBatch, make_frame
+from rawkit.engine.batch import FrameBatch, make_frames
 from rawkit.engine.filter import Filter, compile_filter
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
 from rawkit.errors import EngineError, RawkitError, UnknownInterface
@@ -78,7 +78,7 @@ class _Socket:
         self._handle: Any = None
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
-        self._interfaces: dict[int, tuple[str, int]] = {}
+        self._origins: dict[int, tuple[str, int]] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.name}{'' if self._handle else ', closed'}>"
@@ -225,19 +225,6 @@ class _Socket:
     def _send_hint(self, result: int, length: int) -> str:
         return f"{length} octets" if result in (-errno.EMSGSIZE, -errno.EINVAL) else ""
 
-    def _interface(self, ifindex: int) -> tuple[str, int]:
-        """Name and LINKTYPE_ number of an interface of the socket's namespace; ("", 1) when it is gone."""
-        known = self._interfaces.get(ifindex)
-        if known is None:
-            try:
-                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
-                hardware = ioctl(self.fileno(), _SIOCGIFHWADDR, request)
-            except OSError:
-                return "", LINKTYPE_ETHERNET
-            known = _name_of(request), _linktype(hardware)
-            self._interfaces[ifindex] = known
-        return known
-
     def frames(self, timeout: float | None = None, batch: FrameBatch | None = None) -> Iterator[Frame]:
         """What arrives, frame by frame, until `timeout` seconds have passed (None: for ever).
 
@@ -254,9 +241,20 @@ class _Socket:
             left = None if timeout is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
             if self.receive(batch, left) == 0:
                 return
-            for octets, record in zip(list(batch), batch.records()):
-                name, linktype = self._interface(record.ifindex)
-                yield make_frame(octets, record, self._frame_linktype(linktype, name), name)
+            yield from make_frames(batch, self._origin)
+
+    def _origin(self, ifindex: int) -> tuple[str, int]:
+        """Name of an interface ("" when it is gone) and LINKTYPE_ number of what is received from it."""
+        known = self._origins.get(ifindex)
+        if known is None:
+            try:
+                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
+                hardware = ioctl(self.fileno(), _SIOCGIFHWADDR, request)
+            except OSError:
+                return "", self._frame_linktype(LINKTYPE_ETHERNET, "")
+            name = _name_of(request)
+            known = self._origins[ifindex] = name, self._frame_linktype(_linktype(hardware), name)
+        return known
 
     def _frame_linktype(self, linktype: int, name: str) -> int:
         raise NotImplementedError
@@ -321,6 +319,8 @@ class PacketSocket(_Socket):
             if isinstance(filter, str):
                 filter = compile_filter(filter, linktype)
             super().__init__(name, filter)
+            if index:
+                self._origins[index] = name, linktype  # also for frames that outlive it
             self.ifindex = index
             """The interface's number, 0 for all interfaces."""
             self.linktype = linktype
