@@ -50,6 +50,10 @@ def set_link(name: str, **attributes: Any) -> None:
 
     with IPRoute() as route:
         route.link("set", index=route.link_lookup(ifname=name)[0], **attributes)
+        while attributes.get("state") == "up" and route.get_links(ifname=name)[0].get_attr(
+            "IFLA_OPERSTATE"
+        ) not in ("UP", "UNKNOWN"):
+            time.sleep(0.002)  # until then the kernel drops frames without a word
 
 
 def delete_link(name: str) -> None:
@@ -927,7 +931,8 @@ def test_a_thousand_sockets_leave_nothing_behind() -> None:
     fds, octets = len(os.listdir("/proc/self/fd")), resident()
     round_of(1000)
     assert len(os.listdir("/proc/self/fd")) == fds
-    assert resident() - octets < 1 << 20
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):  # which keeps what was freed
+        assert resident() - octets < 1 << 20
 
 
 WITHOUT_PRIVILEGE = """
