@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rawkit.engine.native import check, ffi, lib
@@ -157,6 +156,7 @@ def _libpcap() -> Any:
 def _candidates() -> Iterator[str]:
     yield from ("libpcap.so.1", "libpcap.so.0.8", "libpcap.so")
     from importlib.util import find_spec
+    from pathlib import Path
 
     # Not imported: the package would load its own idea of the library, and is slow to.
     spec = find_spec("libpcap")
