@@ -7,8 +7,10 @@ user namespace in which it is root), so that no test can reach a real interface 
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import oracles
 import pytest
 
 if TYPE_CHECKING:
@@ -65,6 +68,22 @@ def loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         up_running = 0x1 | 0x40
         fcntl.ioctl(sock, 0x8914, struct.pack("16sH22x", b"lo", up_running))  # SIOCSIFFLAGS
+
+
+@pytest.fixture(scope="session")
+def ordinary() -> list[str]:
+    """What to put before `-m rawkit`: this Python, run by an ordinary user without any capability."""
+    users = [[]] if os.geteuid() != 0 else [oracles.without_privilege()]
+    if oracles.has_other_users():  # the real thing, where its user may read this Python and its packages
+        users.insert(0, oracles.as_nobody())
+    for user in users:
+        python = [*user, sys.executable]
+        done = subprocess.run(
+            [*python, "-c", "import rawkit._native, click, pyroute2"], capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            return python
+    pytest.skip(f"no ordinary user can run this Python: {done.stderr.strip()}")
 
 
 @dataclass(frozen=True)

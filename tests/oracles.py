@@ -1,4 +1,4 @@
-"""Other people's programs that tests compare with: `from oracles import oracle`."""
+"""Other people's programs: those that tests compare with, and those that take a test's privileges away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-_SETGROUPS = Path("/proc/self/setgroups")
+NOBODY = 65534
 
 
 def oracle(program: str) -> str:
@@ -21,6 +21,38 @@ def oracle(program: str) -> str:
         if os.environ.get("RAWKIT_REQUIRE_ORACLES", "") not in ("", "0"):
             pytest.fail(reason)
         pytest.skip(reason)
-    if program == "tcpdump" and os.geteuid() == 0 and _SETGROUPS.read_text().strip() == "deny":
-        pytest.skip("tcpdump, when root, becomes another user, and this user namespace has none")
     return found
+
+
+def tcpdump() -> list[str]:
+    """The words that run tcpdump."""
+    program = [oracle("tcpdump")]
+    if os.geteuid() == 0 and not has_other_users():
+        # Started by root it becomes another user; with `-Z root` it still sets root's groups.
+        return [*without_privilege(), *program]
+    return program
+
+
+def has_other_users() -> bool:
+    """Whether this process can become nobody. Root of an ordinary user's namespace is the only one in it."""
+    return os.geteuid() == 0 and all(_is_mapped(Path(f"/proc/self/{kind}_map")) for kind in ("uid", "gid"))
+
+
+def _is_mapped(path: Path) -> bool:
+    rows = (map(int, line.split()) for line in path.read_text().splitlines())
+    return any(first <= NOBODY < first + n for first, _, n in rows)
+
+
+def as_nobody() -> list[str]:
+    """Words that run a command as nobody, without capabilities. Only where one `has_other_users`."""
+    ids = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+    # setpriv still has root's capabilities when it starts a program, wherever that lies; env has none.
+    return [oracle("setpriv"), *ids, "--bounding-set", "-all", "--inh-caps", "-all", "--", "env"]
+
+
+def without_privilege() -> list[str]:
+    """Words that run a command as user 1000 of one more user namespace, in the same network.
+
+    It has no capability, there or here. Outside it is still this process's own user, so files are its own.
+    """
+    return [oracle("unshare"), "--user", "--map-user=1000", "--map-group=1000", "--"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from oracles import oracle
+from oracles import tcpdump
 
 from rawkit.cli.main import main
 from rawkit.pcap import create_pcap, open_pcap
@@ -58,10 +58,9 @@ def test_there_are_fixtures() -> None:
     ],
 )
 def test_filters_choose_what_tcpdump_chooses(expression: str, capsys: pytest.CaptureFixture[str]) -> None:
-    tcpdump = oracle("tcpdump")
     for path in FIXTURES:
         shown = subprocess.run(
-            [tcpdump, "-n", "-tt", "--time-stamp-precision=nano", "-r", path, expression],
+            [*tcpdump(), "-n", "-tt", "--time-stamp-precision=nano", "-r", path, expression],
             capture_output=True, text=True, timeout=60, check=True,
         ).stdout  # fmt: skip
         theirs = re.findall(r"^(\d+\.\d{9}) ", shown, re.MULTILINE)

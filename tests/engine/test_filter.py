@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from oracles import oracle
+from oracles import tcpdump
 
 from rawkit.engine import FrameBatch, compile_filter
 from rawkit.engine import filter as filter_module
@@ -89,22 +89,20 @@ def capture_file(path: Path, frames: list[bytes], linktype: int) -> Path:
     return path
 
 
-def tcpdump(*arguments: str) -> str:
-    done = subprocess.run([oracle("tcpdump"), *arguments], capture_output=True, text=True, check=False)
+def run_tcpdump(*arguments: str) -> str:
+    done = subprocess.run([*tcpdump(), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_programs_are_those_of_tcpdump(expression: str, tmp_path: Path) -> None:
-    version = subprocess.run(
-        [oracle("tcpdump"), "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    version = run_tcpdump("--version")
     ours = filter_module.libpcap_version()
     if ours.split()[2] not in version:
         pytest.skip(f"tcpdump was built with another libpcap than {ours!r}")
     empty = capture_file(tmp_path / "empty.pcap", [], 1)
-    n, *lines = tcpdump("-r", str(empty), "-ddd", expression).splitlines()
+    n, *lines = run_tcpdump("-r", str(empty), "-ddd", expression).splitlines()
     program = [tuple(map(int, line.split())) for line in lines]
     assert len(program) == int(n)
     assert compile_filter(expression).instructions == program
@@ -114,7 +112,7 @@ def test_programs_are_those_of_tcpdump(expression: str, tmp_path: Path) -> None:
 def test_verdicts_are_those_of_tcpdump(expression: str, tmp_path: Path) -> None:
     frames = [f + random.Random(i).randbytes(i % 7) for i, f in enumerate(FRAMES * 3)]
     source = capture_file(tmp_path / "in.pcap", frames, 1)
-    tcpdump("-r", str(source), "-w", str(tmp_path / "out.pcap"), expression)
+    run_tcpdump("-r", str(source), "-w", str(tmp_path / "out.pcap"), expression)
     left = (tmp_path / "out.pcap").read_bytes()
     wanted = []
     at = 24

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from oracles import oracle
+from oracles import oracle, tcpdump
 
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.batch import KERNEL_TIME, OUTGOING, REBUILT_IP, VLAN
@@ -311,7 +311,7 @@ def test_sll2_reads_like_a_capture_of_tcpdump(veth: VethPair, tmp_path: Path) ->
     records = b"".join(struct.pack("<IIII", 1, 0, len(f.data), f.wire_len) + f.data for f in frames)
     path = tmp_path / "any.pcap"
     path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 276) + records)
-    command = [oracle("tcpdump"), "-ntr", str(path)]
+    command = [*tcpdump(), "-ntr", str(path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["lo", "Out", "IP"],

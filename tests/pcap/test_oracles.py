@@ -7,7 +7,7 @@ import json
 import subprocess
 
 import pytest
-from oracles import oracle
+from oracles import oracle, tcpdump
 
 from rawkit.pcap import PcapngWriter, PcapWriter, create_pcap, open_pcap
 from rawkit.wire.frame import Frame
@@ -25,7 +25,8 @@ FRAMES = [Frame(UDP + bytes(n), T + n * 1_000_000_007, len(UDP) + 2 * n) for n i
 
 
 def tool(name, *arguments):
-    result = subprocess.run([oracle(name), *map(str, arguments)], capture_output=True, text=True, check=True)
+    command = tcpdump() if name == "tcpdump" else [oracle(name)]
+    result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=True)
     complaints = [
         line for line in result.stderr.splitlines() if "root" not in line and "reading from" not in line
     ]
