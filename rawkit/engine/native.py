@@ -84,5 +84,5 @@ def _ping_hint() -> str:
         value = "unknown"
     return (
         f'your group must be within sysctl {key}, which is "{value}": '
-        f"`sudo sysctl -w {key}='0 2147483647'`, or use a raw socket (CAP_NET_RAW)"
+        f"`sudo sysctl -w {key}='0 2147483647'`, or use a raw socket, which {_hint('CAP_NET_RAW')}"
     )

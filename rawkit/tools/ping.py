@@ -244,17 +244,8 @@ def open_icmp(version: int, interface: str) -> tuple[RawIPSocket, bool]:
     open_socket = partial(RawIPSocket, version, protocol, interface=interface or None, header_included=False)
     try:
         return open_socket(), False
-    except PermissionDenied as error:
-        raw = error
-    try:
-        return open_socket(icmp_datagram=True), True
-    except PermissionDenied as error:
-        raise PermissionDenied(
-            raw.errno or errno.EPERM,
-            "ping",
-            "",
-            f"a raw socket is refused: {raw}; and so is an ICMP datagram socket: {error}",
-        ) from None
+    except PermissionDenied:
+        return open_socket(icmp_datagram=True), True  # when this is refused too, the error tells of both ways
 
 
 def _reason(error: EngineError) -> str:
