@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ import pytest
 from rawkit.engine import RawIPSocket
 from rawkit.lab import Host, Lab
 from rawkit.tools.capture import Capture
-from rawkit.wire import ICMP, IPv4
+from rawkit.wire import ICMP, IPv4, IPv6
 from rawkit.wire.frame import Frame
 
 pytestmark = pytest.mark.net
@@ -67,7 +68,7 @@ def unreachables(frames: list[Frame]) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def courier() -> ModuleType:
+def courier() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location(
         "courier", EXAMPLES[[p.stem for p in EXAMPLES].index("courier")]
     )
@@ -75,7 +76,9 @@ def courier() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    for lower in (IPv4, IPv6):  # the number is free again for other tests
+        del lower.uppers[COURIER], lower.numbers[module.Courier]
 
 
 def test_courier_arrives_as_sent_and_no_kernel_objects(
