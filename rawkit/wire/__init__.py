@@ -1,4 +1,9 @@
-"""Headers as values: declare, parse, build, show. No sockets, no clock, no compiled module."""
+"""Headers as values: declare, parse, build, show. No sockets, no clock, no compiled module.
+
+The classes of rarer protocols are imported when their name, or their number in a packet, is first met.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from rawkit.wire.arp import ARP as ARP
 from rawkit.wire.ethernet import Dot1AD as Dot1AD
@@ -37,3 +42,25 @@ from rawkit.wire.tcp import SACKPermitted as SACKPermitted
 from rawkit.wire.tcp import Timestamps as Timestamps
 from rawkit.wire.tcp import WindowScale as WindowScale
 from rawkit.wire.udp import UDP as UDP
+
+if TYPE_CHECKING:
+    pass
+
+_HOMES: dict[str, str] = {}
+"""Names of classes that are imported late, by module of this package."""
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rawkit.wire' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"rawkit.wire.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -61,7 +61,7 @@ def parse_expression(text: str) -> Packet:
 
 
 def header_classes() -> dict[str, type[Header]]:
-    """All declared header classes by lower-case name. Of two with one name the later one counts."""
+    """All header classes there are so far by lower-case name. Of two with one name the later one counts."""
     return {cls.__name__.lower(): cls for cls in _subclasses(Header)}
 
 
@@ -88,7 +88,7 @@ def _variant(cls: type[Header], value: Any) -> type[Header]:
         return cls
     if value is None:
         value = next(row.spec.default for row in cls.fields if row.name == name)
-    return cls.variants.get(value, cls) if isinstance(value, int) else cls
+    return (cls.variants[value] or cls) if isinstance(value, int) else cls
 
 
 def _normal(name: str) -> str:
@@ -201,6 +201,10 @@ class _Parser:
         classes = header_classes()
         key = name.lower()
         cls = classes.get(ALIASES.get(key, key))
+        if cls is None:
+            load_all()
+            classes = header_classes()
+            cls = classes.get(ALIASES.get(key, key))
         if cls is None:
             known = sorted({*classes, *ALIASES})
             raise self.fault(f"no header {name!r}{_suggest(key, known, 'there are ')}", start)
@@ -438,6 +442,10 @@ class _Parser:
             raise self.fault(f"{name}: expected an option such as nop() or mss(1460)", item.column)
         classes = _option_classes(family)
         cls = classes.get(item.name.lower())
+        if cls is None:
+            load_all()
+            classes = _option_classes(family)
+            cls = classes.get(item.name.lower())
         if cls is None:
             suggestion = _suggest(item.name.lower(), sorted(classes), "there are ")
             raise self.fault(f"no option {item.name!r} in {name}{suggestion}", item.column)

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from rawkit.wire.field import Rule
 from rawkit.wire.layout import FieldInfo, Layout, Self
+from rawkit.wire.registry import Registry
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
 
 
 _ENDS = ("src", "dst"), ("sport", "dport")
+
+
+def _registry_name(cls: type[Any]) -> str:
+    """The name that `registry.LATER` knows a class of rawkit's by; none for those of others."""
+    return cls.__name__ if cls.__module__.startswith("rawkit.wire.") else ""
 
 
 # `field()` and `auto()` are not declared as field specifiers: to a type checker they are plain defaults,
@@ -37,13 +43,15 @@ class Header(Layout):
     discriminator: ClassVar[str] = ""
     """Name of the octet-sized field that chooses among the subclasses registered with `variant`."""
 
-    uppers: ClassVar[dict[int, type[Header]]]
+    uppers: ClassVar[Registry]
     """Which header class follows under which number."""
 
     numbers: ClassVar[dict[type[Header], int]]
     """The reverse of `uppers`."""
 
-    variants: ClassVar[dict[int, type[Header]]]
+    variants: ClassVar[Registry]
+    """Which subclass is parsed at which value of the discriminator."""
+
     is_network: ClassVar[bool] = False
     """Whether this is where link headers end (IP, ARP)."""
 
@@ -80,12 +88,13 @@ class Header(Layout):
         if variant is not None:
             base = next(b for b in cls.__mro__[1:] if issubclass(b, Header) and vars(b).get("discriminator"))
             for value in _as_tuple(variant):
-                _register(base.variants, value, cls, f"{base.__name__}.{base.discriminator}")
+                base.variants.add(value, cls, f"{base.__name__}.{base.discriminator}")
             # A variant stands where its base stands: the same numbers announce it, the same follow.
             cls._discriminator_at = -1
         else:
-            cls.uppers, cls.numbers = (shares.uppers, shares.numbers) if shares else ({}, {})
-            cls.variants = {}
+            name = _registry_name(cls)
+            cls.uppers, cls.numbers = (shares.uppers, shares.numbers) if shares else (Registry(name), {})
+            cls.variants = Registry(f"{name}.variants")
         if vars(cls).get("discriminator"):
             cls._discriminator_at = next(f.offset for f in cls.fields if f.name == cls.discriminator) // 8
         if not cls.selected_by:
@@ -96,14 +105,14 @@ class Header(Layout):
             cls.label = cls.__name__
         cls.register(over or {})
         if linktype is not None:
-            _register(LINKTYPES, linktype, cls, "linktype")
+            LINKTYPES.add(linktype, cls, "linktype")
 
     @classmethod
     def register(cls, over: Mapping[type[Header], int | tuple[int, ...]]) -> None:
         """As `over` in the class statement, for what is only there later: the class itself, a sibling."""
         for lower, number in over.items():
             for value in _as_tuple(number):
-                _register(lower.uppers, value, cls, lower.__name__)
+                lower.uppers.add(value, cls, lower.__name__)
             lower.numbers[cls] = _as_tuple(number)[0]
 
     @classmethod
@@ -133,7 +142,7 @@ class Header(Layout):
         if self.followed_by is not None:
             return self.followed_by
         for name in self.selected_by:
-            upper = self.uppers.get(getattr(self, name))
+            upper: type[Header] | None = self.uppers[getattr(self, name)]
             if upper is not None:
                 return upper
         return None
@@ -193,19 +202,9 @@ class Header(Layout):
         return show.diagram(cls)
 
 
-LINKTYPES: dict[int, type[Header]] = {}
+LINKTYPES = Registry("linktypes")
 """Which header class a capture of a given LINKTYPE_ starts with."""
 
 
 def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:
     return number if isinstance(number, tuple) else (number,)
-
-
-def _register(table: dict[int, type[Header]], number: int, cls: type[Header], where: str) -> None:
-    old = table.get(number)
-    if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise TypeError(
-            f"{where} {number} is taken: {old.__module__}.{old.__qualname__} "
-            f"and {cls.__module__}.{cls.__qualname__} both claim it"
-        )
-    table[number] = cls

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, dataclass_transform
 from rawkit.errors import FieldError, HeaderError
 from rawkit.wire.field import Variable, octets
 from rawkit.wire.layout import Layout
+from rawkit.wire.registry import Registry
 
 
 @dataclass_transform()
@@ -26,22 +27,18 @@ class Option(Layout):
     """The kind that ends the list early, -1 for none."""
     pad_to: ClassVar[int] = 1
     """The list is padded with zeros to a multiple of this many octets."""
-    members: ClassVar[dict[int, type[Option]]]
+    members: ClassVar[Registry]
     unknown: ClassVar[type[Option]]
 
     @classmethod
     def __init_layout__(cls, kind: int | None = None, family: bool = False) -> None:
         if family:
-            cls.members = {}
+            cls.members = Registry(cls.__name__ if cls.__module__.startswith("rawkit.wire.") else "")
             if cls.pad_to > 1 and cls.end != 0:
                 raise TypeError(f"{cls.__name__}: lists are padded with zeros, so kind 0 must be their end")
         elif kind is not None:
             cls.kind = kind
-            other = cls.members.setdefault(kind, cls)
-            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise TypeError(
-                    f"option kind {kind} is taken: {other.__qualname__} and {cls.__qualname__} claim it"
-                )
+            cls.members.add(kind, cls, "option kind")
 
     @classmethod
     def kind_of_list(cls) -> OptionList:
@@ -67,7 +64,7 @@ class Option(Layout):
             if length < 2 or at + length > len(data):
                 found.append(UnparsedOptions(data[at:]))
                 break
-            member = cls.members.get(kind)
+            member = cls.members[kind]
             body = data[at + 2 : at + length]
             option: Option | None = None
             if member is not None:

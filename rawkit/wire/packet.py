@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from rawkit.errors import HeaderError, Truncated
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.ethernet import Ether
-from rawkit.wire.field import AUTO, ChecksumRule, payload_length, total_length
+from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule, payload_length, total_length
 from rawkit.wire.header import LINKTYPES, Header
 
 H = TypeVar("H", bound=Header)
@@ -90,7 +90,7 @@ class Packet:
         self._next = None
         at, end = self._at, self._end
         if 0 <= cls._discriminator_at < end - at:
-            cls = cls.variants.get(self._buf[at + cls._discriminator_at], cls)
+            cls = cls.variants[self._buf[at + cls._discriminator_at]] or cls
         try:
             header, self._at, end = cls._parse(self._buf, at, end)
         except HeaderError as error:
@@ -289,15 +289,21 @@ class Packet:
             at, end = at + len(headers[i]), min(end, claimed_end or end)
             for row in header.fields:
                 rule = row.spec.rule
-                if not isinstance(rule, ChecksumRule):
+                if not isinstance(rule, (ChecksumRule, CRC32cRule)):
                     continue
-                covered = segment if rule.payload else headers[i]
-                place = row.offset // 8
-                found = int.from_bytes(covered[place : place + 2], "big")
+                octets = segment if rule.payload else headers[i]
+                place, size = row.offset // 8, row.width // 8
+                found = int.from_bytes(octets[place : place + size], "big")
+                zeroed = octets[:place] + bytes(size) + octets[place + size :]
                 if rule.payload and not whole:
-                    verdicts.append(ChecksumVerdict(type(header), row.name, "unknown", found, -1))
-                    continue
-                verdicts.append(_verdict(header, row.name, rule, covered, place, outers[i]))
+                    state, expected = "unknown", -1
+                elif isinstance(rule, CRC32cRule):
+                    expected = rule.compute(zeroed)
+                    # Where the sender's network card computes it, the host leaves 0 (RFC 9653 sends that too).
+                    state = "good" if found == expected else "bad" if found else "not filled in"
+                else:
+                    state, expected = _verdict(header, rule, found, zeroed, len(headers[i]), outers[i])
+                verdicts.append(ChecksumVerdict(type(header), row.name, state, found, expected))
             # Routers and address translators change a packet before they quote it, and quote part of it.
             whole = whole and not header.is_fragment and not header.quotes
         return verdicts
@@ -333,7 +339,8 @@ def first_header(linktype: int, octets: Any) -> type[Header] | None:
     """The header class that a frame of a LINKTYPE_ starts with, None when rawkit has none."""
     if linktype == RAW_IP:
         linktype = {4: IPV4_ONLY, 6: IPV6_ONLY}.get(octets[0] >> 4, -1) if len(octets) else -1
-    return LINKTYPES.get(linktype)
+    found: type[Header] | None = LINKTYPES[linktype]
+    return found
 
 
 RAW_IP, IPV4_ONLY, IPV6_ONLY = 101, 228, 229
@@ -381,23 +388,28 @@ def _claimed_end(header: Header, at: int, header_len: int) -> int:
 
 
 def _verdict(
-    header: Header, name: str, rule: ChecksumRule, covered: bytes, at: int, outer: Header | None
-) -> ChecksumVerdict:
-    layer = type(header)
-    found = int.from_bytes(covered[at : at + 2], "big")
+    header: Header, rule: ChecksumRule, found: int, zeroed: bytes, header_len: int, outer: Header | None
+) -> tuple[str, int]:
+    """State and expected value of a checksum that is 0 in the octets given."""
+    if rule.is_absent(header):
+        return "not filled in", -1
+    if rule.coverage and not header_len <= rule.coverage.octets(header, header_len, len(zeroed)) <= len(
+        zeroed
+    ):
+        return "bad", -1  # such packets are discarded (RFC 3828 section 3.1, RFC 4340 section 9.2)
     start = 0
     if rule.pseudo_header:
-        pseudo = outer.pseudo_header(outer._number_of(layer), len(covered)) if outer is not None else None
+        pseudo = (
+            outer.pseudo_header(outer._number_of(type(header)), len(zeroed)) if outer is not None else None
+        )
         if pseudo is None:
-            return ChecksumVerdict(layer, name, "unknown", found, -1)
+            return "unknown", -1
         start = _checksum.add(0, pseudo)
-    total = _checksum.add(start, covered[:at] + b"\0\0" + covered[at + 2 :])
+    total = _checksum.add(start, rule.covered(header, header_len, zeroed))
     expected = (~total & 0xFFFF) or rule.zero
     if found == expected:
-        state = "good"
-    elif (found == 0 and rule.zero) or (rule.pseudo_header and found == start):
-        state = "not filled in"
-    else:
-        # 0 and 0xFFFF are the same number in one's complement arithmetic.
-        state = "good" if {found, expected} == {0, 0xFFFF} else "bad"
-    return ChecksumVerdict(layer, name, state, found, expected)
+        return "good", expected
+    if (found == 0 and rule.zero) or (rule.pseudo_header and found == start):
+        return "not filled in", expected
+    # 0 and 0xFFFF are the same number in one's complement arithmetic.
+    return ("good" if {found, expected} == {0, 0xFFFF} else "bad"), expected

@@ -1,0 +1,53 @@
+"""Which class stands under which number, and the modules that are only imported once a number asks for them.
+
+Making a header class takes most of a millisecond, so protocols that few packets hold wait in `LATER`. A class
+listed there registers itself like any other (`over=`, `variant=`, `linktype=`, `kind=`); the table only says
+which module to import when a look-up finds nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+LATER: dict[str, dict[str, tuple[int, ...]]] = {}
+"""The registry (the class whose numbers they are, `Class.variants` for the variants of one, `linktypes`, an
+option family): per module of `rawkit.wire` the numbers under which its classes register there."""
+
+
+class Registry(dict[int, Any]):
+    """Classes by number.
+
+    `registry[number]` is None where there is no class, and imports the module of one that waits in `LATER`;
+    `registry.get(number)` sees only what is there already.
+    """
+
+    __slots__ = ("later",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        waiting = LATER.get(name, {})
+        self.later = {number: module for module, numbers in waiting.items() for number in numbers}
+
+    def __missing__(self, number: int) -> Any:
+        if number in self.later:
+            # While the module itself runs it finds its own numbers free, and takes them.
+            import_module(f"rawkit.wire.{self.later[number]}")
+        return self.get(number)
+
+    def add(self, number: int, cls: type[Any], where: str) -> None:
+        """Register a class; raises TypeError when another one has the number."""
+        old = self[number]
+        if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(
+                f"{where} {number} is taken: {old.__module__}.{old.__qualname__} "
+                f"and {cls.__module__}.{cls.__qualname__} both claim it"
+            )
+        self[number] = cls
+
+
+def load_all() -> None:
+    """Import every module that waits: for those who ask for classes by name, or want to see all of them."""
+    for waiting in LATER.values():
+        for module in waiting:
+            import_module(f"rawkit.wire.{module}")
