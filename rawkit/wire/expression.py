@@ -31,6 +31,7 @@ from rawkit.wire.header import Header
 from rawkit.wire.layout import FieldInfo, Layout
 from rawkit.wire.option import Option, OptionList, UnparsedOptions
 from rawkit.wire.packet import MAX_LAYERS, Packet, _rebuild
+from rawkit.wire.registry import load_all
 
 MAX_OCTETS = 0x40000
 """Payload of one expression at most: four times what an IP packet can carry."""
