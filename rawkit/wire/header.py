@@ -76,6 +76,7 @@ class Header(Layout):
 
     _ends: ClassVar[tuple[str, ...]] = ()
     _discriminator_at: ClassVar[int] = -1
+    _has_pseudo_header: ClassVar[bool] = False
 
     @classmethod
     def __init_layout__(
@@ -101,6 +102,8 @@ class Header(Layout):
             cls.selected_by = tuple(row.name for row in cls.selectors())
         names = {row.name for row in cls.fields}
         cls._ends = next((ends for ends in _ENDS if names.issuperset(ends)), ())
+        if cls.__base__ is not Layout and "pseudo_header" in vars(cls):
+            cls._has_pseudo_header = True
         if "label" not in vars(cls):
             cls.label = cls.__name__
         cls.register(over or {})

@@ -45,7 +45,8 @@ class Packet:
     """
 
     __slots__ = (
-        "_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted", "_strict",
+        "_after", "_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted",
+        "_strict",
     )  # fmt: skip
 
     def __init__(self, layers: Sequence[Header] = (), payload: bytes = b"") -> None:
@@ -53,6 +54,8 @@ class Packet:
         self._offsets: list[int] = []
         self._payload: bytes | None = bytes(payload)
         self._next: type[Header] | None = None
+        # The last header read, as long as nobody has asked what follows it.
+        self._after: Header | None = None
         self._buf: Any = b""
         self._at = self._end = 0
         self._error: HeaderError | None = None
@@ -72,6 +75,7 @@ class Packet:
         packet._payload = None
         packet._buf = octets
         packet._next = first
+        packet._after = None
         packet._at, packet._end = 0, len(octets)
         packet._error = None
         packet._quoted = False
@@ -86,7 +90,12 @@ class Packet:
         """Parse the next header; False when there is none, or none that is whole."""
         cls = self._next
         if cls is None:
-            return False
+            if self._after is None:
+                return False
+            cls = self._after.upper_class()
+            self._after = None
+            if cls is None:
+                return False
         self._next = None
         at, end = self._at, self._end
         if 0 <= cls._discriminator_at < end - at:
@@ -107,12 +116,12 @@ class Packet:
         self._layers.append(header)
         self._offsets.append(at)
         if self._at < self._end and len(self._layers) < MAX_LAYERS:
-            self._next = header.upper_class()
+            self._after = header
         return True
 
     def _parse_all(self) -> None:
-        while self._next is not None:
-            self._parse_one()
+        while self._parse_one():
+            pass
 
     @property
     def layers(self) -> tuple[Header, ...]:
@@ -178,14 +187,18 @@ class Packet:
             i += 1
 
     def __truediv__(self, other: Header | Packet | bytes) -> Packet:
+        self._parse_all()
         payload = self.payload
-        if isinstance(other, (Header, Packet)):
-            packet = other if isinstance(other, Packet) else Packet((other,))
-            if payload and packet.layers:
+        if isinstance(other, Header):
+            if payload:
                 raise TypeError("a header cannot follow a payload")
-            return _rebuild((*self.layers, *packet.layers), payload + packet.payload, packet.trailer)
+            return _rebuild([*self._layers, other], b"", b"")
+        if isinstance(other, Packet):
+            if payload and other.layers:
+                raise TypeError("a header cannot follow a payload")
+            return _rebuild([*self._layers, *other.layers], payload + other.payload, other.trailer)
         try:
-            return _rebuild(self.layers, payload + memoryview(other), self.trailer)
+            return _rebuild(self._layers.copy(), payload + memoryview(other), self.trailer)
         except TypeError:
             raise TypeError(f"a packet is made of headers and octets, not of {other!r}") from None
 
@@ -220,8 +233,8 @@ class Packet:
 
     def _headers(self) -> list[bytes]:
         """The octets of each header as built, outermost first."""
-        layers = self.layers
         octets = self.payload
+        layers = self._layers
         built: list[bytes] = []
         upper: type[Header] | None = None
         for header, outer in zip(reversed(layers), reversed(_outers(layers))):
@@ -348,8 +361,12 @@ RAW_IP, IPV4_ONLY, IPV6_ONLY = 101, 228, 229
 
 
 def _rebuild(layers: Sequence[Header], payload: bytes, trailer: bytes) -> Packet:
-    packet = Packet(layers, payload)
-    packet._buf, packet._end = trailer, 0
+    packet = Packet.__new__(Packet)
+    packet._layers, packet._offsets = list(layers), []
+    packet._payload = payload
+    packet._next = packet._after = packet._error = None
+    packet._buf, packet._at, packet._end = trailer, 0, 0
+    packet._quoted = packet._strict = False
     return packet
 
 
@@ -359,7 +376,7 @@ def _outers(layers: Sequence[Header]) -> list[Header | None]:
     outer: Header | None = None
     for header in layers:
         found.append(outer)
-        if type(header).pseudo_header is not Header.pseudo_header:
+        if header._has_pseudo_header:
             outer = header
     return found
 
