@@ -28,11 +28,11 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 test: $(VENV)/.installed ## run every test against the installed package
 	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) $(PYTEST_ARGS)
 
-check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types, direction of imports
+check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (the examples in tests too), direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -q tests/test_imports.py
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -q tests/test_imports.py tests/wire/test_typing.py
 
 # The extension that Python loads is instrumented, Python is not: the sanitizers' libraries go first into the
 # process, and leaks are not looked for, because the interpreter leaves some at exit.
