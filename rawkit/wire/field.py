@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from rawkit.addr import MAC
 from rawkit.errors import FieldError, TargetError
+from rawkit.wire import checksum as _checksum
 
 T = TypeVar("T")
 
@@ -87,22 +88,96 @@ ether_type = Rule(upper_number.build, bounds="802.3", selects=True)
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How many octets a checksum covers, as a field of the header says it; 0 there means all.
+
+    The field counts units of `unit` octets, from the header's start, or with `payload` after the header,
+    where 1 stands for none of it.
+    """
+
+    field: str
+    unit: int = 1
+    payload: bool = False
+
+    def octets(self, header: Any, header_len: int, whole_len: int) -> int:
+        """Octets covered, from the header's start; the field may claim more than there are."""
+        value: int = getattr(header, self.field)
+        if not value:
+            return whole_len
+        return header_len + (value - 1) * self.unit if self.payload else value * self.unit
+
+
+@dataclass(frozen=True)
 class ChecksumRule:
     """The Internet checksum (RFC 1071) in this field.
 
     It covers the header, with `payload` what follows too, and with `pseudo_header` the addresses of the
     IP header below (RFC 768, RFC 9293, RFC 8200 section 8.1). `zero` is sent where the sum comes out as 0.
+    `coverage` says that it covers a part only, `skips` that it leaves out the octets from the first to before
+    the second number. There is none, and 0 in its place, where the field `absent_when[0]` has the value
+    `absent_when[1]`.
     """
 
     payload: bool = True
     pseudo_header: bool = False
     zero: int = 0
+    coverage: Coverage | None = None
+    skips: tuple[int, int] = (0, 0)
+    absent_when: tuple[str, int] | None = None
+
+    def is_absent(self, header: Any) -> bool:
+        """Whether this header has no checksum."""
+        return self.absent_when is not None and getattr(header, self.absent_when[0]) == self.absent_when[1]
+
+    def covered(self, header: Any, header_len: int, octets: bytes) -> bytes:
+        """What the checksum covers of `octets`, the header and (with `payload`) all that follows."""
+        if self.coverage is not None:
+            octets = octets[: self.coverage.octets(header, header_len, len(octets))]
+        first, after = self.skips
+        return octets[:first] + octets[after:] if after else octets
+
+
+@dataclass(frozen=True)
+class CRC32cRule:
+    """CRC32c over the header and what follows, least significant octet first (RFC 9260 appendix A).
+
+    The field is read like any other, most significant octet first.
+    """
+
+    payload: bool = True
+
+    @staticmethod
+    def compute(octets: bytes) -> int:
+        """The field's value; `octets` has 0 in its place."""
+        return int.from_bytes(_checksum.crc32c(0, octets).to_bytes(4, "little"), "big")
 
 
 inet_checksum = ChecksumRule
 """As `auto(inet_checksum, pseudo_header=True)`."""
 
-Computed = Rule | ChecksumRule | Callable[..., int]
+crc32c = CRC32cRule()
+"""As `auto(crc32c)`."""
+
+def present(*names: str) -> Rule:
+    """The rule for a flag that says that fields with `when=` are there: 1 when one of them has a value."""
+    return Rule(f"int({' or '.join(f't_{name} is not None' for name in names)})")
+
+
+def size_of(name: str, unit: int = 1, bias: int = 0) -> Rule:
+    """The rule for a field that counts what a field with `size=` holds; the reverse of `Size`."""
+    return Rule(f"(len(t_{name}) + {unit - 1}) // {unit} - {bias}")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A field of (value + bias) * unit octets, where the value is that of the earlier field `field`."""
+
+    field: str
+    unit: int = 1
+    bias: int = 0
+
+
+Computed = Rule | ChecksumRule | CRC32cRule | Callable[..., int]
 
 
 @dataclass(frozen=True)
@@ -113,28 +188,58 @@ class Spec:
     names: Mapping[int, str]
     bits: tuple[str, ...]
     rule: Computed | None
+    when: tuple[str, int | None] | None = None
+    """The field that says whether this one is there, and the value at which it is (None: any but 0)."""
+    size: Size | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the places of the fields that follow depend on this one."""
+        return self.when is not None or self.size is not None
 
 
 def field(
-    default: Any = ..., *, names: Mapping[int, str] | None = None, bits: str | Sequence[str] = ()
+    default: Any = ...,
+    *,
+    names: Mapping[int, str] | None = None,
+    bits: str | Sequence[str] = (),
+    when: str | tuple[str, int] | None = None,
+    size: Size | None = None,
 ) -> Any:
     """A field with a default (`...`: required), names for its values, or one name per bit, lowest first.
 
     `bits="FIN SYN"` also makes the class constants FIN = 1 and SYN = 2, and lets the field be set from
     letters: `flags="FS"` where the first letters differ, else `flags="FIN SYN"`.
+
+    With `when`, the field is there when an earlier one is not 0 (or has a certain value), else it reads None,
+    which is its default. It goes out too when it is given in spite of that. With `size`, an earlier field
+    tells how long this one is; without it octets and lists fill the header to its end.
     """
-    return Spec(default, names or {}, tuple(bits.split() if isinstance(bits, str) else bits), None)
+    bits = tuple(bits.split() if isinstance(bits, str) else bits)
+    default = None if when and default is ... else default
+    return Spec(default, names or {}, bits, None, _condition(when), size)
+
+
+def _condition(when: str | tuple[str, int] | None) -> tuple[str, int | None] | None:
+    return (when, None) if isinstance(when, str) else when
 
 
 def auto(
-    rule: Computed | type[ChecksumRule], *, names: Mapping[int, str] | None = None, **options: Any
+    rule: Computed | type[ChecksumRule],
+    *,
+    names: Mapping[int, str] | None = None,
+    when: str | tuple[str, int] | None = None,
+    default: Any = AUTO,
+    **options: Any,
 ) -> Any:
     """A field that is computed when the packet is built, unless it is given a value.
 
     `rule` is one of the rules of this module (`options` are those of a checksum), or a function
-    `(header, payload: bytes) -> int`.
+    `(header, payload: bytes) -> int`. `when` is as in `field()`: the field is computed where it is there; a
+    checksum with `default=None` is there when it is asked for with AUTO.
     """
-    return Spec(AUTO, names or {}, (), rule(**options) if isinstance(rule, type) else rule)
+    rule = rule(**options) if isinstance(rule, type) else rule
+    return Spec(default, names or {}, (), rule, _condition(when))
 
 
 # ---- kinds ---------------------------------------------------------------------------------------
@@ -167,10 +272,11 @@ class Kind:
 
         def get_value(header: Any) -> Any:
             content = get(header)
-            return content if content is AUTO else read(content)
+            return content if content is AUTO or content is None else read(content)
 
         def set_value(header: Any, value: Any) -> None:
-            setattr(header, slot, value if value is AUTO is default else convert(value, name))
+            given = value is AUTO is default or value is None is default
+            setattr(header, slot, value if given else convert(value, name))
 
         return property(get_value, set_value)
 

@@ -11,15 +11,17 @@ import linecache
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_origin
+from dataclasses import dataclass, replace
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from rawkit.errors import FieldError, Malformed, Truncated
+from rawkit.errors import FieldError, HeaderError, Malformed, Truncated
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.field import (
     AUTO,
     PAYLOAD_ENDS,
     ChecksumRule,
+    CRC32cRule,
     FlagBits,
     Kind,
     Octets,
@@ -38,8 +40,9 @@ Self = TypeVar("Self", bound="Layout")
 class FieldInfo:
     """One row of a header's field table.
 
-    `offset` and `width` are in bits from the start of the header; width 0 means "up to the end of it".
-    `slot` is the attribute that holds what parsing found.
+    `offset` and `width` are in bits from the start of the header; width 0 means "up to the end of it", or as
+    long as `spec.size` says. `slot` is the attribute that holds what parsing found. A field that is `moved`
+    follows one that may be absent or of any length; its offset takes those for present and empty.
     """
 
     name: str
@@ -48,6 +51,7 @@ class FieldInfo:
     width: int
     spec: Spec
     slot: str
+    moved: bool = False
 
 
 # ---- from class body to field table ----------------------------------------------------------------
@@ -99,9 +103,8 @@ def _own_fields(
             raise TypeError(f"{cls}.{name}: bits= needs a flags kind such as flags8")
         if len(spec.bits) > max(kind.width, 1):
             raise TypeError(f"{cls}.{name}: {len(spec.bits)} flag names for {kind.width} bits")
-        if spec.default is not ... and spec.default is not AUTO:
-            content = kind.convert(spec.default, f"{cls}.{name}")
-            spec = Spec(content, spec.names, spec.bits, spec.rule)
+        if spec.default is not ... and spec.default is not AUTO and spec.default is not None:
+            spec = replace(spec, default=kind.convert(spec.default, f"{cls}.{name}"))
         rows.append((name, kind, spec))
     return rows
 
@@ -110,6 +113,9 @@ def _kind(annotation: Any) -> Kind | None:
     for item in getattr(annotation, "__metadata__", ()):
         if isinstance(item, Kind):
             return item
+    if get_origin(annotation) in (Union, UnionType):  # of a field that may be absent
+        kinds = [_kind(item) for item in get_args(annotation) if item is not NoneType]
+        return kinds[0] if len(kinds) == 1 else None
     if get_origin(annotation) is Options:
         (family,) = get_args(annotation)
         return family.kind_of_list()  # type: ignore[no-any-return]
@@ -126,13 +132,20 @@ def _lay_out(
         kind, spec = redeclared.pop(row.name, (row.kind, row.spec))
         if kind.width != row.width:
             raise TypeError(f"{cls}.{row.name}: {kind.width} bits, but {row.width} in the class it extends")
-        rows.append(FieldInfo(row.name, kind, row.offset, row.width, spec, row.slot))
+        rows.append(replace(row, kind=kind, spec=spec))
     at = rows[-1].offset + rows[-1].width if rows else 0
     for name, (kind, spec) in redeclared.items():
-        if rows and rows[-1].width == 0:
+        if rows and rows[-1].width == 0 and rows[-1].spec.size is None:
             raise TypeError(f"{cls}.{name}: follows {rows[-1].name}, which fills the header to its end")
         slot = name if kind.slot_serves else f"_{name}"
-        rows.append(FieldInfo(name, kind, at, kind.width, spec, slot))
+        earlier = [spec.when[0]] if spec.when else []
+        earlier += [spec.size.field] if spec.size else []
+        if not {row.name for row in rows}.issuperset(earlier):
+            raise TypeError(f"{cls}.{name}: depends on {' and '.join(earlier)}, which must stand before it")
+        moved = any(row.spec.moves for row in rows)
+        if (moved or spec.moves) and kind.width % 8:
+            raise TypeError(f"{cls}.{name}: fields that may move need whole octets")
+        rows.append(FieldInfo(name, kind, at, kind.width, spec, slot, moved))
         at += kind.width
     if at % 8:
         raise TypeError(f"{cls}: its fields make {at} bits, which is no whole number of octets")
@@ -160,7 +173,7 @@ def _units(cls: str, fields: tuple[FieldInfo, ...]) -> list[_Unit]:
     units: list[_Unit] = []
     shared: list[FieldInfo] = []
     for row in fields:
-        if row.width == 0:
+        if row.width == 0 or row.spec.moves:
             break
         if not shared and row.kind.code:
             units.append(_Unit(row.kind.code, (row,), row.width))
@@ -182,7 +195,8 @@ def _generate(cls: Any, fields: tuple[FieldInfo, ...], positional: bool) -> None
     units = _units(cls.__name__, fields)
     layout = struct.Struct(">" + "".join(unit.code for unit in units))
     cls.min_len = layout.size
-    variable = fields[-1] if fields and fields[-1].width == 0 else None
+    last = fields[-1] if fields else None
+    variable = last if last and last.width == 0 and not last.spec.moves else None
     names: dict[str, Any] = {
         "_AUTO": AUTO,
         "cls": cls,
@@ -193,6 +207,7 @@ def _generate(cls: Any, fields: tuple[FieldInfo, ...], positional: bool) -> None
         "FieldError": FieldError,
         "_explain": _explain,
         "truncated": _truncated,
+        "cut_off": _cut_off,
         "bad_length": _bad_length,
         "checksum": _checksum,
         "_kinds": {row.name: row.kind for row in fields},
@@ -220,7 +235,14 @@ def _init_source(cls: str, fields: tuple[FieldInfo, ...], positional: bool) -> l
     lines = [f"def __init__(self, {', '.join(star + required + defaulted)}):"]
     by_width: dict[int, list[str]] = {}
     for f in fields:
-        if f.slot != f.name or isinstance(f.kind, Octets):
+        if f.moved or f.spec.moves:
+            # None: it is not there, or is computed if it is.
+            told = f" or {f.name} is _AUTO" if f.spec.rule is not None else ""
+            lines.append(
+                f"    self.{f.slot} = {f.name} if {f.name} is _defaults[{f.name!r}]{told}"
+                f" else _kinds[{f.name!r}].convert({f.name}, {f'{cls}.{f.name}'!r})"
+            )
+        elif f.slot != f.name or isinstance(f.kind, Octets):
             # Defaults were converted when the class was made.
             lines.append(
                 f"    self.{f.slot} = {f.name} if {f.name} is _defaults[{f.name!r}]"
@@ -280,9 +302,26 @@ def _parse_source(
         lines += [f"        raise bad_length(cls, {f.name!r}, header_end - offset, {size}, offset, end)"]
     else:
         lines.append("    header_end = end" if variable else f"    header_end = offset + {size}")
-    if variable:
-        lines.append(f"    self.{variable.slot} = bytes(buf[offset + {size} : header_end])")
+    moving = [f for f in fields if f.moved or f.spec.moves]
+    if moving:
+        limit = "header_end" if variable else "end"
+        lines.append(f"    at = offset + {size}")
+        lines += _moving_source([f for f in moving if f is not variable], limit)
+        if not variable:
+            lines.append("    header_end = at")
+    start = "at" if moving else f"offset + {size}"
     payload_end = next(((f, rule) for f, rule in bounds if rule.bounds), None)
+    if payload_end and variable and not header_end and payload_end[1].bounds == "total":
+        # All that the length claims is the header: its last field fills it.
+        f, rule = payload_end
+        lines += [f"    value = self.{f.slot}", f"    header_end = min({PAYLOAD_ENDS[rule.bounds]}, end)"]
+        lines += [f"    if header_end < {start}:"]
+        lines += [f"        raise bad_length(cls, {f.name!r}, value, {size}, offset, end)"]
+        lines.append(f"    self.{variable.slot} = bytes(buf[{start} : header_end])")
+        lines.append("    return self, header_end, header_end")
+        return lines
+    if variable:
+        lines.append(f"    self.{variable.slot} = bytes(buf[{start} : header_end])")
     if payload_end:
         f, rule = payload_end
         lines += [f"    value = self.{f.slot}", f"    payload_end = {PAYLOAD_ENDS[rule.bounds]}"]
@@ -295,11 +334,90 @@ def _parse_source(
     return lines
 
 
+def _moving_source(fields: list[FieldInfo], limit: str) -> list[str]:
+    """Source that parses fields that may be absent, or of any length, from `at` on."""
+    lines: list[str] = []
+    for f in fields:
+        indent = "    "
+        if f.spec.when:
+            name, value = f.spec.when
+            lines.append(f"    if self.{name}{'' if value is None else f' == {value}'}:")
+            indent += "    "
+        if f.spec.size:
+            by = f.spec.size
+            count = f"(self.{by.field} + {by.bias})" if by.bias else f"self.{by.field}"
+            lines.append(f"{indent}size = {count} * {by.unit}")
+        else:
+            lines.append(f"{indent}size = {f.width // 8}")
+        lines += [f"{indent}if not 0 <= size <= {limit} - at:"]
+        lines += [f"{indent}    raise cut_off(cls, {f.name!r}, size, at, {limit}, offset)"]
+        octets = "buf[at : at + size]"
+        found = f"int.from_bytes({octets}, 'big')" if isinstance(f.kind, UInt) else f"bytes({octets})"
+        lines += [f"{indent}self.{f.slot} = {found}", f"{indent}at += size"]
+        if f.spec.when:
+            lines += ["    else:", f"        self.{f.slot} = None"]
+    return lines
+
+
+def _built_source(moving: list[FieldInfo], fields: tuple[FieldInfo, ...]) -> list[str]:
+    """Source that gives `t_x`, the octets of each field that may be absent, or None; `f_x` says which are."""
+
+    def octets(f: FieldInfo, value: str) -> str:
+        return f"{value}.to_bytes({f.width // 8}, 'big')" if isinstance(f.kind, UInt) else value
+
+    lines = ["    try:"]
+    for f in moving:
+        rule = f.spec.rule
+        if isinstance(rule, Rule):
+            lines.append(f"        t_{f.name} = None")
+            continue
+        lines.append(f"        value = self.{f.slot}")
+        if rule is not None:
+            lines += ["        if value is _AUTO:", "            value = 0"]
+        lines.append(f"        t_{f.name} = None if value is None else {octets(f, 'value')}")
+    # What says whether another is there comes before it, and asks only whether that one has a value.
+    says = {f.spec.when[0] for f in moving if f.spec.when}
+    for f in fields:
+        if f.name in says and f not in moving:
+            lines.append(f"        f_{f.name} = self.{f.slot}")
+            if isinstance(f.spec.rule, Rule):
+                lines += [f"        if f_{f.name} is _AUTO:", f"            f_{f.name} = {f.spec.rule.build}"]
+    for f in moving:
+        rule = f.spec.rule
+        there = "True"
+        if f.spec.when:
+            name, value = f.spec.when
+            there = f"f_{name}" if value is None else f"f_{name} == {value}"
+        empty = repr(b"\0" * (f.width // 8))
+        if isinstance(rule, Rule):
+            lines += [f"        f_{f.name} = self.{f.slot}", f"        if f_{f.name} is _AUTO:"]
+            lines.append(f"            f_{f.name} = {rule.build} if {there} else None")
+            lines += [f"        if f_{f.name} is not None:"]
+            lines.append(f"            t_{f.name} = {octets(f, f'f_{f.name}')}")
+            continue
+        lines += [f"        if t_{f.name} is None and {there}:", f"            t_{f.name} = {empty}"]
+        if f.name in says:
+            lines.append(f"        f_{f.name} = self.{f.slot}")
+    joined = " + ".join(f"(t_{f.name} or b'')" for f in moving)
+    lines += [f"        tail = {joined}"]
+    lines += [
+        "    except (TypeError, OverflowError, AttributeError):",
+        "        _explain(self, len(payload))",
+    ]
+    return lines
+
+
 def _pack_source(
     fields: tuple[FieldInfo, ...], units: list[_Unit], variable: FieldInfo | None, size: int
 ) -> list[str]:
     lines = ["def _pack(self, payload, outer, upper):"]
-    if variable:
+    moving = [f for f in fields if f.moved or f.spec.moves]
+    if moving:
+        lines += _built_source([f for f in moving if f is not variable], fields)
+        lines.append(f"    header_len = {size} + len(tail)")
+        if variable:
+            lines += [f"    tail += self.{variable.slot}", f"    header_len = {size} + len(tail)"]
+    elif variable:
         lines.append(f"    tail = self.{variable.slot}")
         lines += [f"    header_len = {size} + len(tail)"]
     else:
@@ -307,10 +425,12 @@ def _pack_source(
     lines.append("    payload_len = len(payload)")
     sums: list[FieldInfo] = []
     for f in fields:
-        if f.width == 0:
+        rule = f.spec.rule
+        if isinstance(rule, (ChecksumRule, CRC32cRule)) and f in moving:
+            sums.append(f)
+        if f.width == 0 or f in moving:
             continue
         lines.append(f"    f_{f.name} = self.{f.slot}")
-        rule = f.spec.rule
         if rule is None:
             if f.spec.default is not AUTO:
                 continue
@@ -320,7 +440,7 @@ def _pack_source(
         lines.append(f"    if f_{f.name} is _AUTO:")
         if isinstance(rule, Rule):
             lines.append(f"        f_{f.name} = {rule.build}")
-        elif isinstance(rule, ChecksumRule):
+        elif isinstance(rule, (ChecksumRule, CRC32cRule)):
             lines.append(f"        f_{f.name} = 0")
             sums.append(f)
         else:
@@ -340,13 +460,22 @@ def _pack_source(
     lines.append("    try:")
     if tests:
         lines += [f"        if {' or '.join(tests)}:", "            _explain(self, payload_len)"]
-    lines.append(f"        octets = pack({', '.join(values)}){' + tail' if variable else ''}")
+    lines.append(f"        octets = pack({', '.join(values)}){' + tail' if variable or moving else ''}")
     lines += ["    except (struct_error, TypeError, OverflowError):", "        _explain(self, payload_len)"]
     for f in sums:
         rule = f.spec.rule
+        at, size = f.offset // 8, f.width // 8
+        octets = "octets + payload" if rule.payload else "octets"  # type: ignore[union-attr]
+        absent = isinstance(rule, ChecksumRule) and rule.absent_when
+        unless = f" and not _rules[{f.name!r}].is_absent(self)" if absent else ""
+        lines.append(f"    if self.{f.slot} is _AUTO{unless}:")
+        put = f"octets = octets[:{at}] + value.to_bytes({size}, 'big') + octets[{at + size}:]"
+        if isinstance(rule, CRC32cRule):
+            lines += [f"        value = _rules[{f.name!r}].compute({octets})", f"        {put}"]
+            continue
         assert isinstance(rule, ChecksumRule)
-        at = f.offset // 8
-        lines.append(f"    if self.{f.slot} is _AUTO:")
+        if rule.coverage or rule.skips[1]:
+            octets = f"_rules[{f.name!r}].covered(self, header_len, {octets})"
         start = "0"
         if rule.pseudo_header:
             # Without addresses there is nothing to compute: the field stays 0.
@@ -358,9 +487,8 @@ def _pack_source(
             indent = "            "
         else:
             indent = "        "
-        lines.append(f"{indent}total = checksum.add({start}, octets{' + payload' if rule.payload else ''})")
-        lines.append(f"{indent}value = (~total & 0xFFFF) or {rule.zero}")
-        lines.append(f"{indent}octets = octets[:{at}] + value.to_bytes(2, 'big') + octets[{at + 2}:]")
+        lines.append(f"{indent}total = checksum.add({start}, {octets})")
+        lines += [f"{indent}value = (~total & 0xFFFF) or {rule.zero}", f"{indent}{put}"]
     lines.append("    return octets")
     return lines
 
@@ -371,6 +499,8 @@ def _explain(header: Layout, payload_len: int | None = None) -> None:
     for row in header.fields:
         value = getattr(header, row.slot)
         if isinstance(row.kind, Variable) or (value is AUTO is row.spec.default):
+            continue
+        if value is None is row.spec.default or (value is AUTO and row.spec.rule is not None):
             continue
         row.kind.convert(value, f"{name}.{row.name}")
     if payload_len is not None:
@@ -401,6 +531,13 @@ def _truncated(cls: type[Layout], need: int, offset: int, end: int) -> Truncated
     have = max(end - offset, 0)
     return Truncated(
         f"{cls.__name__}: need {need} octets at offset {offset}, have {have}", cls.__name__, offset
+    )
+
+
+def _cut_off(cls: type[Layout], name: str, need: int, at: int, limit: int, offset: int) -> HeaderError:
+    kind = Malformed if need < 0 else Truncated
+    return kind(
+        f"{cls.__name__}.{name}: need {need} octets at offset {at}, have {limit - at}", cls.__name__, offset
     )
 
 

@@ -14,19 +14,28 @@ from rawkit.wire.registry import Registry
 class Option(Layout):
     """Base of option classes.
 
-    A *family* (`class TCPOption(Option, family=True)`) fixes the form: one octet of kind, one of length in
-    units of `length_unit` octets that counts all of the option, and the kinds that stand alone (`singles`).
-    A member (`class MSS(TCPOption, kind=2)`) declares what follows the length.
+    A *family* (`class TCPOption(Option, family=True)`) fixes the form: first the kind, then, `length_at`
+    octets from the start, the length in units of `length_unit` octets that counts all of the option, and the
+    kinds that stand alone (`singles`). A member (`class MSS(TCPOption, kind=2)`) declares what stands between
+    kind and length, and after the length.
     """
 
     _positional = True
     kind: ClassVar[int] = -1
+    kind_len: ClassVar[int] = 1
+    length_at: ClassVar[int] = 1
+    length_len: ClassVar[int] = 1
+    align: ClassVar[int] = 1
+    """Options start at multiples of this many octets; the zeros between them are not in their lengths."""
     length_unit: ClassVar[int] = 1
+    uncounted: ClassVar[int] = 0
+    """Octets at an option's start that its length leaves out."""
     singles: ClassVar[frozenset[int]] = frozenset()
     end: ClassVar[int] = -1
     """The kind that ends the list early, -1 for none."""
     pad_to: ClassVar[int] = 1
-    """The list is padded with zeros to a multiple of this many octets."""
+    """The list is padded to a multiple of this many octets, together with the `pad_after` octets before it."""
+    pad_after: ClassVar[int] = 0
     members: ClassVar[Registry]
     unknown: ClassVar[type[Option]]
 
@@ -34,7 +43,8 @@ class Option(Layout):
     def __init_layout__(cls, kind: int | None = None, family: bool = False) -> None:
         if family:
             cls.members = Registry(cls.__name__ if cls.__module__.startswith("rawkit.wire.") else "")
-            if cls.pad_to > 1 and cls.end != 0:
+            zeros = cls.padding(1) == b"\0"
+            if cls.pad_to > cls.align and cls.end != 0 and zeros and 0 not in cls.singles:
                 raise TypeError(f"{cls.__name__}: lists are padded with zeros, so kind 0 must be their end")
         elif kind is not None:
             cls.kind = kind
@@ -51,49 +61,65 @@ class Option(Layout):
         Padding after the end of the list is not shown; it is kept in the header's octets all the same.
         """
         found: list[Option] = []
-        at = 0
+        at, head_len = 0, cls.length_at + cls.length_len
         while at < len(data):
-            kind = data[at]
+            kind = int.from_bytes(data[at : at + cls.kind_len], "big")
             if kind == cls.end:
                 break
             if kind in cls.singles:
                 found.append(cls.members[kind]())
                 at += 1
                 continue
-            length = data[at + 1] * cls.length_unit if at + 1 < len(data) else 0
-            if length < 2 or at + length > len(data):
+            length = int.from_bytes(data[at + cls.length_at : at + head_len], "big") * cls.length_unit
+            length += cls.uncounted
+            if length < head_len or at + length > len(data):
                 found.append(UnparsedOptions(data[at:]))
                 break
             member = cls.members[kind]
-            body = data[at + 2 : at + length]
+            body = data[at + cls.kind_len : at + cls.length_at] + data[at + head_len : at + length]
             option: Option | None = None
             if member is not None:
+                member = member.of_body(body)
                 try:
                     option, used, _ = member._parse(body, 0, len(body))
                     if used != len(body):
                         option = None
                 except HeaderError:
                     option = None
-            found.append(option if option is not None else cls.unknown(kind, body))  # type: ignore[call-arg]
-            at += length
+            found.append(option if option is not None else cls.unknown.of_octets(kind, body))
+            at += length + -length % cls.align
         return tuple(found)
 
     @classmethod
     def encode(cls, items: tuple[Option, ...], name: str) -> bytes:
         parts = []
         for item in items:
-            if isinstance(item, UnparsedOptions):
-                parts.append(item.data)
-            elif isinstance(item, cls):
-                parts.append(bytes(item))
-            else:
+            if not isinstance(item, (cls, UnparsedOptions)):
                 raise FieldError(f"{name}: {item!r} is no {cls.__name__}")
-        data = b"".join(parts)
-        return data + b"\0" * (-len(data) % cls.pad_to)
+            parts.append(item.data if isinstance(item, UnparsedOptions) else bytes(item))
+        # What fills up the last one is the list's padding, not between options.
+        between = [part + b"\0" * (-len(part) % cls.align) for part in parts[:-1]]
+        data = b"".join(between + parts[-1:])
+        return data + cls.padding(-(len(data) + cls.pad_after) % cls.pad_to)
+
+    @classmethod
+    def padding(cls, size: int) -> bytes:
+        """What fills a list up by so many octets."""
+        return b"\0" * size
 
     def summary(self) -> str:
         """The option in the one-line form of a packet."""
         return repr(self)
+
+    @classmethod
+    def of_body(cls, body: bytes) -> type[Option]:
+        """The class to parse a body of this kind with: for kinds that come in several shapes."""
+        return cls
+
+    @classmethod
+    def of_octets(cls, kind: int, body: bytes) -> Option:
+        """An option of an unknown kind."""
+        return cls(kind, body)  # type: ignore[call-arg]
 
     def _kind_and_body(self) -> tuple[int, bytes]:
         return self.kind, self._pack(b"", None, None)
@@ -102,11 +128,14 @@ class Option(Layout):
         kind, body = self._kind_and_body()
         if kind in self.singles and not body:
             return bytes([kind])
-        body += b"\0" * (-(len(body) + 2) % self.length_unit)
-        length = (len(body) + 2) // self.length_unit
-        if length > 255:
+        head_len = self.kind_len + self.length_len
+        body += b"\0" * (-(len(body) + head_len) % self.length_unit)
+        length = (len(body) + head_len - self.uncounted) // self.length_unit
+        if length >> 8 * self.length_len:
             raise FieldError(f"{type(self).__name__}: {len(body)} octets are too long for an option")
-        return bytes([kind, length]) + body
+        between = self.length_at - self.kind_len
+        head = kind.to_bytes(self.kind_len, "big") + body[:between]
+        return head + length.to_bytes(self.length_len, "big") + body[between:]
 
 
 class UnparsedOptions(Option):

@@ -312,7 +312,7 @@ class Packet:
                     state, expected = "unknown", -1
                 elif isinstance(rule, CRC32cRule):
                     expected = rule.compute(zeroed)
-                    # Where the sender's network card computes it, the host leaves 0 (RFC 9653 sends that too).
+                    # Left to the network card, or not wanted (RFC 9653).
                     state = "good" if found == expected else "bad" if found else "not filled in"
                 else:
                     state, expected = _verdict(header, rule, found, zeroed, len(headers[i]), outers[i])
