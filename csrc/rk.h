@@ -259,66 +259,71 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
 
 /* ---- dissection (rk_dissect.c) ------------------------------------------------------------------ */
 
-#define RK_SELECTORS 2
+#define RK_SELECTORS 4
 #define RK_MAX_LAYERS 64
-#define RK_END_TOTAL 1   /* the field counts the header too; 0 means "not filled in" */
-#define RK_END_PAYLOAD 2 /* the field counts what follows the header */
+#define RK_END_HEADER 1  /* the payload ends with the header: nothing follows, no field is asked */
+#define RK_END_TOTAL 2   /* the field counts the header too; 0 means "not filled in" */
+#define RK_END_PAYLOAD 3 /* the field counts what follows the header */
+#define RK_END_8023 4    /* as RK_END_PAYLOAD below 1536, from there on it says nothing of lengths */
 
 struct rk_bits { /* an integer field: bit offset from the header's start, and width; width 0: none */
-    uint16_t at;
-    uint16_t width;
+    uint32_t at;
+    uint32_t width;
 };
 
-/* One header class. Numbers point into the dissector's arrays. */
+/* One header class. Fields are at most 64 bits wide and lie in the fixed part. */
 struct rk_header {
-    uint32_t min_len;        /* octets of the fixed part; all fields below lie in it */
+    uint32_t min_len;        /* octets of the fixed part */
     int32_t next;            /* row of the header that always follows, -1: the selectors decide */
     struct rk_bits length;   /* header length: (value + length_bias) * length_unit octets */
-    uint16_t length_unit;
-    uint16_t length_bias;
+    int32_t length_bias;
+    uint32_t length_unit;
     struct rk_bits end;      /* where the payload ends, counted as end_kind says */
-    uint8_t end_kind;
-    uint8_t fills;           /* the last field takes all there is; nothing follows */
-    uint16_t reserved;
+    uint8_t end_kind;        /* RK_END_..., 0: where that of the header before it ends */
+    uint8_t fills;           /* the last field takes all there is, or all that a total length claims */
+    uint8_t quotes;          /* what follows is the beginning of another packet: no length in it counts */
+    uint8_t reserved;
+    uint32_t select_n;
+    struct rk_bits select[4];/* the fields that say what follows, tried in order (RK_SELECTORS at most) */
     struct rk_bits opaque;   /* where this is not 0, what follows is no header (fragments) */
     struct rk_bits variant;  /* the field that chooses among the variants */
-    struct rk_bits select[2];/* the fields that say what follows, tried in order */
-    uint32_t variants, variants_n; /* rows of numbers, sorted */
-    uint32_t uppers, uppers_n;     /* rows of numbers, sorted */
+    uint32_t variants, variants_n; /* rows of numbers, sorted: which row stands in place of this one */
+    uint32_t uppers, uppers_n;     /* rows of numbers, sorted: which row follows */
     uint32_t columns, columns_n;   /* rows of wanted: the columns that this header has a field for */
 };
 
 struct rk_number {
-    uint32_t number;
-    uint32_t header;
+    uint64_t number;
+    uint32_t header; /* row of headers */
+    uint32_t reserved;
 };
 
 struct rk_dissector {
     const struct rk_header *headers;
     const struct rk_number *numbers;
-    const uint32_t *wanted;
+    const uint32_t *wanted; /* rows of the columns given to rk_extract */
     uint32_t headers_n;
     uint32_t numbers_n;
     uint32_t wanted_n;
+    uint32_t reserved;
 };
 
 struct rk_layer { /* offsets in octets from the frame's start */
-    uint32_t header;
+    uint32_t header;     /* row of headers */
     uint32_t offset;
     uint32_t header_end;
-    uint32_t end;
+    uint32_t end;        /* of its payload */
 };
 
-/* A field of many frames as an array: integers of item_len octets in the machine's byte order, or octets_n
- * octets a row as they stand. present[i] is 0 where frame i has no such header; the caller zeroes it. */
+/* A field of many frames as an array: integers of item_len octets (1, 2, 4 or 8) in the machine's byte order,
+ * or, with octets_n, so many octets a row as they stand. present[i] becomes 1 where frame i has the header;
+ * where that is 1 already nothing is written, so the caller zeroes it. */
 struct rk_column {
     void *values;
     uint8_t *present;
-    uint16_t at;
-    uint16_t width;
-    uint8_t item_len;
-    uint8_t octets_n;
-    uint16_t reserved;
+    struct rk_bits field;
+    uint32_t item_len;
+    uint32_t octets_n;
 };
 
 /* Walk the headers of octets, which start with header row first.  Returns how many were found (layers_n at
@@ -326,7 +331,9 @@ struct rk_column {
 int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *octets, uint32_t len,
                struct rk_layer *layers, uint32_t layers_n);
 /* Fill rows [row, row + n) of the columns from frames [first, first + n) of a batch, each of which starts
- * with first_header.  Returns n, or -EINVAL for a range outside the batch or a table that does not fit. */
+ * with header row first_header; of several headers with the field the outermost counts.  Returns n, or
+ * -EINVAL for a range outside the batch, a table that does not fit, or a frame outside the arena (rows before
+ * it are filled then). */
 int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
                uint32_t first, uint32_t n, const struct rk_column *columns, uint32_t columns_n, uint64_t row);
 

@@ -10,24 +10,34 @@
 
 #include "rk_internal.h"
 
+#define ETHERTYPES_FROM 1536 /* IEEE 802.3 clause 3.2.6: smaller numbers are lengths */
+
+_Static_assert(sizeof(struct rk_header) == 112, "read from Python");
+_Static_assert(sizeof(struct rk_number) == 16, "read from Python");
+_Static_assert(sizeof(struct rk_column) == 32, "read from Python");
+
+/* Whether a field can be read from a header that has its fixed part. */
+static inline bool bits_ok(struct rk_bits field, uint32_t fixed_len)
+{
+    return field.width <= 64 && rk_range_ok(field.at, field.width, (uint64_t)fixed_len * 8);
+}
+
 /* A table whose indices all lie inside it, so that the walk need not look. */
 static bool table_ok(const struct rk_dissector *table)
 {
     for (uint32_t i = 0; i < table->headers_n; i++) {
         const struct rk_header *h = &table->headers[i];
-        uint64_t bits = (uint64_t)h->min_len * 8;
-        if (h->next >= (int32_t)table->headers_n || !rk_range_ok(h->variants, h->variants_n, table->numbers_n))
+        if (h->next >= 0 && (uint32_t)h->next >= table->headers_n)
             return false;
-        if (!rk_range_ok(h->length.at, h->length.width, bits) || h->length.width > 32 ||
-            !rk_range_ok(h->end.at, h->end.width, bits) || h->end.width > 32 ||
-            !rk_range_ok(h->opaque.at, h->opaque.width, bits) || h->opaque.width > 32 ||
-            !rk_range_ok(h->variant.at, h->variant.width, bits) || h->variant.width > 32)
+        if (!bits_ok(h->length, h->min_len) || !bits_ok(h->end, h->min_len) || !bits_ok(h->opaque, h->min_len) ||
+            !bits_ok(h->variant, h->min_len) || h->select_n > RK_SELECTORS)
             return false;
-        for (int s = 0; s < RK_SELECTORS; s++) {
-            if (!rk_range_ok(h->select[s].at, h->select[s].width, bits) || h->select[s].width > 32)
+        for (uint32_t s = 0; s < h->select_n; s++) {
+            if (!bits_ok(h->select[s], h->min_len))
                 return false;
         }
-        if (!rk_range_ok(h->uppers, h->uppers_n, table->numbers_n) ||
+        if (!rk_range_ok(h->variants, h->variants_n, table->numbers_n) ||
+            !rk_range_ok(h->uppers, h->uppers_n, table->numbers_n) ||
             !rk_range_ok(h->columns, h->columns_n, table->wanted_n))
             return false;
     }
@@ -69,13 +79,13 @@ static inline uint64_t bits_at(const uint8_t *octets, uint32_t at, uint32_t widt
     return value;
 }
 
-static inline uint32_t field(const uint8_t *octets, struct rk_bits bits)
+static inline uint64_t field(const uint8_t *octets, struct rk_bits bits)
 {
-    return (uint32_t)bits_at(octets, bits.at, bits.width);
+    return bits_at(octets, bits.at, bits.width);
 }
 
 /* The header registered for a number in rows [first, first + n), which are sorted; -1 for none. */
-static inline int32_t look_up(const struct rk_number *rows, uint32_t first, uint32_t n, uint32_t number)
+static inline int64_t look_up(const struct rk_number *rows, uint32_t first, uint32_t n, uint64_t number)
 {
     uint32_t low = first, high = first + n;
     while (low < high) {
@@ -85,93 +95,109 @@ static inline int32_t look_up(const struct rk_number *rows, uint32_t first, uint
         else
             high = middle;
     }
-    return low < first + n && rows[low].number == number ? (int32_t)rows[low].header : -1;
+    return low < first + n && rows[low].number == number ? (int64_t)rows[low].header : -1;
 }
 
-/* The header at octets + at, which is the last look at [at, end) that is taken.  Returns the number of its
- * row, or -1 where it is damaged; *header_end and *payload_end become where it and its content end. */
-static inline int32_t one_header(const struct rk_dissector *table, int32_t row, const uint8_t *octets,
-                                 uint32_t at, uint32_t end, uint32_t *header_end, uint32_t *payload_end)
+/* The walk over one frame: the header to come, and where it stands. */
+struct walk {
+    const struct rk_dissector *table;
+    const uint8_t *octets;
+    int64_t next; /* row, -1: none */
+    uint32_t at;
+    uint32_t end;
+    bool quoted;
+};
+
+/* Take the next header: *layer becomes where it is, and the walk stands behind it.  False where none follows
+ * or it is damaged, which ends the walk. */
+static inline bool take(struct walk *walk, struct rk_layer *layer)
 {
-    const struct rk_header *h = &table->headers[row];
-    const uint8_t *here = octets + at;
-    uint32_t have = end - at;
-    if (h->variants_n > 0 && have * 8ull >= (uint64_t)h->variant.at + h->variant.width) {
-        int32_t variant = look_up(table->numbers, h->variants, h->variants_n, field(here, h->variant));
-        if (variant >= 0) {
-            row = variant;
-            h = &table->headers[row];
-        }
+    if (walk->next < 0)
+        return false;
+    const struct rk_dissector *table = walk->table;
+    const struct rk_header *h = &table->headers[walk->next];
+    const uint8_t *here = walk->octets + walk->at;
+    uint64_t have = walk->end - walk->at;
+    if (h->variants_n > 0 && have * 8 >= (uint64_t)h->variant.at + h->variant.width) {
+        int64_t variant = look_up(table->numbers, h->variants, h->variants_n, field(here, h->variant));
+        if (variant >= 0)
+            h = &table->headers[variant];
     }
     if (have < h->min_len)
-        return -1;
+        return false;
 
-    uint64_t length = h->min_len;
+    uint64_t length = h->min_len, claim = field(here, h->end);
+    if (claim > UINT32_MAX)
+        claim = UINT32_MAX;
     if (h->length.width > 0) {
-        length = ((uint64_t)field(here, h->length) + h->length_bias) * h->length_unit;
+        uint64_t value = field(here, h->length);
+        /* 64 bits hold the product of any 32-bit numbers; larger ones are no lengths. */
+        int64_t claimed = value <= UINT32_MAX ? (int64_t)value + h->length_bias : -1;
+        if (claimed < 0 || claimed > UINT32_MAX)
+            return false;
+        length = (uint64_t)claimed * h->length_unit;
         if (length < h->min_len || length > have)
-            return -1;
+            return false;
     } else if (h->fills) {
-        length = have;
+        /* A length that counts the header too says where its last field ends. */
+        length = h->end_kind == RK_END_TOTAL && claim > 0 && claim < have ? claim : have;
+        if (length < h->min_len)
+            return false;
     }
-    *header_end = at + (uint32_t)length;
-    *payload_end = end;
-    if (h->end.width > 0) {
-        uint64_t value = field(here, h->end);
-        uint64_t total = h->end_kind == RK_END_PAYLOAD ? length + value : value;
-        if (total == 0 || total > have)
-            total = have; /* not filled in, or cut by the capture */
+    uint64_t total = have;
+    if (h->end_kind == RK_END_HEADER) {
+        total = length;
+    } else if (h->end_kind != 0) {
+        if (h->end_kind == RK_END_TOTAL)
+            total = claim > 0 ? claim : have;
+        else if (h->end_kind == RK_END_PAYLOAD || claim < ETHERTYPES_FROM)
+            total = length + claim;
+        if (total > have)
+            total = have; /* the capture cut it */
         if (total < length)
-            return -1;
-        *payload_end = at + (uint32_t)total;
+            return false;
     }
-    return row;
-}
+    *layer = (struct rk_layer){
+        .header = (uint32_t)(h - table->headers),
+        .offset = walk->at,
+        .header_end = walk->at + (uint32_t)length,
+        .end = walk->at + (uint32_t)total,
+    };
 
-/* Which header follows one of row h at here; -1 when none is known. */
-static inline int32_t following(const struct rk_dissector *table, const struct rk_header *h, const uint8_t *here)
-{
-    if (h->opaque.width > 0 && field(here, h->opaque) != 0)
-        return -1;
-    if (h->next >= 0)
-        return h->next;
-    for (int s = 0; s < RK_SELECTORS && h->select[s].width > 0; s++) {
-        int32_t row = look_up(table->numbers, h->uppers, h->uppers_n, field(here, h->select[s]));
-        if (row >= 0)
-            return row;
+    walk->at = layer->header_end;
+    if (!walk->quoted) { /* a quoted length says what there had been, not what is here */
+        walk->end = layer->end;
+        walk->quoted = h->quotes;
     }
-    return -1;
+    walk->next = -1;
+    if (walk->at >= walk->end || (h->opaque.width > 0 && field(here, h->opaque) != 0))
+        return true;
+    walk->next = h->next;
+    for (uint32_t s = 0; walk->next < 0 && s < h->select_n; s++)
+        walk->next = look_up(table->numbers, h->uppers, h->uppers_n, field(here, h->select[s]));
+    return true;
 }
 
 int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *octets, uint32_t len,
                struct rk_layer *layers, uint32_t layers_n)
 {
-    if (!table_ok(table) || first >= table->headers_n)
+    if (!table_ok(table) || first >= table->headers_n || layers_n > INT32_MAX)
         return -EINVAL;
-    uint32_t n = 0, at = 0, end = len;
-    for (int32_t row = (int32_t)first; row >= 0 && n < layers_n;) {
-        uint32_t header_end, payload_end;
-        row = one_header(table, row, octets, at, end, &header_end, &payload_end);
-        if (row < 0)
-            break;
-        layers[n++] = (struct rk_layer){.header = (uint32_t)row, .offset = at, .header_end = header_end, .end = payload_end};
-        if (header_end >= payload_end)
-            break;
-        row = following(table, &table->headers[row], octets + at);
-        at = header_end;
-        end = payload_end;
-    }
+    struct walk walk = {.table = table, .octets = octets, .next = first, .end = len};
+    uint32_t n = 0;
+    while (n < layers_n && take(&walk, &layers[n]))
+        n++;
     return (int)n;
 }
 
 /* Write the value of one field into row i of its column. */
-static inline void store(const struct rk_column *column, uint64_t i, const uint8_t *header, uint32_t at)
+static inline void store(const struct rk_column *column, uint64_t i, const uint8_t *header)
 {
     if (column->octets_n > 0) {
-        memcpy((uint8_t *)column->values + i * column->octets_n, header + at / 8, column->octets_n);
+        memcpy((uint8_t *)column->values + i * column->octets_n, header + column->field.at / 8, column->octets_n);
         return;
     }
-    uint64_t value = bits_at(header, at, column->width);
+    uint64_t value = field(header, column->field);
     switch (column->item_len) {
     case 1:
         ((uint8_t *)column->values)[i] = (uint8_t)value;
@@ -188,22 +214,24 @@ static inline void store(const struct rk_column *column, uint64_t i, const uint8
     }
 }
 
-/* Whether every field that a header is asked for lies in its fixed part, and its column has a known shape. */
+/* Whether each column has a known shape, and lies in the fixed part of every header that is asked for it. */
 static bool columns_ok(const struct rk_dissector *table, const struct rk_column *columns, uint32_t columns_n)
 {
     for (uint32_t i = 0; i < columns_n; i++) {
         const struct rk_column *c = &columns[i];
-        bool shaped = c->octets_n > 0 ? c->at % 8 == 0 && c->width == c->octets_n * 8u
-                                      : c->width >= 1 && c->width <= c->item_len * 8u;
-        bool sized = c->octets_n > 0 || c->item_len == 1 || c->item_len == 2 || c->item_len == 4 || c->item_len == 8;
-        if (!shaped || !sized || c->values == NULL || c->present == NULL)
+        bool ok = c->octets_n > 0
+                      ? c->field.at % 8 == 0 && c->field.width == c->octets_n * 8ull
+                      : (c->item_len == 1 || c->item_len == 2 || c->item_len == 4 || c->item_len == 8) &&
+                            c->field.width >= 1 && c->field.width <= c->item_len * 8;
+        if (!ok || c->values == NULL || c->present == NULL)
             return false;
     }
     for (uint32_t row = 0; row < table->headers_n; row++) {
         const struct rk_header *h = &table->headers[row];
-        for (uint32_t k = h->columns; k < h->columns + h->columns_n; k++) {
-            uint32_t i = table->wanted[k];
-            if (i >= columns_n || !rk_range_ok(columns[i].at, columns[i].width, (uint64_t)h->min_len * 8))
+        for (uint32_t k = 0; k < h->columns_n; k++) {
+            uint32_t i = table->wanted[h->columns + k];
+            if (i >= columns_n ||
+                !rk_range_ok(columns[i].field.at, columns[i].field.width, (uint64_t)h->min_len * 8))
                 return false;
         }
     }
@@ -221,28 +249,20 @@ int rk_extract(const struct rk_dissector *table, uint32_t first_header, const st
         const struct rk_frame *frame = &batch->frames[f];
         if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
             return -EINVAL;
-        const uint8_t *octets = batch->arena + frame->offset;
-        uint32_t at = 0, end = frame->cap_len, left = columns_n;
-        int32_t header = (int32_t)first_header;
-        for (uint32_t depth = 0; header >= 0 && depth < RK_MAX_LAYERS && left > 0; depth++) {
-            uint32_t header_end, payload_end;
-            header = one_header(table, header, octets, at, end, &header_end, &payload_end);
-            if (header < 0)
-                break;
-            const struct rk_header *h = &table->headers[header];
-            for (uint32_t k = h->columns; k < h->columns + h->columns_n; k++) {
-                const struct rk_column *c = &columns[table->wanted[k]];
+        struct walk walk = {
+            .table = table, .octets = batch->arena + frame->offset, .next = first_header, .end = frame->cap_len};
+        struct rk_layer layer;
+        uint32_t left = columns_n;
+        for (uint32_t depth = 0; left > 0 && depth < RK_MAX_LAYERS && take(&walk, &layer); depth++) {
+            const struct rk_header *h = &table->headers[layer.header];
+            for (uint32_t k = 0; k < h->columns_n; k++) {
+                const struct rk_column *c = &columns[table->wanted[h->columns + k]];
                 if (c->present[row])
                     continue; /* the outermost header of the kind is meant */
                 c->present[row] = 1;
-                store(c, row, octets + at, c->at);
+                store(c, row, walk.octets + layer.offset);
                 left--;
             }
-            if (header_end >= payload_end)
-                break;
-            header = following(table, h, octets + at);
-            at = header_end;
-            end = payload_end;
         }
     }
     return (int)n;

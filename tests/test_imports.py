@@ -26,9 +26,10 @@ ROOMS = {
     "pcap": {"errors", "wire", "engine"},
     "net": {"errors", "addr"},
     "lab": {"errors", "addr", "units", "engine", "net"},
+    "bulk": {"errors", "wire", "engine", "pcap"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
-    "tools": BASE | {"wire", "engine", "pcap", "net", "lab", "interop"},
-    "cli": BASE | {"wire", "engine", "pcap", "net", "lab", "tools", "interop"},
+    "tools": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "interop"},
+    "cli": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "tools", "interop"},
 }
 HEAVY = ["scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"]
 

@@ -1,0 +1,249 @@
+"""Header fields of many frames as NumPy arrays, found by the C engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from rawkit.bulk.table import HeaderTable
+from rawkit.engine.batch import FrameBatch
+from rawkit.engine.dissect import ColumnTarget, frame_rows
+from rawkit.errors import FieldError
+from rawkit.pcap.reader import open_pcap
+from rawkit.wire.expression import ALIASES, header_classes
+from rawkit.wire.field import Address, UInt
+from rawkit.wire.frame import Frame
+from rawkit.wire.header import Header
+from rawkit.wire.layout import FieldInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Frames that do not come in a batch are gathered into batches of so many, or of so many octets.
+_BATCH_FRAMES = 8192
+_BATCH_LEN = 4 << 20
+
+# struct rk_frame in csrc/rk.h
+_FRAME_DTYPE = {
+    "names": ["time_ns", "cap_len", "wire_len"],
+    "formats": ["i8", "u4", "u4"],
+    "offsets": [0, 12, 16],
+    "itemsize": 40,
+}
+_OF_FRAME = {"frame.time": "time_ns", "frame.len": "wire_len", "frame.cap_len": "cap_len"}
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Fields of n frames, in their order, by the names that were asked for.
+
+    `arrays[name]` has n rows (or n x octets, see `columns`), 0 where the frame has no such field;
+    `present[name]` is n booleans that say where it has. `columns[name]` puts both into a masked array.
+    """
+
+    arrays: dict[str, np.ndarray[Any, Any]]
+    present: dict[str, np.ndarray[Any, np.dtype[np.bool_]]]
+    frames_n: int
+
+    def __len__(self) -> int:
+        """How many frames there were."""
+        return self.frames_n
+
+    def mask(self, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """n booleans, True where the frame has no such field: the mask of a NumPy masked array."""
+        return ~self.present[name]
+
+    def __getitem__(self, name: str) -> np.ma.MaskedArray[Any, Any]:
+        """The column with the frames that lack the field masked out."""
+        import numpy as np
+
+        values, mask = self.arrays[name], self.mask(name)
+        if values.ndim > 1:
+            mask = np.broadcast_to(mask[:, None], values.shape)
+        return np.ma.MaskedArray(values, mask)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A header field as a column."""
+
+    name: str
+    owner: type[Header]
+    info: FieldInfo
+    item_len: int
+    octets_n: int
+
+
+def columns(
+    source: FrameBatch | str | os.PathLike[str] | Iterable[FrameBatch | Frame | bytes],
+    names: Sequence[str],
+    linktype: int = 1,
+) -> Columns:
+    """Header fields of all frames of a source, as arrays.
+
+    `source` is a FrameBatch, a capture file's path, or something that yields batches, frames (an open capture
+    file, `capture()`) or octets. Each batch is read before the next is asked for, so it may be refilled.
+    `linktype` is the LINKTYPE_ number of octets and batches; frames have their own.
+
+    A name is a header's and a field's, joined by a dot: `tcp.dport`. Headers are called by their class in
+    lower case or by the short names that expressions know (`eth`, `ip`, `ip6`, `icmp6`, `vlan`); those of
+    one's own likewise. A header stands for its subclasses too (`icmp.type`). Where a frame has several, the
+    outermost counts. Of the frame itself there are `frame.time` (nanoseconds since 1970, int64), `frame.len`
+    (octets on the wire, uint32) and `frame.cap_len` (those captured, uint32).
+
+    Integers, flags, IPv4 and MAC addresses become unsigned integers of the fewest octets that hold them, in
+    the machine's byte order: an IPv4 address is a uint32 (10.0.0.1 is 0x0A000001), a MAC address a uint64.
+    IPv6 addresses and fields of octets become rows of uint8, shape (n, 16) for an address.
+
+    Headers are found as by `Packet.parse`, but only from what classes declare: behind a class that overrides
+    `upper_class` nothing is found.
+
+    Raises:
+        FieldError: no such header or field, or a field without a fixed length (options).
+        CaptureFileError: the file is damaged.
+        ImportError: NumPy is not installed.
+    """
+    np = _numpy()
+    if isinstance(names, str):
+        raise TypeError(f"names: need a list such as [{names!r}], got a string")
+    of_frame = {name: _OF_FRAME[name] for name in names if name in _OF_FRAME}
+    classes = header_classes()
+    fields = [_find(name, classes) for name in dict.fromkeys(names) if name not in of_frame]
+    table = HeaderTable([(field.owner, field.info) for field in fields])
+    chunks = [
+        _of_batch(np, table, fields, of_frame, batch, batch_linktype)
+        for batch, batch_linktype in _batches(np, source, linktype)
+    ] or [_of_batch(np, table, fields, of_frame, FrameBatch(1, 1), linktype)]
+    arrays = {name: _join(np, [chunk.arrays[name] for chunk in chunks]) for name in names}
+    present = {name: _join(np, [chunk.present[name] for chunk in chunks]) for name in names}
+    return Columns(arrays, present, sum(map(len, chunks)))
+
+
+def _numpy() -> ModuleType:
+    try:
+        import numpy
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise ImportError("columns need NumPy: pip install 'rawkit[arrays]'", name="numpy") from None
+    return numpy
+
+
+def _find(name: str, classes: dict[str, type[Header]]) -> _Field:
+    """The field that a name means, and the shape of its column."""
+    header, dot, field = name.lower().partition(".")
+    owner = classes.get(ALIASES.get(header, header))
+    if not dot:
+        raise FieldError(f"{name!r} is no column: need a header and a field, such as tcp.dport")
+    if owner is None:
+        if header == "frame":
+            raise FieldError(f"no column {name!r}; of frames there are {', '.join(_OF_FRAME)}")
+        raise FieldError(
+            f"no header {header!r} for the column {name!r}{_close(header, [*classes, *ALIASES])}"
+        )
+    info = next((row for row in owner.fields if row.name.lower() == field), None)
+    if info is None:
+        known = [row.name for row in owner.fields]
+        raise FieldError(
+            f"{owner.__name__} has no field {field!r}{_close(field, known)}; it has {', '.join(known)}"
+        )
+    if info.width == 0:
+        raise FieldError(
+            f"{name}: its length differs from header to header; columns have fields of fixed length"
+        )
+    if isinstance(info.kind, (UInt, Address)) and info.width <= 64:
+        return _Field(name, owner, info, next(n for n in (1, 2, 4, 8) if info.width <= n * 8), 0)
+    if info.width % 8 or info.offset % 8:
+        raise FieldError(
+            f"{name}: {info.width} bits at bit {info.offset} are neither octets nor an integer of 64"
+        )
+    return _Field(name, owner, info, 0, info.width // 8)
+
+
+def _close(wrong: str, known: list[str]) -> str:
+    close = get_close_matches(wrong, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _of_batch(
+    np: ModuleType,
+    table: HeaderTable,
+    fields: Sequence[_Field],
+    of_frame: dict[str, str],
+    batch: FrameBatch,
+    linktype: int,
+) -> Columns:
+    n = len(batch)
+    arrays: dict[str, Any] = {}
+    present: dict[str, Any] = {}
+    targets = []
+    for field in fields:
+        shape = (n, field.octets_n) if field.octets_n else n
+        values = np.zeros(shape, f"u{field.item_len or 1}")
+        arrays[field.name], present[field.name] = values, np.zeros(n, np.bool_)
+        targets.append(
+            ColumnTarget(
+                values,
+                present[field.name],
+                field.info.offset,
+                field.info.width,
+                field.item_len,
+                field.octets_n,
+            )
+        )
+    first = table.first_row(linktype)
+    if first is not None and targets:
+        table.dissector.extract(batch, first, targets)
+    for name, key in of_frame.items():
+        arrays[name] = np.frombuffer(frame_rows(batch), np.dtype(_FRAME_DTYPE))[key].copy()
+        present[name] = np.ones(n, np.bool_)
+    return Columns(arrays, present, n)
+
+
+def _join(np: ModuleType, parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _batches(np: ModuleType, source: Any, linktype: int) -> Iterator[tuple[FrameBatch, int]]:
+    """The source in batches, each with its LINKTYPE_ number."""
+    if isinstance(source, FrameBatch):
+        yield source, linktype
+        return
+    if isinstance(source, (str, os.PathLike)):
+        with open_pcap(source) as reader:
+            yield from _batches(np, reader, linktype)
+        return
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        raise TypeError("source: the octets of one frame; put them into a list")
+    pending: list[Frame] = []
+    octets_n = 0
+    for item in source:
+        if isinstance(item, FrameBatch):
+            if pending:
+                yield _gathered(np, pending)
+                pending, octets_n = [], 0
+            yield item, linktype
+            continue
+        frame = item if isinstance(item, Frame) else Frame(bytes(memoryview(item)), linktype=linktype)
+        full = len(pending) == _BATCH_FRAMES or octets_n + len(frame.data) > _BATCH_LEN
+        if pending and (full or pending[0].linktype != frame.linktype):
+            yield _gathered(np, pending)
+            pending, octets_n = [], 0
+        pending.append(frame)
+        octets_n += len(frame.data)
+    if pending:
+        yield _gathered(np, pending)
+
+
+def _gathered(np: ModuleType, frames: list[Frame]) -> tuple[FrameBatch, int]:
+    """A batch of frames that have their linktype in common."""
+    batch = FrameBatch(len(frames), max(sum(len(frame.data) for frame in frames), 1))
+    batch.extend([frame.data for frame in frames])
+    rows = np.frombuffer(frame_rows(batch), np.dtype(_FRAME_DTYPE))
+    rows["time_ns"] = [frame.time_ns for frame in frames]
+    rows["wire_len"] = [frame.wire_len for frame in frames]
+    return batch, frames[0].linktype

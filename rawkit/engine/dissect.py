@@ -1,0 +1,119 @@
+"""Walking the headers of frames in C by a table of header classes: where layers are, columns of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rawkit.engine.native import check, ffi, lib
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from rawkit.engine.batch import FrameBatch
+
+MAX_LAYERS: int = lib.RK_MAX_LAYERS
+MAX_SELECTORS: int = lib.RK_SELECTORS
+END_HEADER: int = lib.RK_END_HEADER
+END_TOTAL: int = lib.RK_END_TOTAL
+END_PAYLOAD: int = lib.RK_END_PAYLOAD
+END_8023: int = lib.RK_END_8023
+
+# Frames done in one call, so that Python's signal handlers run in between: some 30 ms of work.
+_SLICE_N = 1 << 18
+
+
+class LayerPlace(NamedTuple):
+    """One header of a frame: its row in the table, and offsets in octets from the frame's start.
+
+    The header is [offset, header_end), its payload [header_end, end).
+    """
+
+    row: int
+    offset: int
+    header_end: int
+    end: int
+
+
+@dataclass(frozen=True)
+class ColumnTarget:
+    """Where a field goes: a buffer of values and one octet a row that becomes 1 where there is a value.
+
+    `at` and `width` are the field's, in bits from its header's start. A row of `values` is an unsigned
+    integer of `item_len` octets (1, 2, 4 or 8) in the machine's byte order or, where `octets_n` is not 0, so
+    many octets as they stand. Rows whose octet in `present` is not 0 are passed over.
+    """
+
+    values: WriteableBuffer
+    present: WriteableBuffer
+    at: int
+    width: int
+    item_len: int = 0
+    octets_n: int = 0
+
+
+class Dissector:
+    """A table of headers as C reads it (`struct rk_dissector` in csrc/rk.h, whose names are used here).
+
+    `headers` are rows of struct rk_header, `numbers` pairs of a number and the row it stands for, `wanted`
+    numbers of columns.
+    """
+
+    def __init__(
+        self,
+        headers: Sequence[Mapping[str, Any]],
+        numbers: Sequence[tuple[int, int]] = (),
+        wanted: Sequence[int] = (),
+    ) -> None:
+        """Raises OverflowError for a value that its place in the table cannot hold."""
+        # The struct only points to these.
+        self._kept = (
+            ffi.new("struct rk_header[]", list(headers)),
+            ffi.new("struct rk_number[]", list(numbers)),
+            ffi.new("uint32_t[]", list(wanted)),
+        )
+        self._table = ffi.new(
+            "struct rk_dissector *",
+            (*self._kept, len(headers), len(numbers), len(wanted)),
+        )
+
+    def walk(self, octets: ReadableBuffer, first: int) -> list[LayerPlace]:
+        """The headers of a frame that starts with row `first`, outermost first; damage ends the list.
+
+        Raises EngineError (EINVAL) for a table whose rows point outside it.
+        """
+        layers = ffi.new("struct rk_layer[]", MAX_LAYERS)
+        data = ffi.from_buffer("uint8_t[]", octets)
+        n = check(lib.rk_dissect(self._table, first, data, len(data), layers, MAX_LAYERS), "find headers")
+        return [LayerPlace(row.header, row.offset, row.header_end, row.end) for row in layers[0:n]]
+
+    def extract(self, batch: FrameBatch, first: int, columns: Sequence[ColumnTarget]) -> None:
+        """Fill row i of each column from frame i of the batch; every frame starts with row `first`.
+
+        Raises:
+            ValueError: a column with fewer rows than the batch has frames.
+            EngineError: (EINVAL) a table whose rows point outside it, or a column of no known shape.
+        """
+        rows_n = len(batch)
+        rows = []
+        for column in columns:
+            values = ffi.from_buffer("uint8_t[]", column.values, require_writable=True)
+            present = ffi.from_buffer("uint8_t[]", column.present, require_writable=True)
+            if len(values) < rows_n * (column.octets_n or column.item_len) or len(present) < rows_n:
+                raise ValueError(f"a column of fewer than the {rows_n} rows that the batch has frames")
+            field = (column.at, column.width)
+            rows.append((values, present, field, column.item_len, column.octets_n))
+        targets = ffi.new("struct rk_column[]", rows)
+        for start in range(0, rows_n, _SLICE_N):
+            n = min(_SLICE_N, rows_n - start)
+            result = lib.rk_extract(self._table, first, batch.handle, start, n, targets, len(columns), start)
+            check(result, "extract columns")
+
+
+def frame_rows(batch: FrameBatch) -> Any:
+    """The records of a batch in place: a writable buffer of as many struct rk_frame as it holds frames.
+
+    Whoever holds it must keep the batch alive, and see to it that nobody refills the batch meanwhile.
+    """
+    return ffi.buffer(batch.handle.frames, len(batch) * ffi.sizeof("struct rk_frame"))
