@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rawkit.cli.lines import TIME_STYLES, PacketPrinter, counted
+from rawkit.cli.lines import PacketPrinter, counted, printing_options
 
 
 @click.command(
@@ -30,18 +30,7 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
 @click.option("--tee", is_flag=True, help="With -w: print as well.")
 @click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
 @click.option("-p", "--promiscuous", is_flag=True, help="See frames for other hosts too.")
-@click.option("-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line.")
-@click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line.")
-@click.option(
-    "-t",
-    "--time",
-    "style",
-    type=click.Choice(TIME_STYLES),
-    default="clock",
-    show_default=True,
-    help="Time of day, seconds since the first packet, or seconds since 1970.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per packet.")
+@printing_options
 def command(
     filter: tuple[str, ...],
     interface: str | None,

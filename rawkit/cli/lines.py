@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,30 @@ if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines
 
 TIME_STYLES = ("clock", "relative", "epoch")
+
+
+def printing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how packets are printed, the same for every command that prints them."""
+    for option in reversed(
+        (
+            click.option(
+                "-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line."
+            ),
+            click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line."),
+            click.option(
+                "-t",
+                "--time",
+                "style",
+                type=click.Choice(TIME_STYLES),
+                default="clock",
+                show_default=True,
+                help="Time of day, seconds since the first packet, or seconds since 1970.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object per packet."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 class PacketPrinter:

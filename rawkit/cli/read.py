@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rawkit.cli.lines import TIME_STYLES, PacketPrinter, counted, refuse_overwriting
+from rawkit.cli.lines import PacketPrinter, counted, printing_options, refuse_overwriting
 
 
 @click.command(
@@ -29,18 +29,7 @@ Exit status: 0; 2 for a file that is damaged (what came before is printed) or is
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write the packets to a .pcapng or .pcap file instead.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Each packet's headers and fields below its line.")
-@click.option("-x", "--hex", "dump", is_flag=True, help="Each packet's octets below its line.")
-@click.option(
-    "-t",
-    "--time",
-    "style",
-    type=click.Choice(TIME_STYLES),
-    default="clock",
-    show_default=True,
-    help="Time of day, seconds since the first packet, or seconds since 1970.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per packet.")
+@printing_options
 def command(
     file: str,
     filter: tuple[str, ...],
