@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from rawkit.errors import HeaderError, Truncated
 from rawkit.wire import checksum as _checksum
@@ -170,8 +170,17 @@ class Packet:
             i += 1
         return None
 
-    def __getitem__(self, kind: type[H]) -> H:
-        header = self.get(kind)
+    @overload
+    def __getitem__(self, kind: type[H]) -> H: ...
+    @overload
+    def __getitem__(self, kind: str) -> Any: ...
+    def __getitem__(self, kind: Any) -> Any:
+        """The first header of a class; or what stands at a path such as "tcp.dport" (see `wire.edit`)."""
+        if isinstance(kind, str):
+            from rawkit.wire import edit
+
+            return edit.get(self, kind)
+        header: Header | None = self.get(kind)
         if header is None:
             have = "/".join(type(layer).__name__ for layer in self.layers) or "no headers"
             raise KeyError(f"no {kind.__name__} in this packet ({have})")
@@ -260,6 +269,34 @@ class Packet:
             self.trailer,
         )
 
+    def set(self, changes: Mapping[str, Any]) -> Packet:
+        """A packet with other values at some paths: `packet.set({"ip.ttl": 3, "tcp.dport": 81})`.
+
+        As with `replace`, all other fields keep what they hold; `AUTO` asks for a fresh value. "payload"
+        stands for the payload, "ip[1].ttl" for a field of the second IPv4 header (see `wire.edit`).
+
+        Raises: `KeyError` when nothing stands at a path, `FieldError` for a value the field cannot hold.
+        """
+        from rawkit.wire import edit
+
+        return edit.changed(self, changes)
+
+    def insert(self, after: type[Header] | str | None, header: Header) -> Packet:
+        """A packet with `header` put in behind the first header of the class `after`; None: before all.
+
+        Throughout the packet lengths, checksums and the numbers of what follows are computed anew where they
+        were what computing them gives; a field that said something else keeps saying it.
+        """
+        from rawkit.wire import edit
+
+        return edit.inserted(self, after, header)
+
+    def remove(self, kind: type[Header] | str) -> Packet:
+        """A packet without the first header of `kind`, or the one at a path ("ip[1]"); see `insert`."""
+        from rawkit.wire import edit
+
+        return edit.removed(self, kind)
+
     def answers(self, request: Packet) -> bool:
         """Whether this packet is a reply to `request`: by its headers, or as an ICMP error that quotes it.
 
@@ -341,11 +378,37 @@ class Packet:
 
         return show.hexdump(bytes(self))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The packet as plain values that JSON can hold."""
+    def to_dict(self, names: str = "rawkit") -> dict[str, Any]:
+        """The packet as plain values that JSON can hold; see `show.to_dict`."""
         from rawkit.wire import show
 
-        return show.to_dict(self)
+        return show.to_dict(self, names)
+
+    def to_json(self, names: str = "rawkit", indent: int | None = None) -> str:
+        """`to_dict` as JSON; with `names="wireshark"` the fields have the names that Wireshark gives them."""
+        import json
+
+        return json.dumps(self.to_dict(names), indent=indent)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Packet:
+        """The packet that `to_dict` made these values of, with the same octets.
+
+        Raises: `FieldError`, which names the place.
+        """
+        from rawkit.wire import text
+
+        return text.from_dict(values)
+
+    @classmethod
+    def from_hex(cls, digits: str, first: type[Header] | None = Ether) -> Packet:
+        """A packet from hexadecimal digits, or a dump as xxd, tcpdump -x and Wireshark print it.
+
+        Raises: `FieldError`, which names the place.
+        """
+        from rawkit.wire import text
+
+        return cls.parse(text.octets_from_hex(digits), first)
 
 
 def first_header(linktype: int, octets: Any) -> type[Header] | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from rawkit.addr import MAC
-from rawkit.wire.field import AUTO, FlagBits, UInt
+from rawkit.errors import HeaderError
+from rawkit.wire.field import AUTO, FlagBits, UInt, Variable
 from rawkit.wire.header import Header
 from rawkit.wire.layout import FieldInfo, Layout, is_default
+from rawkit.wire.wireshark import names_of
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
@@ -148,6 +151,89 @@ def hexdump(octets: bytes) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Octets of a packet and the fields in them.
+
+    `fields` are the names of the fields that share these octets; none for the payload and the trailer, where
+    `layer` is that word.
+    """
+
+    start: int
+    end: int
+    layer: str
+    fields: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer}.{', '.join(self.fields)}" if self.fields else self.layer
+
+
+def resolved(header: Header, octets: bytes) -> Header:
+    """The header with what building computed filled in from the octets it was built to."""
+    if all(getattr(header, row.slot) is not AUTO for row in header.fields):
+        return header
+    try:
+        return type(header).parse(octets)
+    except HeaderError:  # it lies about its own length
+        return header
+
+
+def field_places(header: Header, octets: bytes) -> Iterator[tuple[FieldInfo, int, int]]:
+    """Each field that is in a built header, its first bit and its width in bits."""
+    header = resolved(header, octets)
+    at = 0
+    for row in header.fields:
+        content = getattr(header, row.slot)
+        if content is None:
+            continue
+        width = row.width or len(content) * 8
+        if at + width > len(octets) * 8:
+            return
+        yield row, at, width
+        at += width
+
+
+def spans(packet: Packet) -> list[Span]:
+    """What the octets of the packet as built are, in order and without gaps."""
+    found: list[Span] = []
+    at = 0
+    for header, octets in zip(packet.layers, packet._headers()):
+        layer, end = type(header).__name__, at
+        names: list[str] = []
+        for row, first, width in field_places(header, octets):
+            if not width:
+                continue
+            names.append(row.name)
+            if (first + width) % 8 == 0:
+                found.append(Span(end, at + (first + width) // 8, layer, tuple(names)))
+                end, names = found[-1].end, []
+        at += len(octets)
+        if end < at:
+            found.append(Span(end, at, layer, ()))
+    for name, octets in (("payload", packet.payload), ("trailer", packet.trailer)):
+        if octets:
+            found.append(Span(at, at + len(octets), name, ()))
+            at += len(octets)
+    return found
+
+
+def annotated_hexdump(packet: Packet) -> str:
+    """`hexdump` with a number under each field's first octet, and the fields by number below."""
+    octets, parts = bytes(packet), spans(packet)
+    starts = {span.start: n for n, span in enumerate(parts, 1)}
+    lines = []
+    for at, line in zip(range(0, len(octets), 16), hexdump(octets).split("\n")):
+        lines.append(line)
+        # A number of three digits takes the place of the space after its octet.
+        marks = "".join(f"{starts.get(i, ''):<3}" for i in range(at, min(at + 16, len(octets))))
+        marks = f"{marks[:24]} {marks[24:]}" if len(marks) > 24 else marks
+        lines.append(f"      {marks}".rstrip())
+    width = len(str(len(parts)))
+    lines += [f"{n:>{width}}  {span.start:04x}  {span.name}" for n, span in enumerate(parts, 1)]
+    return "\n".join(line for line in lines if line)
+
+
 def plain(value: Any) -> Any:
     """A field value as something JSON can hold: octets in hexadecimal, addresses as text."""
     if value is AUTO:
@@ -164,15 +250,36 @@ def plain(value: Any) -> Any:
 
 
 def _fields(header: Layout) -> dict[str, Any]:
-    return {row.name: plain(getattr(header, row.name)) for row in header.fields}
+    return {row.name: _plain_field(row, header) for row in header.fields}
 
 
-def to_dict(packet: Packet) -> dict[str, Any]:
-    """`{"layers": [{"layer": name, field: value, ...}, ...], "payload": hex, ...}`; see `plain`."""
-    shown: dict[str, Any] = {
-        "layers": [{"layer": type(header).__name__, **_fields(header)} for header in packet.layers],
-        "payload": packet.payload.hex(),
-    }
+def _plain_field(row: FieldInfo, header: Layout) -> Any:
+    value, content = getattr(header, row.name), getattr(header, row.slot)
+    if isinstance(row.kind, Variable) and isinstance(content, bytes):
+        # Octets that the value does not show (padding, damage) are part of the header all the same.
+        value = value if row.kind.encode(value, row.name) == content else content
+    return plain(value)
+
+
+def to_dict(packet: Packet, names: str = "rawkit") -> dict[str, Any]:
+    """`{"layers": [{"layer": name, field: value, ...}, ...], "payload": hex, ...}`; see `plain`.
+
+    With `names="wireshark"` there is "frame.len", and fields have Wireshark's names ("ip.ttl") where it has a
+    field that means the same.
+
+    Raises: `ValueError` for other names.
+    """
+    if names not in ("rawkit", "wireshark"):
+        raise ValueError(f'names are "rawkit" or "wireshark", not {names!r}')
+    layers = []
+    for header in packet.layers:
+        fields = _fields(header)
+        if names == "wireshark":
+            theirs = names_of(type(header))
+            fields = {theirs.get(name, name): value for name, value in fields.items()}
+        layers.append({"layer": type(header).__name__, **fields})
+    shown: dict[str, Any] = {"frame.len": len(packet)} if names == "wireshark" else {}
+    shown |= {"layers": layers, "payload": packet.payload.hex()}
     if packet.trailer:
         shown["trailer"] = packet.trailer.hex()
     if packet.error is not None:
