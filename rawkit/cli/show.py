@@ -81,7 +81,8 @@ def _is_file(text: str) -> bool:
     """Whether this names a file, also one that is missing, rather than a packet."""
     import os
 
-    return text == "-" or os.path.exists(text) or ("(" not in text and bool(os.path.splitext(text)[1]))
+    # Headers are written with parentheses, payloads in quotes or as 0x digits.
+    return text == "-" or os.path.exists(text) or not ("(" in text or text.startswith(('"', "'", "0x")))
 
 
 def _packet_of_file(path: str, number: int) -> Packet:
