@@ -2,13 +2,20 @@
 
 Making a header class takes most of a millisecond, so protocols that few packets hold wait in `LATER`. A class
 listed there registers itself like any other (`over=`, `variant=`, `linktype=`, `kind=`); the table only says
-which module to import when a look-up finds nothing.
+which module to import when a look-up finds nothing. What still finds nothing asks the extensions.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
+
+from rawkit.wire.extension import load_extensions
+
+_OVER_BOTH: dict[str, tuple[int, ...]] = {
+    "dccp": (33,), "eigrp": (88,), "ospf": (89,), "sctp": (132,), "udplite": (136,),
+}  # fmt: skip
+"""Modules whose protocols have the same number over both versions of IP."""
 
 LATER: dict[str, dict[str, tuple[int, ...]]] = {}
 """The registry (the class whose numbers they are, `Class.variants` for the variants of one, `linktypes`, an
@@ -18,7 +25,8 @@ option family): per module of `rawkit.wire` the numbers under which its classes 
 class Registry(dict[int, Any]):
     """Classes by number.
 
-    `registry[number]` is None where there is no class, and imports the module of one that waits in `LATER`;
+    `registry[number]` is None where there is no class, and imports the module of one that waits in `LATER`,
+    or else the extensions;
     `registry.get(number)` sees only what is there already.
     """
 
@@ -33,11 +41,14 @@ class Registry(dict[int, Any]):
         if number in self.later:
             # While the module itself runs it finds its own numbers free, and takes them.
             import_module(f"rawkit.wire.{self.later[number]}")
+        else:
+            load_extensions()
         return self.get(number)
 
     def add(self, number: int, cls: type[Any], where: str) -> None:
         """Register a class; raises TypeError when another one has the number."""
-        old = self[number]
+        # A class of rawkit's own must not make extensions be imported, only those who look for one may.
+        old = self[number] if number in self.later else self.get(number)
         if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(
                 f"{where} {number} is taken: {old.__module__}.{old.__qualname__} "
@@ -51,3 +62,4 @@ def load_all() -> None:
     for waiting in LATER.values():
         for module in waiting:
             import_module(f"rawkit.wire.{module}")
+    load_extensions()
