@@ -16,8 +16,12 @@ ETHERTYPES = {
 
 
 class Ether(Header, linktype=1):
-    """Ethernet II header. Addresses default to broadcast and to zero."""
+    """Ethernet II header, or that of IEEE 802.3 where `ethertype` is below 1536: the length of what follows.
 
+    Addresses default to broadcast and to zero.
+    """
+
+    lengths_below = 1536
     no_upper = 0x88B5  # local experimental EtherType (IEEE 802 clause 9.2.4)
 
     dst: mac = field("ff:ff:ff:ff:ff:ff")
@@ -28,10 +32,14 @@ class Ether(Header, linktype=1):
         return ""
 
 
+Ether.register(over={Ether: 0x6558})  # transparent Ethernet bridging (RFC 1701), in GRE
+
+
 class Dot1Q(Header, over={Ether: 0x8100}, shares=Ether):
     """VLAN tag: priority, drop eligible indicator, VLAN identifier, and the EtherType of what follows."""
 
     no_upper = 0x88B5
+    lengths_below = 1536
 
     pcp: u3 = 0
     dei: u1 = 0

@@ -83,7 +83,14 @@ payload_length = Rule("payload_len", bounds="payload")
 upper_number = Rule("cls._number_of(upper)", selects=True)
 """The number under which the following header's class is registered over this one."""
 
-ether_type = Rule(upper_number.build, bounds="802.3", selects=True)
+LENGTH = 1 << 16
+"""The number, which no field can hold, of what follows a length in the place of an EtherType (LLC)."""
+
+ether_type = Rule(
+    f"(payload_len if (number := {upper_number.build}) == {LENGTH} else number)",
+    bounds="802.3",
+    selects=True,
+)
 """As `upper_number`; below 1536 a length that bounds what follows (IEEE 802.3 clause 3.2.6)."""
 
 
@@ -157,6 +164,7 @@ inet_checksum = ChecksumRule
 
 crc32c = CRC32cRule()
 """As `auto(crc32c)`."""
+
 
 def present(*names: str) -> Rule:
     """The rule for a flag that says that fields with `when=` are there: 1 when one of them has a value."""
@@ -464,6 +472,7 @@ u32 = Annotated[int, UInt(32)]
 u48 = Annotated[int, UInt(48)]
 u64 = Annotated[int, UInt(64)]
 octets = Annotated[bytes, Octets()]
+octets8 = Annotated[bytes, Octets(8)]
 
 
 if TYPE_CHECKING:
@@ -503,8 +512,10 @@ class _IPv6Field:
 
 
 flags3 = Annotated[_FlagsField, FlagBits(3)]
+flags4 = Annotated[_FlagsField, FlagBits(4)]
 flags8 = Annotated[_FlagsField, FlagBits(8)]
 flags9 = Annotated[_FlagsField, FlagBits(9)]
+flags32 = Annotated[_FlagsField, FlagBits(32)]
 mac = Annotated[_MACField, MAC_KIND]
 ip4 = Annotated[_IPv4Field, IPV4_KIND]
 ip6 = Annotated[_IPv6Field, IPV6_KIND]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
-from rawkit.wire.field import Rule
+from rawkit.wire.field import LENGTH, Rule
 from rawkit.wire.layout import FieldInfo, Layout, Self
 from rawkit.wire.registry import Registry
 
@@ -35,13 +35,14 @@ class Header(Layout):
     shares     a header class whose numbers for what follows hold here too (all that carry an EtherType)
     variant    for a subclass of a concrete header: the value (or values) of the base's `discriminator`
                field at which the subclass is parsed in its place
+    at_least   for a subclass of a variant: it is parsed in its place where there are so many octets
 
     Attributes are plain values and may be set; out-of-range values raise `FieldError` when the header is
     made, or when it is packed. A header knows nothing of its neighbours.
     """
 
     discriminator: ClassVar[str] = ""
-    """Name of the octet-sized field that chooses among the subclasses registered with `variant`."""
+    """Name of the field, inside one octet, that chooses among the subclasses registered with `variant`."""
 
     uppers: ClassVar[Registry]
     """Which header class follows under which number."""
@@ -74,9 +75,21 @@ class Header(Layout):
     opaque_when: ClassVar[str] = ""
     """The field that, when it is not 0, says that what follows is no header (the offset of a fragment)."""
 
+    lengths_below: ClassVar[int] = 0
+    """Smaller numbers in the selecting field are lengths; what follows them is registered under `LENGTH`."""
+
+    is_choice: ClassVar[bool] = False
+    """Whether this is no header, and only stands for its variants: without one, what follows is payload."""
+
+    reroutes: ClassVar[bool] = False
+    """Whether checksums of what follows take another destination than the header below has (`rerouted`)."""
+
     _ends: ClassVar[tuple[str, ...]] = ()
     _discriminator_at: ClassVar[int] = -1
+    _discriminator_shift: ClassVar[int] = 0
+    _discriminator_mask: ClassVar[int] = 0xFF
     _has_pseudo_header: ClassVar[bool] = False
+    _longer: ClassVar[tuple[int, type[Header]]]
 
     @classmethod
     def __init_layout__(
@@ -85,6 +98,7 @@ class Header(Layout):
         linktype: int | None = None,
         variant: int | tuple[int, ...] | None = None,
         shares: type[Header] | None = None,
+        at_least: int | None = None,
     ) -> None:
         if variant is not None:
             base = next(b for b in cls.__mro__[1:] if issubclass(b, Header) and vars(b).get("discriminator"))
@@ -92,12 +106,18 @@ class Header(Layout):
                 base.variants.add(value, cls, f"{base.__name__}.{base.discriminator}")
             # A variant stands where its base stands: the same numbers announce it, the same follow.
             cls._discriminator_at = -1
+        elif at_least is not None:
+            cls._discriminator_at = -1
+            _parse_by_length(cls.__bases__[0], cls, at_least)
         else:
             name = _registry_name(cls)
             cls.uppers, cls.numbers = (shares.uppers, shares.numbers) if shares else (Registry(name), {})
             cls.variants = Registry(f"{name}.variants")
         if vars(cls).get("discriminator"):
-            cls._discriminator_at = next(f.offset for f in cls.fields if f.name == cls.discriminator) // 8
+            row = next(f for f in cls.fields if f.name == cls.discriminator)
+            cls._discriminator_at = row.offset // 8
+            cls._discriminator_shift = -(row.offset + row.width) % 8
+            cls._discriminator_mask = (1 << row.width) - 1
         if not cls.selected_by:
             cls.selected_by = tuple(row.name for row in cls.selectors())
         names = {row.name for row in cls.fields}
@@ -145,7 +165,8 @@ class Header(Layout):
         if self.followed_by is not None:
             return self.followed_by
         for name in self.selected_by:
-            upper: type[Header] | None = self.uppers[getattr(self, name)]
+            number = getattr(self, name)
+            upper: type[Header] | None = self.uppers[number if number >= self.lengths_below else LENGTH]
             if upper is not None:
                 return upper
         return None
@@ -153,6 +174,10 @@ class Header(Layout):
     def pseudo_header(self, protocol: int, length: int) -> bytes | None:
         """The pseudo-header for an upper checksum; None for headers that have no such thing."""
         return None
+
+    def rerouted(self, outer: Header) -> Header:
+        """The header below with the final destination, of a header that `reroutes`."""
+        return outer
 
     def answers(self, request: Header) -> bool:
         """Whether this header is a reply to `request`, a header of the same place in a sent packet."""
@@ -207,6 +232,17 @@ class Header(Layout):
 
 LINKTYPES = Registry("linktypes")
 """Which header class a capture of a given LINKTYPE_ starts with."""
+
+
+def _parse_by_length(base: type[Header], longer: type[Header], at_least: int) -> None:
+    """Let `base` parse as `longer` where there are enough octets."""
+    parse_base, parse_longer = base._parse, longer._parse
+
+    def parse(cls: type[Header], buf: Any, offset: int, end: int) -> tuple[Header, int, int]:
+        return (parse_longer if end - offset >= at_least else parse_base)(buf, offset, end)
+
+    base._parse = classmethod(parse)  # type: ignore[assignment]
+    base._longer = at_least, longer
 
 
 def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from rawkit.wire.field import auto, field, inet_checksum, ip4, u8, u16, u32
 from rawkit.wire.header import Header
 from rawkit.wire.ipv4 import IPv4
+from rawkit.wire.ipv6 import IPv6
 
 TYPES = {
     0: "echo reply", 3: "unreachable", 4: "source quench", 5: "redirect", 8: "echo request",
     9: "router advertisement", 10: "router solicitation", 11: "time exceeded", 12: "parameter problem",
-    13: "timestamp request", 14: "timestamp reply",
+    13: "timestamp request", 14: "timestamp reply", 15: "information request", 16: "information reply",
+    17: "address mask request", 18: "address mask reply", 30: "traceroute", 37: "domain name request",
+    38: "domain name reply", 40: "security failure", 42: "extended echo request", 43: "extended echo reply",
 }  # fmt: skip
 
 UNREACHABLE_CODES = {
@@ -38,6 +41,9 @@ class ICMP(Header, over={IPv4: 1}):
 
     def summary(self) -> str:
         return f"ICMP {self.type_text()}"
+
+
+ICMP.register(over={IPv6: 1})  # what AH over IPv4 shares its numbers with
 
 
 class ICMPEcho(ICMP, variant=(8, 0)):

@@ -26,7 +26,7 @@ TYPES = {
     129: "echo reply", 130: "multicast listener query", 131: "multicast listener report",
     132: "multicast listener done", 133: "router solicitation", 134: "router advertisement",
     135: "neighbour solicitation", 136: "neighbour advertisement", 137: "redirect",
-    143: "multicast listener report v2",
+    143: "multicast listener report v2", 160: "extended echo request", 161: "extended echo reply",
 }  # fmt: skip
 
 UNREACHABLE_CODES = {

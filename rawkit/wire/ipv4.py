@@ -27,6 +27,7 @@ from rawkit.wire.field import (
 )
 from rawkit.wire.header import Header
 from rawkit.wire.option import Option
+from rawkit.wire.record import ip4s, u32s
 
 PROTOCOLS = {
     1: "ICMP", 2: "IGMP", 4: "IPv4", 6: "TCP", 17: "UDP", 33: "DCCP", 41: "IPv6", 47: "GRE", 50: "ESP",
@@ -57,7 +58,66 @@ class RecordRoute(IPv4Option, kind=7):
     """Routers write their addresses here; `pointer` counts octets from the option's start, the first is 4."""
 
     pointer: u8 = 4
-    route: octets = b""
+    route: ip4s = ()
+
+
+class SourceRoute(IPv4Option):
+    """Routers on the way to the destination; `pointer` says which is next."""
+
+    pointer: u8 = 4
+    route: ip4s = ()
+
+
+class LooseSourceRoute(SourceRoute, kind=131):
+    """A route that may pass other routers between those named."""
+
+
+class StrictSourceRoute(SourceRoute, kind=137):
+    """A route that goes from one router named straight to the next."""
+
+
+class InternetTimestamp(IPv4Option, kind=68):
+    """Routers write the time here, in ms since midnight UT; see `entries`.
+
+    `pointer` counts octets from the option's start, the first entry is at 5; `overflow` counts routers that
+    found no room. `flag` says what an entry is: a time (0), address and time (1), or address and time of
+    routers that were named beforehand (3).
+    """
+
+    pointer: u8 = 5
+    overflow: u4 = 0
+    flag: u4 = field(0, names={0: "times", 1: "addresses and times", 3: "addresses named beforehand"})
+    words: u32s = ()
+
+    @property
+    def entries(self) -> tuple[tuple[IPv4Address | None, int], ...]:
+        """Address, None where entries have none, and time."""
+        words = tuple(self.words)
+        if self.flag == 0:
+            return tuple((None, time) for time in words)
+        return tuple((IPv4Address(address), time) for address, time in zip(words[::2], words[1::2]))
+
+
+class Security(IPv4Option, kind=130):
+    """Basic security option (RFC 1108 section 2): classification level and protection authorities."""
+
+    level: u8 = field(
+        0xAB, names={0x3D: "top secret", 0x5A: "secret", 0x96: "confidential", 0xAB: "unclassified"}
+    )
+    authorities: octets = b""
+
+
+class ExtendedSecurity(IPv4Option, kind=133):
+    """Extended security option (RFC 1108 section 3)."""
+
+    format: u8 = 0
+    info: octets = b""
+
+
+class StreamID(IPv4Option, kind=136):
+    """SATNET stream identifier (RFC 791 section 3.1; obsolete)."""
+
+    value: u16 = 0
 
 
 class UnknownIPv4Option(IPv4Option):

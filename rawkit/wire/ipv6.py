@@ -59,6 +59,20 @@ IPv6.register(over={IPv6: 41})  # RFC 2473
 IPv4.register(over={IPv6: 4})
 
 
+class AnyIP(Header):
+    """Stands for the IP header that the first four bits tell, where nothing else announces it."""
+
+    discriminator = "version_ihl"
+    is_choice = True
+
+    version_ihl: u8 = 0
+
+
+for octet in range(0x40, 0x50):
+    AnyIP.variants.add(octet, IPv4, "AnyIP")
+    AnyIP.variants.add(octet + 0x20, IPv6, "AnyIP")
+
+
 class IPv6Fragment(Header, over={IPv6: 44}, shares=IPv6):
     """Fragment header (RFC 8200 section 4.5); the offset counts units of 8 octets."""
 

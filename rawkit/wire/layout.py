@@ -152,7 +152,8 @@ def _lay_out(
     words = [r.name for r in rows if isinstance(r.spec.rule, Rule) and r.spec.rule.unit]
     if words and rows[-1].width:
         raise TypeError(f"{cls}.{words[0]}: a header length needs a last field that can fill up to it")
-    if at % 32 and any(row.spec.rule is header_words for row in rows):
+    fixed = not any(row.spec.moves for row in rows)
+    if fixed and at % 32 and any(row.spec.rule is header_words for row in rows):
         raise TypeError(f"{cls}: {at // 8} octets before {rows[-1].name} are no whole number of 32-bit words")
     return tuple(rows)
 

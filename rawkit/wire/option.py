@@ -34,7 +34,7 @@ class Option(Layout):
     end: ClassVar[int] = -1
     """The kind that ends the list early, -1 for none."""
     pad_to: ClassVar[int] = 1
-    """The list is padded to a multiple of this many octets, together with the `pad_after` octets before it."""
+    """The list, with the `pad_after` octets before it, is padded to a multiple of this many octets."""
     pad_after: ClassVar[int] = 0
     members: ClassVar[Registry]
     unknown: ClassVar[type[Option]]
@@ -43,7 +43,7 @@ class Option(Layout):
     def __init_layout__(cls, kind: int | None = None, family: bool = False) -> None:
         if family:
             cls.members = Registry(cls.__name__ if cls.__module__.startswith("rawkit.wire.") else "")
-            zeros = cls.padding(1) == b"\0"
+            zeros = cls.fill(1) == b"\0"
             if cls.pad_to > cls.align and cls.end != 0 and zeros and 0 not in cls.singles:
                 raise TypeError(f"{cls.__name__}: lists are padded with zeros, so kind 0 must be their end")
         elif kind is not None:
@@ -67,7 +67,8 @@ class Option(Layout):
             if kind == cls.end:
                 break
             if kind in cls.singles:
-                found.append(cls.members[kind]())
+                single = cls.members[kind]
+                found.append(single() if single is not None else cls.unknown.of_octets(kind, b""))
                 at += 1
                 continue
             length = int.from_bytes(data[at + cls.length_at : at + head_len], "big") * cls.length_unit
@@ -100,10 +101,10 @@ class Option(Layout):
         # What fills up the last one is the list's padding, not between options.
         between = [part + b"\0" * (-len(part) % cls.align) for part in parts[:-1]]
         data = b"".join(between + parts[-1:])
-        return data + cls.padding(-(len(data) + cls.pad_after) % cls.pad_to)
+        return data + cls.fill(-(len(data) + cls.pad_after) % cls.pad_to)
 
     @classmethod
-    def padding(cls, size: int) -> bytes:
+    def fill(cls, size: int) -> bytes:
         """What fills a list up by so many octets."""
         return b"\0" * size
 

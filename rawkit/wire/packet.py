@@ -99,7 +99,11 @@ class Packet:
         self._next = None
         at, end = self._at, self._end
         if 0 <= cls._discriminator_at < end - at:
-            cls = cls.variants[self._buf[at + cls._discriminator_at]] or cls
+            octet = self._buf[at + cls._discriminator_at]
+            variant = cls.variants[octet >> cls._discriminator_shift & cls._discriminator_mask]
+            if variant is None and cls.is_choice:
+                return False
+            cls = variant or cls
         try:
             header, self._at, end = cls._parse(self._buf, at, end)
         except HeaderError as error:
@@ -339,7 +343,7 @@ class Packet:
             at, end = at + len(headers[i]), min(end, claimed_end or end)
             for row in header.fields:
                 rule = row.spec.rule
-                if not isinstance(rule, (ChecksumRule, CRC32cRule)):
+                if not isinstance(rule, (ChecksumRule, CRC32cRule)) or getattr(header, row.slot) is None:
                     continue
                 octets = segment if rule.payload else headers[i]
                 place, size = row.offset // 8, row.width // 8
@@ -441,6 +445,8 @@ def _outers(layers: Sequence[Header]) -> list[Header | None]:
         found.append(outer)
         if header._has_pseudo_header:
             outer = header
+        elif header.reroutes and outer is not None:
+            outer = header.rerouted(outer)
     return found
 
 

@@ -11,13 +11,24 @@ from importlib import import_module
 from typing import Any
 
 from rawkit.wire.extension import load_extensions
+from rawkit.wire.field import LENGTH
 
 _OVER_BOTH: dict[str, tuple[int, ...]] = {
     "dccp": (33,), "eigrp": (88,), "ospf": (89,), "sctp": (132,), "udplite": (136,),
 }  # fmt: skip
 """Modules whose protocols have the same number over both versions of IP."""
 
-LATER: dict[str, dict[str, tuple[int, ...]]] = {}
+LATER: dict[str, dict[str, tuple[int, ...]]] = {
+    "linktypes": {"cooked": (0, 108, 113, 276)},
+    "Ether": {"llc": (LENGTH,), "mpls": (0x8847, 0x8848)},
+    "IPv4": {"igmp": (2,), "gre": (47,), "ipsec": (50, 51), **_OVER_BOTH},
+    "IPv6": {"ipv6ext": (0, 43, 60), "gre": (47,), "ipsec": (50, 51), **_OVER_BOTH},
+    "UDP": {"vxlan": (4789,), "sctp": (9899,)},
+    "ICMP.variants": {"icmpinfo": (9, 10, 13, 14, 15, 16, 17, 18, 30, 37, 38, 40), "icmpext": (42, 43)},
+    "ICMPv6.variants": {"mld": (130, 131, 132, 143), "icmpext": (160, 161)},
+    "NDOption": {"ndoption": (4, 14, 24, 25, 31)},
+    "TCPOption": {"tcpoption": (6, 7, 19, 27, 28, 29, 34, 69, 172, 174, 253, 254), "mptcp": (30,)},
+}
 """The registry (the class whose numbers they are, `Class.variants` for the variants of one, `linktypes`, an
 option family): per module of `rawkit.wire` the numbers under which its classes register there."""
 

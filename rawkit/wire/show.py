@@ -43,7 +43,7 @@ def summary(packet: Packet) -> str:
         lens = [len(octets) for octets in packet._headers()]
         first = next((i for i, layer in enumerate(layers) if layer.is_network), 0)
         tags = [layer.summary() for layer in layers[:first] if layer.ends() is None]
-        text = ": ".join([*tags, _line(layers[first:], lens[first:], len(packet.payload))])
+        text = ": ".join([*filter(None, tags), _line(layers[first:], lens[first:], len(packet.payload))])
     if packet.error is not None:
         text += f" [{packet.error}]"
     return text if text.isprintable() else "".join(c if c.isprintable() else "." for c in text)
@@ -96,6 +96,8 @@ def value_text(row: FieldInfo, header: Layout) -> str:
     if getattr(header, row.slot) is AUTO:
         return "auto"
     value = getattr(header, row.name)
+    if value is None:
+        return "-"
     if isinstance(row.kind, FlagBits):
         return f"{row.kind.text(value)} ({value:#x})"
     if isinstance(value, int) and value in row.spec.names:
