@@ -86,6 +86,19 @@ class Numbers(Variable):
             raise FieldError(f"{name}: need numbers as {self.row.format}, got {value!r}") from None
 
 
+class Triples(Variable):
+    """Unsigned integers of 24 bits; octets after the last whole one are kept, and not shown."""
+
+    def decode(self, octets: bytes) -> tuple[int, ...]:
+        return tuple(int.from_bytes(octets[at : at + 3], "big") for at in range(0, len(octets) - 2, 3))
+
+    def encode(self, value: Any, name: str) -> bytes:
+        try:
+            return b"".join(number.to_bytes(3, "big") for number in value)
+        except (AttributeError, OverflowError):
+            raise FieldError(f"{name}: need numbers of 24 bits, got {value!r}") from None
+
+
 class Addresses(Variable):
     """Addresses of one kind; octets after the last whole one are kept, and not shown."""
 
@@ -111,5 +124,6 @@ def count(field: str) -> Callable[[Layout, bytes], int]:
 
 ip4s = Annotated[Sequence[IPv4Address | str], Addresses(IPV4_KIND)]
 u16s = Annotated[Sequence[int], Numbers("H")]
+u24s = Annotated[Sequence[int], Triples()]
 u32s = Annotated[Sequence[int], Numbers("I")]
 pairs16 = Annotated[Sequence[tuple[int, int]], Numbers("HH")]
