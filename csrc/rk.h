@@ -265,13 +265,25 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
 #define RK_END_TOTAL 2   /* the field counts the header too; 0 means "not filled in" */
 #define RK_END_PAYLOAD 3 /* the field counts what follows the header */
 #define RK_END_8023 4    /* as RK_END_PAYLOAD below 1536, from there on it says nothing of lengths */
+#define RK_LENGTHS 65536 /* in the uppers: what follows where the selecting field holds a length */
 
 struct rk_bits { /* an integer field: bit offset from the header's start, and width; width 0: none */
     uint32_t at;
     uint32_t width;
 };
 
-/* One header class. Fields are at most 64 bits wide and lie in the fixed part. */
+/* A field behind the fixed part of a header, which may be absent or of any length. */
+struct rk_part {
+    struct rk_bits when;  /* it is there where this is `equals` (with `any`: not 0); width 0: always */
+    uint64_t equals;
+    struct rk_bits count; /* its length: (value + bias) * unit octets; width 0: unit octets */
+    int32_t bias;
+    uint32_t unit;
+    uint32_t any;
+    uint32_t reserved;
+};
+
+/* One header class. The fields that the walk asks are at most 64 bits wide and lie in the fixed part. */
 struct rk_header {
     uint32_t min_len;        /* octets of the fixed part */
     int32_t next;            /* row of the header that always follows, -1: the selectors decide */
@@ -280,15 +292,20 @@ struct rk_header {
     uint32_t length_unit;
     struct rk_bits end;      /* where the payload ends, counted as end_kind says */
     uint8_t end_kind;        /* RK_END_..., 0: where that of the header before it ends */
-    uint8_t fills;           /* the last field takes all there is, or all that a total length claims */
+    uint8_t fills;           /* the last field takes what is left up to the header's end, which is that of all
+                              * there is or of what a total length claims, where no header length says it */
     uint8_t quotes;          /* what follows is the beginning of another packet: no length in it counts */
     uint8_t reserved;
+    uint32_t lengths_below;  /* smaller numbers in a selecting field stand for RK_LENGTHS */
+    uint32_t at_least;       /* with so many octets row `longer` stands in place of this one; 0: never */
+    uint32_t longer;
     uint32_t select_n;
     struct rk_bits select[4];/* the fields that say what follows, tried in order (RK_SELECTORS at most) */
     struct rk_bits opaque;   /* where this is not 0, what follows is no header (fragments) */
     struct rk_bits variant;  /* the field that chooses among the variants */
     uint32_t variants, variants_n; /* rows of numbers, sorted: which row stands in place of this one */
     uint32_t uppers, uppers_n;     /* rows of numbers, sorted: which row follows */
+    uint32_t parts, parts_n;       /* rows of parts, in wire order */
     uint32_t columns, columns_n;   /* rows of wanted: the columns that this header has a field for */
 };
 
@@ -301,11 +318,12 @@ struct rk_number {
 struct rk_dissector {
     const struct rk_header *headers;
     const struct rk_number *numbers;
+    const struct rk_part *parts;
     const uint32_t *wanted; /* rows of the columns given to rk_extract */
     uint32_t headers_n;
     uint32_t numbers_n;
+    uint32_t parts_n;
     uint32_t wanted_n;
-    uint32_t reserved;
 };
 
 struct rk_layer { /* offsets in octets from the frame's start */
@@ -324,6 +342,8 @@ struct rk_column {
     struct rk_bits field;
     uint32_t item_len;
     uint32_t octets_n;
+    uint32_t part;     /* 0, or 1 + which of the header's parts field is counted from */
+    uint32_t reserved;
 };
 
 /* Walk the headers of octets, which start with header row first.  Returns how many were found (layers_n at
@@ -331,7 +351,7 @@ struct rk_column {
 int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *octets, uint32_t len,
                struct rk_layer *layers, uint32_t layers_n);
 /* Fill rows [row, row + n) of the columns from frames [first, first + n) of a batch, each of which starts
- * with header row first_header; of several headers with the field the outermost counts.  Returns n, or
+ * with header row first_header; of several headers that have the field the outermost counts.  Returns n, or
  * -EINVAL for a range outside the batch, a table that does not fit, or a frame outside the arena (rows before
  * it are filled then). */
 int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,

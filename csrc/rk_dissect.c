@@ -12,9 +12,10 @@
 
 #define ETHERTYPES_FROM 1536 /* IEEE 802.3 clause 3.2.6: smaller numbers are lengths */
 
-_Static_assert(sizeof(struct rk_header) == 112, "read from Python");
+_Static_assert(sizeof(struct rk_header) == 132, "read from Python");
+_Static_assert(sizeof(struct rk_part) == 40, "read from Python");
 _Static_assert(sizeof(struct rk_number) == 16, "read from Python");
-_Static_assert(sizeof(struct rk_column) == 32, "read from Python");
+_Static_assert(sizeof(struct rk_column) == 40, "read from Python");
 
 /* Whether a field can be read from a header that has its fixed part. */
 static inline bool bits_ok(struct rk_bits field, uint32_t fixed_len)
@@ -34,6 +35,13 @@ static bool table_ok(const struct rk_dissector *table)
             return false;
         for (uint32_t s = 0; s < h->select_n; s++) {
             if (!bits_ok(h->select[s], h->min_len))
+                return false;
+        }
+        if (!rk_range_ok(h->parts, h->parts_n, table->parts_n) || (h->at_least > 0 && h->longer >= table->headers_n))
+            return false;
+        for (uint32_t k = 0; k < h->parts_n; k++) {
+            const struct rk_part *part = &table->parts[h->parts + k];
+            if (!bits_ok(part->when, h->min_len) || !bits_ok(part->count, h->min_len))
                 return false;
         }
         if (!rk_range_ok(h->variants, h->variants_n, table->numbers_n) ||
@@ -98,6 +106,45 @@ static inline int64_t look_up(const struct rk_number *rows, uint32_t first, uint
     return low < first + n && rows[low].number == number ? (int64_t)rows[low].header : -1;
 }
 
+/* (value + bias) * unit octets; false where that is no length. */
+static inline bool scaled(uint64_t value, int32_t bias, uint32_t unit, uint64_t *len)
+{
+    /* 64 bits hold the product of any 32-bit numbers; larger ones are no lengths. */
+    int64_t count = value <= UINT32_MAX ? (int64_t)value + bias : -1;
+    if (count < 0 || count > UINT32_MAX)
+        return false;
+    *len = (uint64_t)count * unit;
+    return true;
+}
+
+static inline bool is_there(const struct rk_part *part, const uint8_t *here)
+{
+    if (part->when.width == 0)
+        return true;
+    uint64_t value = field(here, part->when);
+    return part->any ? value != 0 : value == part->equals;
+}
+
+/* Where the first n parts of a header end, in octets from its start; false where one passes the limit. */
+static bool parts_end(const struct rk_dissector *table, const struct rk_header *h, const uint8_t *here, uint32_t n,
+                      uint64_t limit, uint64_t *end)
+{
+    uint64_t at = h->min_len;
+    for (uint32_t k = 0; k < n; k++) {
+        const struct rk_part *part = &table->parts[h->parts + k];
+        if (!is_there(part, here))
+            continue;
+        uint64_t len = part->unit;
+        if (part->count.width > 0 && !scaled(field(here, part->count), part->bias, part->unit, &len))
+            return false;
+        if (at > limit || len > limit - at)
+            return false;
+        at += len;
+    }
+    *end = at;
+    return true;
+}
+
 /* The walk over one frame: the header to come, and where it stands. */
 struct walk {
     const struct rk_dissector *table;
@@ -123,25 +170,27 @@ static inline bool take(struct walk *walk, struct rk_layer *layer)
         if (variant >= 0)
             h = &table->headers[variant];
     }
+    if (h->at_least > 0 && have >= h->at_least)
+        h = &table->headers[h->longer];
     if (have < h->min_len)
         return false;
 
-    uint64_t length = h->min_len, claim = field(here, h->end);
+    uint64_t length = h->fills ? have : h->min_len, claim = field(here, h->end);
     if (claim > UINT32_MAX)
         claim = UINT32_MAX;
-    if (h->length.width > 0) {
-        uint64_t value = field(here, h->length);
-        /* 64 bits hold the product of any 32-bit numbers; larger ones are no lengths. */
-        int64_t claimed = value <= UINT32_MAX ? (int64_t)value + h->length_bias : -1;
-        if (claimed < 0 || claimed > UINT32_MAX)
+    if (h->length.width > 0 && (!scaled(field(here, h->length), h->length_bias, h->length_unit, &length) ||
+                                length < h->min_len || length > have))
+        return false;
+    uint64_t filled = h->min_len;
+    if (h->parts_n > 0) {
+        if (!parts_end(table, h, here, h->parts_n, h->fills ? length : have, &filled))
             return false;
-        length = (uint64_t)claimed * h->length_unit;
-        if (length < h->min_len || length > have)
-            return false;
-    } else if (h->fills) {
-        /* A length that counts the header too says where its last field ends. */
-        length = h->end_kind == RK_END_TOTAL && claim > 0 && claim < have ? claim : have;
-        if (length < h->min_len)
+        if (!h->fills)
+            length = filled;
+    }
+    if (h->fills && h->length.width == 0 && h->end_kind == RK_END_TOTAL) {
+        length = claim > 0 && claim < have ? claim : have;
+        if (length < filled)
             return false;
     }
     uint64_t total = have;
@@ -173,8 +222,10 @@ static inline bool take(struct walk *walk, struct rk_layer *layer)
     if (walk->at >= walk->end || (h->opaque.width > 0 && field(here, h->opaque) != 0))
         return true;
     walk->next = h->next;
-    for (uint32_t s = 0; walk->next < 0 && s < h->select_n; s++)
-        walk->next = look_up(table->numbers, h->uppers, h->uppers_n, field(here, h->select[s]));
+    for (uint32_t s = 0; walk->next < 0 && s < h->select_n; s++) {
+        uint64_t number = field(here, h->select[s]);
+        walk->next = look_up(table->numbers, h->uppers, h->uppers_n, number < h->lengths_below ? RK_LENGTHS : number);
+    }
     return true;
 }
 
@@ -188,6 +239,18 @@ int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *
     while (n < layers_n && take(&walk, &layers[n]))
         n++;
     return (int)n;
+}
+
+/* Where the field of a column is, counted from its header's start; false where it is absent. */
+static inline bool place(const struct rk_dissector *table, const struct rk_layer *layer, const uint8_t *here,
+                         const struct rk_column *column, uint64_t *at)
+{
+    *at = 0;
+    if (column->part == 0)
+        return true;
+    const struct rk_header *h = &table->headers[layer->header];
+    return is_there(&table->parts[h->parts + column->part - 1], here) &&
+           parts_end(table, h, here, column->part - 1, layer->header_end - layer->offset, at);
 }
 
 /* Write the value of one field into row i of its column. */
@@ -230,8 +293,14 @@ static bool columns_ok(const struct rk_dissector *table, const struct rk_column 
         const struct rk_header *h = &table->headers[row];
         for (uint32_t k = 0; k < h->columns_n; k++) {
             uint32_t i = table->wanted[h->columns + k];
-            if (i >= columns_n ||
-                !rk_range_ok(columns[i].field.at, columns[i].field.width, (uint64_t)h->min_len * 8))
+            if (i >= columns_n || columns[i].part > h->parts_n)
+                return false;
+            uint64_t len = h->min_len;
+            if (columns[i].part > 0) {
+                const struct rk_part *part = &table->parts[h->parts + columns[i].part - 1];
+                len = part->count.width == 0 ? part->unit : 0;
+            }
+            if (!rk_range_ok(columns[i].field.at, columns[i].field.width, len * 8))
                 return false;
         }
     }
@@ -257,10 +326,12 @@ int rk_extract(const struct rk_dissector *table, uint32_t first_header, const st
             const struct rk_header *h = &table->headers[layer.header];
             for (uint32_t k = 0; k < h->columns_n; k++) {
                 const struct rk_column *c = &columns[table->wanted[h->columns + k]];
-                if (c->present[row])
+                const uint8_t *here = walk.octets + layer.offset;
+                uint64_t at;
+                if (c->present[row] || !place(table, &layer, here, c, &at))
                     continue; /* the outermost header of the kind is meant */
                 c->present[row] = 1;
-                store(c, row, walk.octets + layer.offset);
+                store(c, row, here + at);
                 left--;
             }
         }

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rawkit.bulk.table import HeaderTable
+from rawkit.bulk.table import HeaderTable, part_of
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.dissect import ColumnTarget, frame_rows
 from rawkit.errors import FieldError
@@ -19,6 +19,7 @@ from rawkit.wire.field import Address, UInt
 from rawkit.wire.frame import Frame
 from rawkit.wire.header import Header
 from rawkit.wire.layout import FieldInfo
+from rawkit.wire.registry import load_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +77,7 @@ class _Field:
     info: FieldInfo
     item_len: int
     octets_n: int
+    part: int
 
 
 def columns(
@@ -91,9 +93,9 @@ def columns(
 
     A name is a header's and a field's, joined by a dot: `tcp.dport`. Headers are called by their class in
     lower case or by the short names that expressions know (`eth`, `ip`, `ip6`, `icmp6`, `vlan`); those of
-    one's own likewise. A header stands for its subclasses too (`icmp.type`). Where a frame has several, the
-    outermost counts. Of the frame itself there are `frame.time` (nanoseconds since 1970, int64), `frame.len`
-    (octets on the wire, uint32) and `frame.cap_len` (those captured, uint32).
+    one's own likewise. A header stands for its subclasses too (`icmp.type`). Where several have
+    the field, the outermost counts. Of the frame itself there are `frame.time` (nanoseconds since 1970,
+    int64), `frame.len` (octets on the wire, uint32) and `frame.cap_len` (those captured, uint32).
 
     Integers, flags, IPv4 and MAC addresses become unsigned integers of the fewest octets that hold them, in
     the machine's byte order: an IPv4 address is a uint32 (10.0.0.1 is 0x0A000001), a MAC address a uint64.
@@ -111,6 +113,7 @@ def columns(
     if isinstance(names, str):
         raise TypeError(f"names: need a list such as [{names!r}], got a string")
     of_frame = {name: _OF_FRAME[name] for name in names if name in _OF_FRAME}
+    load_all()
     classes = header_classes()
     fields = [_find(name, classes) for name in dict.fromkeys(names) if name not in of_frame]
     table = HeaderTable([(field.owner, field.info) for field in fields])
@@ -155,13 +158,14 @@ def _find(name: str, classes: dict[str, type[Header]]) -> _Field:
         raise FieldError(
             f"{name}: its length differs from header to header; columns have fields of fixed length"
         )
+    part = part_of(owner, info)
     if isinstance(info.kind, (UInt, Address)) and info.width <= 64:
-        return _Field(name, owner, info, next(n for n in (1, 2, 4, 8) if info.width <= n * 8), 0)
+        return _Field(name, owner, info, next(n for n in (1, 2, 4, 8) if info.width <= n * 8), 0, part)
     if info.width % 8 or info.offset % 8:
         raise FieldError(
             f"{name}: {info.width} bits at bit {info.offset} are neither octets nor an integer of 64"
         )
-    return _Field(name, owner, info, 0, info.width // 8)
+    return _Field(name, owner, info, 0, info.width // 8, part)
 
 
 def _close(wrong: str, known: list[str]) -> str:
@@ -189,10 +193,11 @@ def _of_batch(
             ColumnTarget(
                 values,
                 present[field.name],
-                field.info.offset,
-                field.info.width,
-                field.item_len,
-                field.octets_n,
+                at=0 if field.part else field.info.offset,
+                width=field.info.width,
+                item_len=field.item_len,
+                octets_n=field.octets_n,
+                part=field.part,
             )
         )
     first = table.first_row(linktype)

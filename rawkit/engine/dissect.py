@@ -19,6 +19,7 @@ END_HEADER: int = lib.RK_END_HEADER
 END_TOTAL: int = lib.RK_END_TOTAL
 END_PAYLOAD: int = lib.RK_END_PAYLOAD
 END_8023: int = lib.RK_END_8023
+LENGTHS: int = lib.RK_LENGTHS
 
 # Frames done in one call, so that Python's signal handlers run in between: some 30 ms of work.
 _SLICE_N = 1 << 18
@@ -42,7 +43,8 @@ class ColumnTarget:
 
     `at` and `width` are the field's, in bits from its header's start. A row of `values` is an unsigned
     integer of `item_len` octets (1, 2, 4 or 8) in the machine's byte order or, where `octets_n` is not 0, so
-    many octets as they stand. Rows whose octet in `present` is not 0 are passed over.
+    many octets as they stand. Rows whose octet in `present` is not 0 are passed over. `part` is 0, or
+    1 + which of the header's parts `at` is counted from.
     """
 
     values: WriteableBuffer
@@ -51,13 +53,14 @@ class ColumnTarget:
     width: int
     item_len: int = 0
     octets_n: int = 0
+    part: int = 0
 
 
 class Dissector:
     """A table of headers as C reads it (`struct rk_dissector` in csrc/rk.h, whose names are used here).
 
-    `headers` are rows of struct rk_header, `numbers` pairs of a number and the row it stands for, `wanted`
-    numbers of columns.
+    `headers` are rows of struct rk_header, `numbers` pairs of a number and the row it stands for, `parts`
+    rows of struct rk_part, `wanted` numbers of columns.
     """
 
     def __init__(
@@ -65,18 +68,18 @@ class Dissector:
         headers: Sequence[Mapping[str, Any]],
         numbers: Sequence[tuple[int, int]] = (),
         wanted: Sequence[int] = (),
+        parts: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Raises OverflowError for a value that its place in the table cannot hold."""
         # The struct only points to these.
-        self._kept = (
-            ffi.new("struct rk_header[]", list(headers)),
-            ffi.new("struct rk_number[]", list(numbers)),
-            ffi.new("uint32_t[]", list(wanted)),
-        )
-        self._table = ffi.new(
-            "struct rk_dissector *",
-            (*self._kept, len(headers), len(numbers), len(wanted)),
-        )
+        self._kept = {
+            "headers": ffi.new("struct rk_header[]", list(headers)),
+            "numbers": ffi.new("struct rk_number[]", list(numbers)),
+            "parts": ffi.new("struct rk_part[]", list(parts)),
+            "wanted": ffi.new("uint32_t[]", list(wanted)),
+        }
+        sizes = {f"{name}_n": len(rows) for name, rows in self._kept.items()}
+        self._table = ffi.new("struct rk_dissector *", {**self._kept, **sizes})
 
     def walk(self, octets: ReadableBuffer, first: int) -> list[LayerPlace]:
         """The headers of a frame that starts with row `first`, outermost first; damage ends the list.
@@ -103,7 +106,7 @@ class Dissector:
             if len(values) < rows_n * (column.octets_n or column.item_len) or len(present) < rows_n:
                 raise ValueError(f"a column of fewer than the {rows_n} rows that the batch has frames")
             field = (column.at, column.width)
-            rows.append((values, present, field, column.item_len, column.octets_n))
+            rows.append((values, present, field, column.item_len, column.octets_n, column.part))
         targets = ffi.new("struct rk_column[]", rows)
         for start in range(0, rows_n, _SLICE_N):
             n = min(_SLICE_N, rows_n - start)

@@ -11,23 +11,31 @@ from wire.packets import FIRST_HEADERS, packets, subclasses
 
 from rawkit.bulk.table import END_KINDS, HeaderTable
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.dissect import MAX_LAYERS, ColumnTarget, Dissector
+from rawkit.engine.dissect import LENGTHS, MAX_LAYERS, ColumnTarget, Dissector
 from rawkit.errors import EngineError
 from rawkit.wire import TCP, UDP, Ether, Header, IPv4, IPv6, Packet
 from rawkit.wire import packet as packet_module
 from rawkit.wire.field import (
+    LENGTH,
     PAYLOAD_ENDS,
     Rule,
+    Size,
     auto,
     ether_type,
     field,
     header_length,
+    ip4,
     octets,
     payload_length,
+    present,
+    size_of,
     total_length,
+    u1,
+    u2,
     u3,
     u4,
     u5,
+    u6,
     u8,
     u13,
     u16,
@@ -37,6 +45,7 @@ from rawkit.wire.field import (
     upper_number,
 )
 from rawkit.wire.header import LINKTYPES
+from rawkit.wire.registry import load_all
 
 FIRSTS = [cls for cls in FIRST_HEADERS if cls is not None]
 
@@ -69,6 +78,9 @@ def test_packets_are_walked_as_they_are_parsed(data: bytes) -> None:
         check_same_as_parse(table, data, first)
 
 
+load_all()
+
+
 @pytest.mark.parametrize("first", subclasses(Header), ids=lambda cls: cls.__name__)
 def test_any_octets_are_walked_as_they_are_parsed(first: type[Header]) -> None:
     table = HeaderTable(firsts=[first])
@@ -98,6 +110,10 @@ def test_the_number_of_layers_is_bounded_as_in_packets() -> None:
 
 def test_the_engine_knows_every_rule_for_a_payload_end() -> None:
     assert END_KINDS.keys() == PAYLOAD_ENDS.keys()
+
+
+def test_the_engine_knows_the_number_that_stands_for_lengths() -> None:
+    assert LENGTHS == LENGTH
 
 
 def test_raw_ip_goes_by_the_version() -> None:
@@ -179,9 +195,56 @@ class Negative(Header, over={Total: 5, Like8023: 1600}):
     rest: octets = b""
 
 
+class Moving(Header, over={Odd: 9, Total: 6, Like8023: LENGTH}):
+    """Fields that may be absent or of any length, and one that takes the rest up to a header length."""
+
+    lengths_below = 4
+
+    hlen: u4 = auto(header_length(4))
+    number_there: u1 = auto(present("number"))
+    mode: u3 = 0
+    names_n: u8 = auto(size_of("names", 2, bias=-1))
+    upper: u16 = auto(upper_number)
+    number: u24 = field(when="number_there")
+    mark: u8 = field(when=("mode", 3))
+    names: octets = field(b"", size=Size("names_n", 2, -1))
+    address: ip4 = field("0.0.0.0")
+    rest: octets = b""
+
+
+class MovingEnd(Header, over={Moving: (4, LENGTH), Total: 7}):
+    """As above, but nothing takes the rest."""
+
+    flag: u8 = auto(present("serial"))
+    size: u8 = auto(size_of("tail"))
+    upper: u8 = auto(upper_number)
+    serial: u16 = field(when="flag")
+    tail: octets = field(b"", size=Size("size"))
+
+
+Moving.register({MovingEnd: 5, Moving: 6})
+
+
+class Short(Header, over={Odd: 8, MovingEnd: 1}):
+    discriminator = "kind"
+
+    kind: u2 = 0
+    low: u6 = 0
+
+
+class ShortOne(Short, variant=1):
+    upper: u8 = auto(upper_number)
+
+
+class ShortLong(ShortOne, at_least=4):
+    more: u16 = 0
+
+
+ShortOne.register({Short: 7})
+
 for lower, number in [(Odd, 1), (Total, 0), (Like8023, 1536), (Nothing, 0)]:
     Odd.register({lower: number})
-OWN = [Odd, Total, Wide, Like8023, Fills, Nothing, Negative]
+OWN = [Odd, Total, Wide, Like8023, Fills, Nothing, Negative, Moving, MovingEnd, Short, ShortOne]
 
 # Mostly small numbers, so that lengths fit and registered numbers are met.
 small_octets = st.lists(
@@ -219,6 +282,11 @@ def test_each_of_them_is_met_and_left() -> None:
             [Total, Wide, Like8023, Odd],
         ),
         (Total, "000000 0004 | 01", [Total, Nothing]),
+        (Moving, "4b 02 0004 | 010203 ee 6161 c0000201 7777 | 00 01 00 61", [Moving, MovingEnd]),
+        (Moving, "30 02 0003 | 6161 c0000201 7777 | 01 00 05 0000 | 00", [Moving, MovingEnd]),  # a length
+        (MovingEnd, "01 02 05 0007 6262 | 30 02 0000 | 6161 c0000201 7777", [MovingEnd, Moving]),
+        (MovingEnd, "01 02 01 0007 6262 | 40 07 0000 | 00 00", [MovingEnd, ShortLong, ShortOne]),
+        (MovingEnd, "01 02 01 0007 6262 | 40 07 00", [MovingEnd, ShortOne]),
     ]
     for first, text, classes in chains:
         data = bytes.fromhex(text.replace("|", ""))
