@@ -1,7 +1,7 @@
 # The everyday commands. Everything they need lives in .venv and build/, both made here.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check asan bench fuzz native wheel clean FORCE
+.PHONY: help demo test check asan bench docs fuzz native wheel clean FORCE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +51,9 @@ comma := ,
 
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/
 	@$(BIN)/python benchmarks
+
+docs: $(VENV)/.installed ## write docs/protocols from the header classes
+	@$(BIN)/rawkit protocols --write docs/protocols
 
 fuzz: $(VENV)/.ready ## fuzz what reads octets in C, FUZZ_SECONDS (60) for each target; needs clang
 	@command -v clang >/dev/null || { echo "make: 'make fuzz' needs clang (Debian: clang)" >&2; exit 1; }
