@@ -14,6 +14,7 @@ from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines
+    from rawkit.wire.packet import Packet
 
 TIME_STYLES = ("clock", "relative", "epoch")
 
@@ -68,7 +69,9 @@ class PacketPrinter:
             self._json.write("packet", **record(frame, self.printed))
             return
         packet = frame.packet()
-        emit(escape(f"{self.time(frame.time_ns)} {packet.summary()}{remarks(frame)}"))
+        above = application(packet)
+        line = f"{packet.summary()}{f': {above}' if above else ''}{remarks(frame)}"
+        emit(escape(f"{self.time(frame.time_ns)} {line}"))
         for wanted, text in ((self._tree, packet.show), (self._dump, packet.hexdump)):
             if wanted:
                 emit(escape("        " + text().replace("\n", "\n        "), lines=True))
@@ -82,6 +85,24 @@ class PacketPrinter:
         if self._style == "clock":
             return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{fraction:09d}"
         return f"{sign}{seconds}.{fraction:09d}"
+
+
+APPLICATION_PORTS = frozenset({53, 67, 68, 80, 123, 443, 5353, 5355, 8000, 8080, 8443})
+"""Ports of the applications that a line says something of. Elsewhere the payload is not looked at."""
+
+
+def application(packet: Packet) -> str | None:
+    """What a packet to or from a well-known port carries, in a few words; None when that is not known."""
+    from rawkit.wire import TCP, UDP
+
+    transport = next((layer for layer in packet.layers if isinstance(layer, (TCP, UDP))), None)
+    if transport is None or APPLICATION_PORTS.isdisjoint((transport.sport, transport.dport)):
+        return None
+    if not packet.payload:
+        return None
+    from rawkit.interop.dpkt import application_summary
+
+    return application_summary(packet)
 
 
 def remarks(frame: Frame) -> str:
@@ -110,6 +131,7 @@ def record(frame: Frame, number: int) -> dict[str, Any]:
         "wire_len": frame.wire_len,
         "linktype": frame.linktype,
         "summary": packet.summary(),
+        "application": application(packet),
         "checksums": [
             {"layer": verdict.layer.__name__, "state": verdict.state, "value": verdict.found}
             for verdict in frame.checksums()

@@ -22,6 +22,7 @@ Examples:
   rawkit show --hex '45 00 00 1c 00 00 00 00 40 01 ...'
   tcpdump -x -c 1 | tail -n +2 | rawkit show --hex -
   rawkit show out.pcapng -n 3 -e     (an expression for `rawkit send`)
+  rawkit show out.pcapng -n 3 --json --names wireshark
 
 Exit status: 0; 2 for bad input.""",
 )
@@ -31,9 +32,17 @@ Exit status: 0; 2 for bad input.""",
 )
 @click.option("--hex", "digits", metavar="DIGITS", help='The octets, in hexadecimal; "-" reads them.')
 @click.option("--first", type=click.Choice(FIRST), help="The header that the octets begin with.")
-@click.option("-x", "--dump", is_flag=True, help="The octets too.")
+@click.option("-x", "--dump", is_flag=True, help="The octets too, and which field each belongs to.")
 @click.option("-e", "--expression", "as_expression", is_flag=True, help="Only as an expression.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--names",
+    type=click.Choice(("rawkit", "wireshark")),
+    default="rawkit",
+    show_default=True,
+    help="Whose field names JSON has.",
+)
+@click.option("--with", "library", type=click.Choice(("scapy",)), help="As another library explains it.")
 def command(
     what: str | None,
     number: int,
@@ -42,6 +51,8 @@ def command(
     dump: bool,
     as_expression: bool,
     as_json: bool,
+    names: str,
+    library: str | None,
 ) -> None:
     """Explain one packet, header by header: from a capture FILE, an EXPRESSION, or octets in hexadecimal.
 
@@ -52,6 +63,8 @@ def command(
     from rawkit.wire.expression import parse_expression, to_expression
     from rawkit.wire.packet import Packet
 
+    if names != "rawkit" and not as_json:
+        raise click.UsageError("--names goes with --json")
     if (what is None) == (digits is None):
         raise click.UsageError("name one of: a FILE, an EXPRESSION, --hex DIGITS")
     if digits is not None:
@@ -67,14 +80,50 @@ def command(
         packet = Packet.parse(bytes(built), type(built.layers[0]) if built.layers else None)
     if as_json:
         fields = {"summary": packet.summary(), "expression": to_expression(packet, compact=True)}
-        JsonLines("show").write("packet", **fields, octets=bytes(packet), **packet.to_dict())
+        JsonLines("show").write("packet", **fields, octets=bytes(packet), **packet.to_dict(names))
         return
     if as_expression:
         emit(escape(to_expression(packet, compact=True)))
         return
-    emit(escape(packet.show(), lines=True))
+    if library is not None:
+        from rawkit.interop.scapy import to_scapy
+
+        emit(escape(to_scapy(packet).show(dump=True).rstrip(), lines=True))
+    else:
+        emit(escape(packet.show(), lines=True))
     if dump:
-        emit("\n" + packet.hexdump())
+        emit()
+        _dump(packet)
+
+
+COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
+
+
+def _dump(packet: Packet) -> None:
+    """The octets: coloured by field on a terminal, with numbers below them elsewhere."""
+    from rawkit.cli.output import console, emit
+    from rawkit.wire.show import annotated_hexdump, hexdump, spans
+
+    screen = console()
+    if not screen.color_system:
+        emit(annotated_hexdump(packet))
+        return
+    from rich.text import Text
+
+    octets, styles = bytes(packet), list[str]()
+    legend = Text()
+    for n, span in enumerate(spans(packet)):
+        style = COLOURS[n % len(COLOURS)] + (" bold" if n // len(COLOURS) % 2 else "")
+        styles += [style] * (span.end - span.start)
+        legend.append(f"{span.name}  ", style)
+    for at, line in zip(range(0, len(octets), 16), hexdump(octets).split("\n")):
+        text = Text(line)
+        for i, style in enumerate(styles[at : at + 16]):
+            place = 6 + 3 * i + i // 8
+            text.stylize(style, place, place + 2)
+            text.stylize(style, 56 + i, 57 + i)
+        screen.print(text, soft_wrap=True)
+    screen.print(legend)
 
 
 def _is_file(text: str) -> bool:
@@ -98,22 +147,12 @@ def _packet_of_file(path: str, number: int) -> Packet:
 
 
 def _octets(digits: str) -> bytes:
-    """Octets from hexadecimal digits; white space, colons and the offsets of tcpdump -x are passed over."""
-    import re
+    """Octets from digits, a dump, or standard input."""
     import sys
 
-    if digits == "-":
-        digits = sys.stdin.read()
-    digits = re.sub(r"^\s*0x[0-9a-fA-F]{4,}:", " ", digits, flags=re.MULTILINE)
-    digits = re.sub(r"\b0[xX]|[\s:]", "", digits)
-    wrong = re.search(r"[^0-9a-fA-F]", digits)
-    if wrong is not None:
-        raise click.BadParameter(f"{wrong[0]!r} is no hexadecimal digit", param_hint="'--hex'")
-    if len(digits) % 2 or not digits:
-        raise click.BadParameter(
-            f"{len(digits)} digits; octets have two each, and there must be one", param_hint="'--hex'"
-        )
-    return bytes.fromhex(digits)
+    from rawkit.wire.text import octets_from_hex
+
+    return octets_from_hex(sys.stdin.read() if digits == "-" else digits)
 
 
 def _first_header(name: str | None, octets: bytes) -> type[Header]:

@@ -132,11 +132,13 @@ def _short(value: Any) -> str:
 
 # ---- hexadecimal -----------------------------------------------------------------------------------------
 
-_OFFSET = re.compile(
-    r"\s*(?:0[xX](?P<tcpdump>[0-9a-fA-F]{4,8}):|(?P<plain>[0-9a-fA-F]{4,8})(?::\s|:$|[ \t]{2,}))"
-)
-_CHARACTERS = re.compile(r"\s{3,}|\s+\|")
-"""Where the octets of a dump's line end and their characters begin, in a line that is not full."""
+_OFFSET = re.compile(r"\s*(?:0[xX])?(?P<offset>[0-9a-fA-F]{4,8})(?:(?P<colon>:)(?=\s|$)|(?=[ \t]{2}))")
+_CHARACTERS = {":": re.compile(r"\s{2,}"), None: re.compile(r"\s{3,}|\s+\|")}
+"""What lies between a line's octets and their characters. Where a colon follows the offset, all octets
+are evenly spaced; elsewhere there may be a gap in their middle, and in a full line none is wider."""
+
+USUAL = 16
+"""Octets in a line of a dump without colons."""
 
 
 def octets_from_hex(text: str) -> bytes:
@@ -148,44 +150,34 @@ def octets_from_hex(text: str) -> bytes:
 
     Raises: `FieldError`, which names the place.
     """
-    lines = text.splitlines()
-    rows = [(n, int(m["tcpdump"] or m["plain"], 16), line[m.end() :]) for n, line, m in _dump_lines(lines)]
-    if not rows:
+    rows = [(n, m) for n, line in enumerate(text.splitlines(), 1) if (m := _OFFSET.match(line))]
+    offsets = [int(match["offset"], 16) for _, match in rows]
+    if not rows or offsets[0]:
         return _digits(text)
     octets = b""
-    for i, (n, offset, rest) in enumerate(rows):
-        if offset != len(octets):
-            why = "a second dump?" if offset == 0 else f"after {len(octets)} octets"
-            raise FieldError(f"hexadecimal dump, line {n}: offset {offset:#x} ({why})")
-        if i + 1 < len(rows) and rows[i + 1][1] > offset:
-            want = rows[i + 1][1] - offset
-        else:
-            want = 1 << 16 if i == 0 else rows[i][1] - rows[i - 1][1]
-        octets += _row(rest, want, n, last=i + 1 == len(rows))
+    for i, (n, match) in enumerate(rows):
+        if offsets[i] != len(octets):
+            why = "a second dump?" if offsets[i] == 0 else f"after {len(octets)} octets"
+            raise FieldError(f"hexadecimal dump, line {n}: offset {offsets[i]:#x} ({why})")
+        want = None if i + 1 == len(rows) else offsets[i + 1] - offsets[i]
+        octets += _row(match, n, want if want and want > 0 else None)
     return octets
 
 
-def _dump_lines(lines: list[str]) -> list[tuple[int, str, re.Match[str]]]:
-    """The lines that begin with an offset, with their numbers; none when the first offset is not 0."""
-    found = [(n, line, match) for n, line in enumerate(lines, 1) if (match := _OFFSET.match(line))]
-    if not found or int(found[0][2]["tcpdump"] or found[0][2]["plain"], 16):
-        return []
-    return found
-
-
-def _row(rest: str, want: int, line: int, last: bool) -> bytes:
-    """The octets of a dump's line: `want` of them, or fewer in the last."""
+def _row(match: re.Match[str], line: int, want: int | None) -> bytes:
+    """The octets of a dump's line: `want` of them (None: as many as there are)."""
     octets = b""
-    groups = _CHARACTERS.split(rest.strip(), maxsplit=1)[0] if last else rest
-    for word in groups.split():
-        if len(octets) >= want:
+    rest = match.string[match.end() :].strip()
+    most = want or (1 << 16 if match["colon"] else USUAL)
+    for word in _CHARACTERS[match["colon"]].split(rest, maxsplit=1)[0].split():
+        if len(octets) >= most:
             break
         if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", word):
-            if last and octets:
-                break  # characters, with a single space before them
+            if octets:
+                break  # characters, close behind the octets
             raise FieldError(f"hexadecimal dump, line {line}: {_short(word)} are no octets")
         octets += bytes.fromhex(word)
-    if not last and len(octets) != want:
+    if want is not None and len(octets) != want:
         raise FieldError(f"hexadecimal dump, line {line}: {len(octets)} octets, the offsets say {want}")
     return octets
 

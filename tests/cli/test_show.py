@@ -168,3 +168,24 @@ def test_terminal_is_not_steered() -> None:
     packet = IPv4(src="192.0.2.1") / UDP() / b"\x1b[2J"
     for options in ([], ["-e"], ["-x"]):
         assert "\x1b" not in rawkit("show", "--hex", bytes(packet).hex(), *options).stdout
+
+
+def test_fields_below_the_octets() -> None:
+    done = rawkit("show", "ip(src=192.0.2.1)/udp(dport=53)/0xc0de", "-x")
+    assert done.stdout.splitlines()[-1] == "15  001c  payload"
+    assert "\n 9  000c  IPv4.src\n" in done.stdout
+
+
+def test_as_scapy_shows_it() -> None:
+    done = rawkit("show", "ip(dst=192.0.2.1)/udp(dport=53)", "--with", "scapy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("###[ IP ]###")
+    assert "dport     = domain" in done.stdout
+
+
+def test_wireshark_names(capture: Path) -> None:
+    done = rawkit("show", str(capture), "--json", "--names", "wireshark")
+    packet = json.loads(done.stdout.splitlines()[1])
+    assert packet["layers"][2]["udp.dstport"] == 2
+    assert packet["frame.len"] == 45
+    assert rawkit("show", str(capture), "--names", "wireshark").returncode == 2
