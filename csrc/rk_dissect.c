@@ -60,26 +60,22 @@ static bool table_ok(const struct rk_dissector *table)
 static inline uint64_t bits_at(const uint8_t *octets, uint32_t at, uint32_t width)
 {
     const uint8_t *first = octets + at / 8;
-    if (at % 8 == 0) {
-        switch (width) {
-        case 8:
-            return first[0];
-        case 16:
-            return rk_load_be16(first);
-        case 32:
-            return rk_load_be32(first);
-        case 64:
-            return rk_load_be64(first);
-        default:
-            break;
-        }
-    }
-    uint32_t skip = at % 8;
+    uint32_t skip = at % 8, span = skip + width;
+    uint64_t mask = width < 64 ? (1ull << width) - 1 : UINT64_MAX;
+    if (span <= 8)
+        return width > 0 ? first[0] >> (8 - span) & mask : 0;
+    if (span <= 16)
+        return rk_load_be16(first) >> (16 - span) & mask;
     uint64_t value = 0;
-    for (uint32_t have = 0; have < width;) {
+    uint32_t have = 0;
+    if (skip == 0 && width >= 32) {
+        value = rk_load_be32(first);
+        have = 32;
+        first += 4;
+    }
+    while (have < width) {
         uint32_t take = 8 - skip < width - have ? 8 - skip : width - have;
-        uint64_t part = (uint64_t)(*first >> (8 - skip - take)) & ((1u << take) - 1);
-        value = value << take | part;
+        value = value << take | (*first >> (8 - skip - take) & ((1u << take) - 1));
         have += take;
         skip = 0;
         first++;
@@ -155,9 +151,9 @@ struct walk {
     bool quoted;
 };
 
-/* Take the next header: *layer becomes where it is, and the walk stands behind it.  False where none follows
+/* Take the next header: *layer becomes where it is, and the walk stands behind it.  False where there is none
  * or it is damaged, which ends the walk. */
-static inline bool take(struct walk *walk, struct rk_layer *layer)
+static inline __attribute__((always_inline)) bool take(struct walk *walk, struct rk_layer *layer)
 {
     if (walk->next < 0)
         return false;
@@ -218,15 +214,23 @@ static inline bool take(struct walk *walk, struct rk_layer *layer)
         walk->end = layer->end;
         walk->quoted = h->quotes;
     }
+    return true;
+}
+
+/* Find out which header follows the one taken last, where anything does. */
+static inline void follow(struct walk *walk, const struct rk_layer *last)
+{
+    const struct rk_dissector *table = walk->table;
+    const struct rk_header *h = &table->headers[last->header];
+    const uint8_t *here = walk->octets + last->offset;
     walk->next = -1;
     if (walk->at >= walk->end || (h->opaque.width > 0 && field(here, h->opaque) != 0))
-        return true;
+        return;
     walk->next = h->next;
     for (uint32_t s = 0; walk->next < 0 && s < h->select_n; s++) {
         uint64_t number = field(here, h->select[s]);
         walk->next = look_up(table->numbers, h->uppers, h->uppers_n, number < h->lengths_below ? RK_LENGTHS : number);
     }
-    return true;
 }
 
 int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *octets, uint32_t len,
@@ -236,8 +240,8 @@ int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *
         return -EINVAL;
     struct walk walk = {.table = table, .octets = octets, .next = first, .end = len};
     uint32_t n = 0;
-    while (n < layers_n && take(&walk, &layers[n]))
-        n++;
+    for (; n < layers_n && take(&walk, &layers[n]); n++)
+        follow(&walk, &layers[n]);
     return (int)n;
 }
 
@@ -334,6 +338,8 @@ int rk_extract(const struct rk_dissector *table, uint32_t first_header, const st
                 store(c, row, here + at);
                 left--;
             }
+            if (left > 0)
+                follow(&walk, &layer);
         }
     }
     return (int)n;

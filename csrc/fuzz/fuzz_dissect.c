@@ -60,11 +60,11 @@ static void *exactly(const void *rows, size_t size)
 
 static struct rk_header any_header(struct input *in)
 {
-    struct rk_header h = {.min_len = below(in, 24), .next = (int32_t)below(in, ROWS + 1) - 1};
+    struct rk_header h = {.min_len = below(in, 24), .next = (int32_t)(below(in, ROWS + 1) - 1)};
     uint8_t has = octet(in);
     if (has & 1) {
         h.length = bits(in);
-        h.length_bias = (int32_t)below(in, 8) - 4;
+        h.length_bias = (int32_t)(below(in, 8) - 4);
         h.length_unit = below(in, 9);
     }
     h.end = bits(in);
@@ -111,7 +111,7 @@ static struct rk_dissector any_table(struct input *in)
         pairs[i] = (struct rk_number){.number = below(in, 20), .header = below(in, any.headers_n)};
     for (uint32_t i = 0; i < any.parts_n; i++) {
         any_parts[i] = (struct rk_part){.when = bits(in), .equals = below(in, 4), .count = bits(in),
-                                        .bias = (int32_t)below(in, 8) - 4, .unit = below(in, 9)};
+                                        .bias = (int32_t)(below(in, 8) - 4), .unit = below(in, 9)};
         any_parts[i].any = any_parts[i].unit & 1;
     }
     for (uint32_t i = 0; i < any.wanted_n; i++)
@@ -128,7 +128,7 @@ static struct rk_column any_column(struct input *in)
     struct rk_column c = {.field = bits(in), .part = below(in, ROWS)};
     uint8_t kind = octet(in);
     if (kind & 1)
-        c.octets_n = c.field.width / 8;
+        c.octets_n = c.field.width / 8 % 1024; /* room for huge columns takes most of the time otherwise */
     else
         c.item_len = 1u << (kind >> 1 & 3);
     return c;
