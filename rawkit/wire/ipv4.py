@@ -161,10 +161,18 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
         return bool(self.flags & IPv4.MF or self.fragment_offset)
 
     def pseudo_header(self, protocol: int, length: int) -> bytes:
-        """RFC 768, RFC 9293 section 3.1."""
+        """RFC 768, RFC 9293 section 3.1. The destination is the last one of a source route."""
         source: bytes = self._src if self._src is not AUTO else bytes(4)  # type: ignore[attr-defined]
         target: bytes = self._dst  # type: ignore[attr-defined]
+        if self._options:  # type: ignore[attr-defined]
+            target = self._final_destination().packed
         return source + target + bytes((0, protocol)) + length.to_bytes(2 if length < 65536 else 4, "big")
+
+    def _final_destination(self) -> IPv4Address:
+        for option in self.options:
+            if isinstance(option, SourceRoute) and 4 <= option.pointer <= 4 * len(option.route):
+                return IPv4Address(option.route[-1])
+        return self.dst
 
     def answers(self, request: Header) -> bool:
         return isinstance(request, IPv4) and is_reply(self, request)

@@ -239,6 +239,7 @@ def _init_source(cls: str, fields: tuple[FieldInfo, ...], positional: bool) -> l
         if f.moved or f.spec.moves:
             # None: it is not there, or is computed if it is.
             told = f" or {f.name} is _AUTO" if f.spec.rule is not None else ""
+            told += f" or {f.name} is None" if f.spec.when else ""
             lines.append(
                 f"    self.{f.slot} = {f.name} if {f.name} is _defaults[{f.name!r}]{told}"
                 f" else _kinds[{f.name!r}].convert({f.name}, {f'{cls}.{f.name}'!r})"
@@ -501,7 +502,7 @@ def _explain(header: Layout, payload_len: int | None = None) -> None:
         value = getattr(header, row.slot)
         if isinstance(row.kind, Variable) or (value is AUTO is row.spec.default):
             continue
-        if value is None is row.spec.default or (value is AUTO and row.spec.rule is not None):
+        if (value is None and row.spec.when) or (value is AUTO and row.spec.rule is not None):
             continue
         row.kind.convert(value, f"{name}.{row.name}")
     if payload_len is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from rawkit.errors import HeaderError
 from rawkit.wire import (
     ARP,
     AUTO,
@@ -22,13 +25,38 @@ from rawkit.wire import (
     IPv6Fragment,
     Packet,
 )
+from rawkit.wire.cooked import LinuxCooked, LinuxCooked2, NullLoopback
 from rawkit.wire.field import Address, Octets, Pairs, UInt
+from rawkit.wire.gre import GRE
 from rawkit.wire.icmp import ICMPError
+from rawkit.wire.icmpinfo import ICMPQuery
 from rawkit.wire.icmpv6 import ICMPv6Error, NDOption
-from rawkit.wire.ipv4 import IPv4Option, RecordRoute, UnknownIPv4Option
+from rawkit.wire.igmp import IGMP
+from rawkit.wire.ipsec import AH
+from rawkit.wire.ipv4 import IPv4Option, SourceRoute, UnknownIPv4Option
+from rawkit.wire.ipv6 import AnyIP
+from rawkit.wire.ipv6ext import (
+    HopByHop,
+    IPv6Option,
+    IPv6Routing,
+    RPLRouting,
+    SegmentTLV,
+    UnknownIPv6Option,
+    UnknownRouting,
+    UnknownSegmentTLV,
+)
 from rawkit.wire.layout import FieldInfo, Layout
+from rawkit.wire.llc import LLC
+from rawkit.wire.mld import MLDMessage
+from rawkit.wire.mpls import MPLS
+from rawkit.wire.ndoption import DomainNames, Nonce, RedirectedHeader, RouteInformation
 from rawkit.wire.option import Option, OptionList, UnparsedOptions
+from rawkit.wire.record import Addresses, Numbers, Records
+from rawkit.wire.registry import load_all
 from rawkit.wire.tcp import TCPOption, UnknownTCPOption
+from rawkit.wire.vxlan import VXLAN
+
+load_all()
 
 FIRST_HEADERS: list[type[Header] | None] = [
     Ether,
@@ -41,6 +69,18 @@ FIRST_HEADERS: list[type[Header] | None] = [
     ICMPv6,
     TCP,
     UDP,
+    LLC,
+    MPLS,
+    LinuxCooked,
+    LinuxCooked2,
+    NullLoopback,
+    HopByHop,
+    IPv6Routing,
+    AH,
+    IGMP,
+    GRE,
+    VXLAN,
+    AnyIP,
     None,
 ]
 
@@ -55,23 +95,37 @@ def subclasses(cls: type[Any]) -> list[type[Any]]:
     return found
 
 
-HEADERS = [
-    cls
-    for cls in subclasses(Header)
-    if cls.__module__.startswith("rawkit.") and cls not in (ICMPError, ICMPv6Error)
-]
+ABSTRACT = (ICMPError, ICMPv6Error, ICMPQuery, MLDMessage, IPv6Routing, AnyIP)
+"""What others extend, and what only stands for others."""
+
+TRANSPORTS = {
+    f"rawkit.wire.{name}" for name in ("dccp", "eigrp", "mptcp", "ospf", "sctp", "tcpoption", "udplite")
+}
+"""Modules whose packets `wire.transports` generates."""
+
+
+def is_ours(cls: type[Any]) -> bool:
+    return cls.__module__.startswith("rawkit.") and cls.__module__ not in TRANSPORTS
+
+
+HEADERS = [cls for cls in subclasses(Header) if is_ours(cls) and cls not in ABSTRACT]
 """Every header class of rawkit that stands for something on the wire."""
 
-OPTIONS = [
-    cls
-    for cls in subclasses(Option)
-    if cls.__module__.startswith("rawkit.") and cls not in (TCPOption, IPv4Option, NDOption, UnparsedOptions)
-]
+FAMILIES = (TCPOption, IPv4Option, NDOption, IPv6Option, SegmentTLV, SourceRoute, UnparsedOptions)
+
+OPTIONS = [cls for cls in subclasses(Option) if is_ours(cls) and cls not in FAMILIES]
 
 
 def values(row: FieldInfo) -> st.SearchStrategy[Any]:
     """Everything that a field can hold, AUTO aside."""
     kind = row.kind
+    if row.spec.when is not None:
+        free = values(replace(row, spec=replace(row.spec, when=None)))
+        return st.none() | free
+    if row.spec.size is not None:
+        by = row.spec.size
+        sizes = st.integers(max(by.bias, 0), 3).map(lambda n: n * by.unit)
+        return sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size))
     if isinstance(kind, UInt):
         return st.integers(0, (1 << kind.width) - 1)
     if isinstance(kind, Address):
@@ -83,8 +137,32 @@ def values(row: FieldInfo) -> st.SearchStrategy[Any]:
         return st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=3).map(
             tuple
         )
+    if isinstance(kind, Addresses):
+        size = kind.kind.size
+        return st.lists(st.binary(min_size=size, max_size=size), max_size=3).map(tuple)
+    if isinstance(kind, Numbers):
+        letters = kind.row.format.strip("><=!@")
+        numbers = [st.integers(0, 256 ** struct.calcsize(">" + letter) - 1) for letter in letters]
+        return st.lists(numbers[0] if kind.single else st.tuples(*numbers), max_size=3).map(tuple)
+    if isinstance(kind, Records):
+        return st.lists(record(kind), max_size=2).map(tuple)
+    if isinstance(kind, DomainNames):
+        return st.lists(st.sampled_from(["example.com", "lab.example.net", "a"]), max_size=3).map(tuple)
     assert isinstance(kind, OptionList)
     return option_lists(kind.family)
+
+
+@st.composite
+def record(draw: st.DrawFn, kind: Records) -> Any:
+    """A record of any class that a list can hold, with the number that announces it."""
+    number, cls = draw(st.sampled_from([(None, kind.cls), *kind.variants.items()]))
+    says = next((row for row in cls.fields if row.offset == kind.variant_at * 8), None)
+    given: dict[str, Any] = {}
+    if number is not None and says is not None:
+        given[says.name] = st.just(number)
+    elif kind.variants and says is not None:
+        given[says.name] = st.integers(0, 255).filter(lambda value: value not in kind.variants)
+    return draw(any_layout(cls, **given))
 
 
 def option_lists(family: type[Option]) -> st.SearchStrategy[tuple[Option, ...]]:
@@ -95,15 +173,19 @@ def option_lists(family: type[Option]) -> st.SearchStrategy[tuple[Option, ...]]:
 
 
 def option(cls: type[Option]) -> st.SearchStrategy[Option]:
-    if cls is UnknownTCPOption:  # 254: RFC 3692 experiment
-        return st.builds(cls, number=st.just(254), data=st.binary(max_size=6))
+    if cls is UnknownTCPOption:  # 252: reserved
+        return st.builds(cls, number=st.just(252), data=st.binary(max_size=6))
     if cls is UnknownIPv4Option:  # 0x9E: experiment, copied
         return st.builds(cls, type=st.just(0x9E), data=st.binary(max_size=6))
     if cls.__name__ == "UnknownNDOption":  # 253: RFC 4727 experiment
         return st.builds(cls, number=st.just(253), data=st.sampled_from([bytes(6), b"\1" * 14]))
-    if cls is RecordRoute:
-        routes = st.integers(0, 3).flatmap(lambda n: st.binary(min_size=4 * n, max_size=4 * n))
-        return st.builds(cls, pointer=st.sampled_from([4, 8]), route=routes)
+    if cls is UnknownIPv6Option:  # 0x1E: RFC 4727 experiment
+        return st.builds(cls, type=st.just(0x1E), data=st.binary(max_size=6))
+    if cls is UnknownSegmentTLV:  # 252: RFC 8754 experiment
+        return st.builds(cls, type=st.just(252), data=st.binary(max_size=6))
+    # Neighbour discovery options end at multiples of 8 octets.
+    if cls is RouteInformation:
+        return any_layout(cls, prefix=st.sampled_from([b"", bytes(8), b"\x20" * 16]))  # type: ignore[return-value]
     return any_layout(cls)  # type: ignore[return-value]
 
 
@@ -114,13 +196,45 @@ def any_layout(cls: type[Layout], **given: st.SearchStrategy[Any]) -> st.SearchS
     }
     if issubclass(cls, Header) and cls.discriminator:
         free[cls.discriminator] = _discriminating(cls)
-    return st.builds(cls, **{**free, **given})
+    if cls in WHOLE:
+        name, first, step = WHOLE[cls]
+        free[name] = st.integers(0, 2).flatmap(
+            lambda n: st.binary(min_size=first + n * step, max_size=first + n * step)
+        )
+    built = st.builds(cls, **{**free, **given})
+    return built.map(_settled).filter(bool) if any(row.spec.moves for row in cls.fields) else built
+
+
+WHOLE: dict[type[Layout], tuple[str, int, int]] = {
+    AH: ("icv", 0, 4),
+    UnknownRouting: ("data", 4, 8),
+    RPLRouting: ("vector", 0, 8),
+    Nonce: ("nonce", 6, 8),
+    RedirectedHeader: ("data", 0, 8),
+}
+"""Fields of octets that fill a header up to a multiple of some number: the fewest, and the step."""
+
+
+def _settled(header: Layout) -> Layout | None:
+    """The header with the fields that its own flags and counts let it have, None when they contradict it."""
+    octets = bytes(header)  # type: ignore[call-overload]
+    try:
+        found, end, _ = header._parse(octets, 0, len(octets))
+    except HeaderError:
+        return None
+    if end != len(octets) or type(found) is not type(header) or bytes(found) != octets:  # type: ignore[call-overload]
+        return None
+    asked = {row.name: AUTO for row in found.fields if getattr(header, row.slot) is AUTO}
+    return found.replace(**asked)
 
 
 def _discriminating(cls: type[Header]) -> st.SearchStrategy[int]:
     """Values of the discriminating field with which octets are parsed as this class again."""
     base = next(base for base in cls.__mro__ if vars(base).get("discriminator"))
-    own = [value for value, variant in base.variants.items() if variant is cls]  # type: ignore[attr-defined]
+    variants = base.variants  # type: ignore[attr-defined]
+    # A longer form stands under the number of the class that it extends.
+    chosen = cls if cls is base or cls in variants.values() else cls.__bases__[0]
+    own = [value for value, variant in variants.items() if variant is chosen]
     if own:
         return st.sampled_from(own)
     return st.integers(0, 255).filter(lambda value: value not in cls.variants)
@@ -163,20 +277,22 @@ def packets(draw: st.DrawFn, whole: bool = True) -> Packet:
         layers.append(
             draw(ipv4() if whole else ipv4(flags=st.integers(0, 7), fragment_offset=st.integers(0, 3)))
         )
-        families = [TCP, UDP, ICMP, *subclasses(ICMP)]
+        families = [TCP, UDP, ICMP, *subclasses(ICMP), *subclasses(IGMP)]
     else:
         layers.append(draw(ipv6()))
         if draw(st.booleans()):
             places = {name: st.just(0) for name in ("more", "fragment_offset")} if whole else {}
             layers.append(draw(any_layout(IPv6Fragment, **places)))  # type: ignore[arg-type]
         families = [TCP, UDP, ICMPv6, *subclasses(ICMPv6)]
-    cls = draw(st.sampled_from([c for c in families if c not in (ICMPError, ICMPv6Error)]))
+    cls = draw(st.sampled_from([c for c in families if c not in ABSTRACT]))
     layers.append(draw(any_layout(cls)))
     if cls in (ICMP, ICMPv6):
         payload = draw(st.binary(min_size=4, max_size=20))  # no message has fewer than 8 octets
     if cls.quotes:
         quoted = ipv4() if kind == "ipv4" else ipv6()
         layers += [draw(quoted), draw(any_layout(UDP))]  # type: ignore[list-item]
-    elif any(row.name == "options" for row in cls.fields) and issubclass(cls, ICMPv6):
-        payload = b""  # the options fill the message
+    elif issubclass(cls, (IGMP, MLDMessage)) or (
+        cls.fields[-1].width == 0 and issubclass(cls, (ICMP, ICMPv6))
+    ):
+        payload = b""  # the last field fills the message, or its length tells its version
     return Packet(layers, payload)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import pickle
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire.packets import FIRST_HEADERS, HEADERS, OPTIONS, any_layout, option, packets
+from wire.packets import FIRST_HEADERS, HEADERS, OPTIONS, any_layout, option, packets, subclasses
 
 from rawkit.errors import HeaderError
 from rawkit.wire import AUTO, Header, Packet
-from rawkit.wire.option import Option
+from rawkit.wire.option import Option, UnparsedOptions
+from rawkit.wire.record import Record
+
+NAMES = {
+    cls.__name__: cls
+    for cls in [*HEADERS, *OPTIONS, *subclasses(Record), UnparsedOptions, IPv4Address, IPv6Address]
+}
 
 
 def first_of(packet: Packet) -> type[Header]:
@@ -91,9 +98,8 @@ def test_headers_come_back_from_their_octets(cls: type[Header]) -> None:
         assert bytes(parsed) == octets
         assert pickle.loads(pickle.dumps(header)) == header
         assert header.replace() == header
-        names = {c.__name__: c for c in [*HEADERS, *OPTIONS]}
-        assert eval(repr(header), {"AUTO": AUTO}, names) == header
-        assert eval(repr(parsed), {"AUTO": AUTO}, names) == parsed
+        assert eval(repr(header), {"AUTO": AUTO}, NAMES) == header
+        assert eval(repr(parsed), {"AUTO": AUTO}, NAMES) == parsed
 
     check()
 
@@ -104,7 +110,7 @@ def test_options_come_back_from_their_octets(cls: type[Option]) -> None:
     @given(item=option(cls))
     def check(item: Option) -> None:
         assert cls.decode(bytes(item)) == (item,)
-        assert eval(repr(item), {c.__name__: c for c in OPTIONS}) == item
+        assert eval(repr(item), NAMES) == item
 
     check()
 
