@@ -120,13 +120,13 @@ def limits(cls: type[Layout], row: FieldInfo) -> st.SearchStrategy[Any] | None:
 
 
 @st.composite
-def packets(draw: st.DrawFn, *families: type[Header]) -> Packet:
+def packets(draw: st.DrawFn, *families: type[Header], **given: Any) -> Packet:
     """Packets over IPv4 or IPv6; checksum coverage stays inside the packet."""
     family = draw(st.sampled_from(families or FAMILIES))
     versions = [lower for lower in (IPv4, IPv6) if family in lower.numbers]
     below = draw(ipv4() if draw(st.sampled_from(versions)) is IPv4 else ipv6())
     cls = draw(st.sampled_from([family, *subclasses(family)]))
-    upper = draw(layouts(cls))
+    upper = draw(layouts(cls, **given))
     payload = draw(payloads)
     if cls.fields[-1].width == 0 and not issubclass(cls, dccp.DCCP):
         payload = b""  # the last field fills the packet
