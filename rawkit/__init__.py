@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from rawkit.wire import SACKPermitted as SACKPermitted
     from rawkit.wire import Timestamps as Timestamps
     from rawkit.wire import WindowScale as WindowScale
+    from rawkit.wire.edit import diff as diff
+    from rawkit.wire.edit import mutate as mutate
 
 __version__ = "0.1.0"
 
@@ -88,6 +90,7 @@ _HOMES = {
     "rawkit.tools.scan": "scan",
     "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "
     "Option Packet SACK SACKPermitted TCP Timestamps UDP WindowScale",
+    "rawkit.wire.edit": "diff mutate",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

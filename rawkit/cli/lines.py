@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rawkit.cli.output import emit, escape
-from rawkit.wire.frame import Frame
+from rawkit.wire import TCP, UDP, Frame
 
 if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines
@@ -93,12 +93,11 @@ APPLICATION_PORTS = frozenset({53, 67, 68, 80, 123, 443, 5353, 5355, 8000, 8080,
 
 def application(packet: Packet) -> str | None:
     """What a packet to or from a well-known port carries, in a few words; None when that is not known."""
-    from rawkit.wire import TCP, UDP
-
-    transport = next((layer for layer in packet.layers if isinstance(layer, (TCP, UDP))), None)
-    if transport is None or APPLICATION_PORTS.isdisjoint((transport.sport, transport.dport)):
+    layers = packet.layers
+    transport = layers[-1] if layers else None
+    if not isinstance(transport, (TCP, UDP)):
         return None
-    if not packet.payload:
+    if APPLICATION_PORTS.isdisjoint((transport.sport, transport.dport)) or not packet.payload:
         return None
     from rawkit.interop.dpkt import application_summary
 

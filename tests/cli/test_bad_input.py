@@ -101,6 +101,13 @@ ROWS = [
     Row("read {good} -w {good}", "is the file being read"),
     Row("read {mixed} -w {new}.pcap", "a pcap file has one link type, here 1, and the frame has 101"),
     Row("read --nosuch {good}", "No such option.*--nosuch"),
+    # ---- protocols, shell
+    Row("protocols tpc", "no protocol 'tpc'; did you mean 'tcp'"),
+    Row("protocols --write {text}", "is a file"),
+    Row("protocols tcp --write {new}", "--write goes alone"),
+    Row("protocols --nosuch", "No such option.*--nosuch"),
+    Row("shell now", "unexpected extra argument"),
+    Row("shell --nosuch", "No such option.*--nosuch"),
     # ---- show
     Row("show", ""),
     Row("show {missing}.pcapng", "No such file or directory"),
@@ -110,6 +117,9 @@ ROWS = [
     Row("show {good} -n 3", "3"),
     Row("show {good} -n 0", "'-n'"),
     Row("show 'ip(dst='", "ip"),
+    Row("show {good} --names wireshark", "--names goes with --json"),
+    Row("show {good} --with tshark", "'tshark' is not"),
+    Row("show --hex '0000  zz'", "line 1: 'zz' are no octets"),
     Row("show 'ipx()'", "ipx"),
     Row("show 'ip(dts=10.77.0.1)'", "dts"),
     Row("show 'ip(dst=10.77.0.300)'", r"10\.77\.0\.300"),
