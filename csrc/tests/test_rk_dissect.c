@@ -93,9 +93,19 @@ static void test_layers(void)
     EXPECT(layers[1].end, 60);
     rk_store_be16(packet.octets + 16, 23); /* shorter than its header */
     EXPECT(walk(&packet, packet.len, ETHER, layers, RK_MAX_LAYERS), 1);
-    rk_store_be16(packet.octets + 12, 20); /* a length */
-    EXPECT(walk(&packet, packet.len, ETHER, layers, RK_MAX_LAYERS), 1);
-    EXPECT(layers[0].end, 34);
+    rk_store_be16(packet.octets + 12, 7); /* a length */
+    EXPECT(walk(&packet, packet.len, ETHER, layers, RK_MAX_LAYERS), 2);
+    EXPECT(layers[0].end, 21);
+    expect_layer(&layers[1], LLC, 14, 17, 21);
+    rk_store_be16(packet.octets + 12, 8);
+    EXPECT(walk(&packet, packet.len, ETHER, layers, RK_MAX_LAYERS), 2);
+    expect_layer(&layers[1], SNAP, 14, 22, 22);
+
+    uint8_t jumbo[4000] = {0}; /* an EtherType counts no octets, however many there are */
+    memcpy(jumbo, ether, sizeof ether);
+    put_ip(jumbo + 14, 0, 17, sizeof jumbo - 34);
+    EXPECT(rk_dissect(&table, ETHER, jumbo, sizeof jumbo, layers, RK_MAX_LAYERS), 3);
+    EXPECT(layers[0].end, sizeof jumbo);
 
     packet = datagram(vlan, sizeof vlan, 0);
     EXPECT(walk(&packet, packet.len, ETHER, layers, RK_MAX_LAYERS), 4);
@@ -119,6 +129,8 @@ static void test_variants_and_quotes(void)
     packet.octets[20] = 8; /* an echo request: no row for it */
     EXPECT(walk(&packet, packet.len, IP, layers, RK_MAX_LAYERS), 2);
     EXPECT(layers[1].header, ICMP);
+    EXPECT(walk(&packet, 24, IP, layers, RK_MAX_LAYERS), 2);
+    EXPECT(walk(&packet, 23, IP, layers, RK_MAX_LAYERS), 1);
     EXPECT(walk(&packet, packet.len, CHOICE, layers, RK_MAX_LAYERS), 2);
     EXPECT(layers[0].header, IP);
     packet.octets[0] = 0x65;
