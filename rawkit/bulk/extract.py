@@ -89,7 +89,8 @@ def columns(
 
     `source` is a FrameBatch, a capture file's path, or something that yields batches, frames (an open capture
     file, `capture()`) or octets. Each batch is read before the next is asked for, so it may be refilled.
-    `linktype` is the LINKTYPE_ number of octets and batches; frames have their own.
+    `linktype` is the LINKTYPE_ number of octets and batches; frames have their own. Each call takes a
+    millisecond to look at all header classes: many small batches are better given in one call.
 
     A name is a header's and a field's, joined by a dot: `tcp.dport`. Headers are called by their class in
     lower case or by the short names that expressions know (`eth`, `ip`, `ip6`, `icmp6`, `vlan`); those of
