@@ -47,10 +47,10 @@ LINES = {
         IP / TCP(sport=80, dport=40000, flags="PA", seq=7, ack=8, window=500) / b"abc"
     ),
     "IP 10.77.0.1.1 > 10.77.0.2.2: Flags [none], seq 0, win 9, "
-    "options [nop,nop,sack 1 {1:2},UnknownTCPOption(254, b'\\x1b[')], length 0": (
+    "options [nop,nop,sack 1 {1:2},UnknownTCPOption(252, b'\\x1b[')], length 0": (
         IP
         / TCP(sport=1, dport=2, flags=0, window=9, options=[
-            NoOperation(), NoOperation(), SACK([(1, 2)]), UnknownTCPOption(254, b"\x1b[")])
+            NoOperation(), NoOperation(), SACK([(1, 2)]), UnknownTCPOption(252, b"\x1b[")])
     ),
     "IP 10.77.0.1.1 > 10.77.0.2.2: Flags [FRUEWe.], seq 0, ack 0, win 9, urg 5, length 0": (
         IP / TCP(sport=1, dport=2, flags=0x1F5, window=9, urgent=5)
@@ -93,7 +93,7 @@ LINES = {
     "IP 10.77.0.9 > 10.77.0.1: IP6 fd77::1.40000 > fd77::2.33434: UDP, length 5": (
         BACK / IP6 / UDP_ / b"hello"
     ),
-    "IP 10.77.0.1 > 10.77.0.2: protocol 89 (OSPF), length 4": IP.replace(protocol=89) / bytes(4),
+    "IP 10.77.0.1 > 10.77.0.2: protocol 253 (experimental), length 4": IP.replace(protocol=253) / bytes(4),
     "Ether 00:00:00:00:00:00 > ff:ff:ff:ff:ff:ff: ethertype 0x1234, length 4": (
         Ether(ethertype=0x1234) / bytes(4)
     ),

@@ -78,7 +78,7 @@ def test_flag_constants() -> None:
         ("01 01 03 03 07 00 00 00", (NoOperation(), NoOperation(), WindowScale(7))),
         ("00 02 04 05", ()),  # octets after the end of the list are no options
         ("02 03 05 00", (UnknownTCPOption(2, b"\5"),)),  # an MSS of the wrong size
-        ("fe 04 ab cd", (UnknownTCPOption(254, b"\xab\xcd"),)),
+        ("fc 04 ab cd", (UnknownTCPOption(252, b"\xab\xcd"),)),
         ("01 02 00 00", (NoOperation(), UnparsedOptions(b"\2\0\0"))),  # length 0
         ("01 02 01 00", (NoOperation(), UnparsedOptions(b"\2\1\0"))),  # length 1
         ("01 02 04 05", (NoOperation(), UnparsedOptions(b"\2\4\5"))),  # longer than the header

@@ -173,7 +173,7 @@ CASES = {
             "sctp.cause_tsn": (sctp.NoUserData, "tsn"),
         },
         "sctp.checksum.status",
-        ("sctp.checksum:CRC 32c", "sctp.reassembly:FALSE", "sctp.ulp_dissection:FALSE", "sctp.relative_tsns:FALSE"),
+        ("sctp.checksum:CRC 32c", "sctp.reassembly:FALSE", "sctp.ulp_dissection:FALSE"),
         (sctp.UnresolvableAddress, sctp.UnrecognizedChunk, sctp.UnrecognizedParameter),
         # tshark takes it for granted that requests have an address, and heartbeats one parameter.
         lambda header: all(
