@@ -100,7 +100,7 @@ class IGMPReport(IGMP, variant=(0x12, 0x16)):
         return isinstance(request, IGMPQuery) and (not int(request.group) or request.group == self.group)
 
     def summary(self) -> str:
-        return f"igmp {TYPES[self.type]} {self.group}"
+        return f"igmp {TYPES.get(self.type, self.type)} {self.group}"
 
 
 class IGMPLeave(IGMP, variant=0x17):

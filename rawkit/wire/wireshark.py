@@ -42,6 +42,21 @@ FIELDS = {
     "TCP": "sport=tcp.srcport dport=tcp.dstport seq=tcp.seq_raw ack=tcp.ack_raw flags=tcp.flags "
     "window=tcp.window_size_value checksum=tcp.checksum urgent=tcp.urgent_pointer",
     "UDP": "sport=udp.srcport dport=udp.dstport length=udp.length checksum=udp.checksum",
+    "UDPLite": "sport=udp.srcport dport=udp.dstport checksum=udp.checksum",
+    "SCTP": "sport=sctp.srcport dport=sctp.dstport tag=sctp.verification_tag checksum=sctp.checksum",
+    "DCCP": "sport=dccp.srcport dport=dccp.dstport ccval=dccp.ccval cscov=dccp.cscov checksum=dccp.checksum "
+    "type=dccp.type x=dccp.x",
+    "AH": "next_header=ah.next_header spi=ah.spi seq=ah.sequence icv=ah.icv",
+    "ESP": "spi=esp.spi seq=esp.sequence",
+    "GRE": "checksum_present=gre.flags.checksum routing_present=gre.flags.routing "
+    "key_present=gre.flags.key seq_present=gre.flags.sequence_number version=gre.flags.version "
+    "protocol=gre.proto checksum=gre.checksum offset=gre.offset key=gre.key seq=gre.sequence_number",
+    "VXLAN": "vni=vxlan.vni",
+    "MPLS": "label_value=mpls.label traffic_class=mpls.exp bottom=mpls.bottom ttl=mpls.ttl",
+    "IGMP": "type=igmp.type checksum=igmp.checksum",
+    "IGMPReport": "group=igmp.maddr",
+    "IGMPQuery": "code=igmp.max_resp group=igmp.maddr",
+    "LLC": "dsap=llc.dsap ssap=llc.ssap",
 }
 """Class to its fields' names; a class that extends another has that one's names too."""
 

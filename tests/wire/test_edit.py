@@ -15,6 +15,7 @@ from rawkit.wire import (
     UDP,
     Dot1Q,
     Ether,
+    Header,
     ICMPTimeExceeded,
     IPv4,
     IPv6,
@@ -22,6 +23,10 @@ from rawkit.wire import (
     Packet,
 )
 from rawkit.wire.edit import FieldDifference, diff, diff_text, mutate
+from rawkit.wire.expression import header_classes
+from rawkit.wire.field import UInt
+from rawkit.wire.registry import load_all
+from rawkit.wire.show import spans
 
 
 def syn() -> Packet:
@@ -236,3 +241,27 @@ def test_each_kind_of_damage_is_there() -> None:
 
 def test_nothing_to_vary() -> None:
     assert [reason for _, reason in mutate(Packet())] == ["18 octets of zero after the end"]
+
+
+def every_protocol() -> list[type[Header]]:
+    load_all()
+    classes = [cls for cls in header_classes().values() if cls.__module__.startswith("rawkit.wire.")]
+    return sorted(classes, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", every_protocol(), ids=lambda cls: cls.__name__)
+def test_whatever_is_done_to_a_protocol_is_read_shown_and_built_again(cls: type[Header]) -> None:
+    given = {
+        row.name: 1 if isinstance(row.kind, UInt) else b"" for row in cls.fields if row.spec.default is ...
+    }
+    packet = Packet([cls(**given)], bytes(range(40)))
+    for i, (octets, reason) in enumerate(mutate(packet, seed=1)):
+        if i % 5:
+            continue
+        parsed = Packet.parse(octets, first=cls)
+        assert bytes(parsed) == octets, reason
+        assert bytes(Packet.from_dict(parsed.to_dict())) == octets, reason
+        assert sum(span.end - span.start for span in spans(parsed)) == len(octets), reason
+        assert parsed.summary()
+        parsed.show()
+        parsed.checksums()

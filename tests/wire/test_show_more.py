@@ -36,9 +36,16 @@ from rawkit.wire import (
 )
 from rawkit.wire.edit import mutate
 from rawkit.wire.expression import header_classes
+from rawkit.wire.gre import GRE
+from rawkit.wire.igmp import IGMPReport
+from rawkit.wire.ipsec import AH
+from rawkit.wire.mpls import MPLS
 from rawkit.wire.registry import load_all
-from rawkit.wire.show import annotated_hexdump, spans
+from rawkit.wire.sctp import SCTP
+from rawkit.wire.show import annotated_hexdump, plain, spans
 from rawkit.wire.text import octets_from_hex
+from rawkit.wire.udplite import UDPLite
+from rawkit.wire.vxlan import VXLAN
 from rawkit.wire.wireshark import FIELDS, names_of
 
 SYN = (
@@ -213,6 +220,13 @@ def test_every_name_is_of_a_field_of_ours_and_of_wiresharks() -> None:
         Ether() / IPv4(src="192.0.2.1") / ICMPEcho(id=4, seq=5),
         Ether() / IPv6(src="2001:db8::1", traffic_class=4, flow_label=77) / ICMPv6Echo(id=1, seq=2),
         Ether() / IPv6(src="fe80::1", hop_limit=255) / NeighbourSolicitation(target="fe80::2"),
+        Ether() / IPv4(src="192.0.2.1") / UDPLite(sport=5, dport=4000) / b"x",
+        Ether() / IPv4(src="192.0.2.1") / SCTP(sport=5, dport=4000, tag=9),
+        Ether() / IPv4(src="192.0.2.1") / AH(spi=7, seq=8, icv=bytes(12)) / UDP(sport=9, dport=4001) / b"x",
+        Ether() / IPv4(src="192.0.2.1") / GRE(key=7, seq=8) / IPv4(src="192.0.2.3"),
+        Ether() / IPv4(src="192.0.2.1") / UDP(sport=9, dport=4789) / VXLAN(vni=77) / Ether(),
+        Ether() / MPLS(label_value=99, traffic_class=2, ttl=9) / IPv4(src="192.0.2.3"),
+        Ether() / IPv4(src="192.0.2.1") / IGMPReport(group="224.0.0.9"),
     ],
     ids=lambda packet: type(packet.layers[-1]).__name__,
 )
@@ -222,7 +236,11 @@ def test_tshark_reads_the_same_values_under_these_names(packet: Packet, tmp_path
         writer.write(Frame(bytes(packet)))
     parsed = Packet.parse(bytes(packet))
     values = parsed.to_dict(names="wireshark")
-    ours = {name: v for layer in values["layers"] for name, v in layer.items() if "." in name}
+    ours: dict[str, object] = {}
+    for layer in values["layers"]:
+        for name, value in layer.items():
+            if "." in name and value is not None:
+                ours.setdefault(name, value)  # of two headers of a kind the outer one
     ours["frame.len"] = values["frame.len"]
     assert len(ours) > 8
     words = [word for name in ours for word in ("-e", name)]
@@ -235,8 +253,7 @@ def test_tshark_reads_the_same_values_under_these_names(packet: Packet, tmp_path
         if isinstance(value, int) and shown in ("True", "False"):
             found = shown == "True"
         assert found == value, name
-        if name != "frame.len":
-            assert parsed[name] is not None
+        assert plain(parsed[name]) == value
 
 
 def test_names_of_subclasses_are_inherited() -> None:
