@@ -72,6 +72,7 @@ from rawkit.wire.icmpext import LabelEntry
 from rawkit.wire.icmpinfo import RouterAddress
 from rawkit.wire.igmp import long_time
 from rawkit.wire.ipv4 import InternetTimestamp, LooseSourceRoute, RouterAlert
+from rawkit.wire.mld import long_delay
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -222,6 +223,7 @@ def test_mld_is_sent_with_router_alert() -> None:
     assert bytes(sent)[40:48] == bytes.fromhex("3a 00 05 02 00 00 01 00")  # RFC 2711, then PadN
     assert MLDReport(group="ff0e::1").answers(MLDQuery())
     assert str(MLDv2Report().addressed()[IPv6].dst) == "ff02::16"
+    assert (long_delay(10000), long_delay(0xFFFF)) == (10000, 8387584)  # as tshark says too
 
 
 def test_replies_are_recognised() -> None:
