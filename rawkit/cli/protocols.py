@@ -152,7 +152,10 @@ def announcements(cls: type[Header], own: bool = False) -> list[str]:
 
 
 def fields_of(cls: type[Layout]) -> list[dict[str, Any]]:
-    """The fields as plain values: name, first bit and width (0: any), default, names, what computes it."""
+    """The fields as plain values: name, first bit and width (0: any), default, names, what computes it.
+
+    A field that "moves" is there, and at that place, when those before it are there and empty.
+    """
     from rawkit.wire.field import AUTO, FlagBits
     from rawkit.wire.show import plain
 
@@ -167,6 +170,7 @@ def fields_of(cls: type[Layout]) -> list[dict[str, Any]]:
                 "name": row.name,
                 "offset": row.offset,
                 "width": row.width,
+                "moves": row.moved,
                 "default": shown,
                 "required": default is ...,
                 "computed": row.spec.rule is not None,
@@ -226,7 +230,11 @@ def _explained(cls: type[Header]) -> str:
 def _place(field: dict[str, Any]) -> str:
     octet, bit = divmod(field["offset"], 8)
     where = f"{octet}" if not bit else f"{octet}.{bit}"
-    return f"octet {where}, {field['width']} bits" if field["width"] else f"octet {where}, any length"
+    if field["moves"]:
+        where += " (moves)"
+    if not field["width"]:
+        return f"octet {where}, any length"
+    return f"octet {where}, {field['width']} bit{'s' if field['width'] > 1 else ''}"
 
 
 def _default(field: dict[str, Any]) -> str:
