@@ -133,7 +133,8 @@ VECTORS: dict[str, tuple[str, Packet]] = {
         "00 00 00 08 26 04 c0 01",
         ip()
         / DCCPAck(
-            sport=5001, dport=40000, x=0, short_seq=9, short_reserved=0, short_ack=8, options=[AckVector0(b"\xc0\1")]
+            sport=5001, dport=40000, x=0, short_seq=9, short_reserved=0, short_ack=8,
+            options=[AckVector0(b"\xc0\1")],
         ),
     ),
     "ospf hello": (

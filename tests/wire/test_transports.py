@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from wire.test_identity import check_survives
 from wire.transports import FAMILIES, HEADERS, NAMES, OPTIONS, RECORDS, layouts, packets
 
-from rawkit.wire import AUTO, TCP, Header, IPv4, IPv6, Packet
+from rawkit.wire import AUTO, TCP, Header, IPv4, IPv6, Packet, ospf, sctp
 from rawkit.wire.layout import Layout
 from rawkit.wire.option import Option
 from rawkit.wire.record import Record, Records
@@ -126,6 +126,41 @@ def test_packets_cut_at_every_length_parse_and_rebuild(packet: Packet) -> None:
 def test_tcp_options_of_any_octets_rebuild(options: bytes, kind: int) -> None:
     data = (bytes([kind, min(len(options) + 2, 40)]) + options)[:40]
     check_survives(bytes(IPv4() / TCP(options=data + bytes(-len(data) % 4))), IPv4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(packet=packets(sctp.SCTP))
+def test_dpkt_reads_sctp(packet: Packet) -> None:
+    import dpkt
+
+    (header,) = Packet.parse(bytes(packet.layers[1]), first=sctp.SCTP, strict=True).layers
+    chunks = [bytes(chunk) for chunk in header.chunks]  # type: ignore[attr-defined]
+    assume(all(len(chunk) % 4 == 0 for chunk in chunks))  # it takes the zeros between chunks for one
+    theirs = dpkt.sctp.SCTP(bytes(header))
+    assert (theirs.sport, theirs.dport, theirs.vtag, theirs.sum) == (
+        header.sport, header.dport, header.tag, header.checksum,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    assert [(chunk.type, chunk.flags, chunk.len) for chunk in theirs.chunks] == [
+        (chunk[0], chunk[1], len(chunk)) for chunk in chunks
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(packet=packets(ospf.OSPF))
+def test_dpkt_and_scapy_read_ospf(packet: Packet) -> None:
+    import dpkt
+
+    scapy_ospf = pytest.importorskip("scapy.contrib.ospf")
+    octets = bytes(packet.layers[1])
+    (header,) = Packet.parse(octets, first=ospf.OSPF, strict=True).layers
+    theirs, its = dpkt.ospf.OSPF(octets), scapy_ospf.OSPF_Hdr(octets)
+    for name, in_dpkt, in_scapy in (
+        ("version", "v", "version"), ("type", "type", "type"), ("length", "len", "len"),
+        ("checksum", "sum", "chksum"), ("authentication_type", "atype", "authtype"),
+    ):  # fmt: skip
+        value = getattr(header, name)
+        assert (getattr(theirs, in_dpkt), getattr(its, in_scapy)) == (value, value), name
+    assert (its.src, its.area) == (str(header.router), str(header.area))  # type: ignore[attr-defined]
 
 
 def test_a_changed_octet_is_noticed() -> None:
