@@ -71,7 +71,8 @@ def to_scapy(packet: Packet | Header | Frame) -> Any:
         from scapy.config import conf
 
         first = first_header(packet.linktype, packet.data)
-        theirs = _scapy_class(first, packet.data) if first else conf.l2types.num2layer.get(packet.linktype)
+        theirs = _scapy_class(first, packet.data) if first else None
+        theirs = theirs or conf.l2types.num2layer.get(packet.linktype)
         found = _dissect(theirs, packet.data)
         if packet.time_ns:
             found.time = _seconds(packet.time_ns)
