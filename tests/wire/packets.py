@@ -291,8 +291,10 @@ def packets(draw: st.DrawFn, whole: bool = True) -> Packet:
     if cls.quotes:
         quoted = ipv4() if kind == "ipv4" else ipv6()
         layers += [draw(quoted), draw(any_layout(UDP))]  # type: ignore[list-item]
-    elif issubclass(cls, (IGMP, MLDMessage)) or (
-        cls.fields[-1].width == 0 and issubclass(cls, (ICMP, ICMPv6))
+    elif (
+        issubclass(cls, (IGMP, MLDMessage))
+        or cls.followed_by is not None
+        or (cls.fields[-1].width == 0 and issubclass(cls, (ICMP, ICMPv6)))
     ):
         payload = b""  # the last field fills the message, or its length tells its version
     return Packet(layers, payload)

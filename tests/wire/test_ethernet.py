@@ -6,7 +6,7 @@ import pytest
 from wire.vectors import check_vector
 
 from rawkit.addr import MAC
-from rawkit.wire import ARP, TCP, UDP, Dot1AD, Dot1Q, Ether, IPv4, IPv6, Packet
+from rawkit.wire import ARP, LLC, TCP, UDP, Dot1AD, Dot1Q, Ether, IPv4, IPv6, Packet
 
 MACS = "00 00 5e 00 53 02 00 00 5e 00 53 01"
 ETHER = Ether(dst="00:00:5e:00:53:02", src="00:00:5e:00:53:01")
@@ -69,9 +69,9 @@ def test_padding_is_trailer_and_never_payload(inner: Packet) -> None:
 def test_length_of_802_3_bounds_the_payload() -> None:
     # Below 1536 the field is a length (IEEE 802.3 clause 3.2.6): 3 octets of LLC, then padding.
     parsed = Packet.parse(bytes.fromhex(f"{MACS} 00 03 42 42 03") + bytes(43), strict=True)
-    assert (parsed.payload, parsed.trailer) == (b"\x42\x42\x03", bytes(43))
+    assert (bytes(parsed[LLC]), parsed.payload, parsed.trailer) == (b"\x42\x42\x03", b"", bytes(43))
     longer = Packet.parse(bytes.fromhex(f"{MACS} 05 00 42 42 03"))
-    assert (longer.payload, longer.trailer) == (b"\x42\x42\x03", b"")
+    assert (bytes(longer[LLC]), longer.payload, longer.trailer) == (b"\x42\x42\x03", b"", b"")
 
 
 def test_unknown_ethertype_stays_payload() -> None:
