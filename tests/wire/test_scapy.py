@@ -365,7 +365,8 @@ def is_same_to_scapy(packet: Packet) -> bool:
     Its ICMP and ICMPv6 classes have other ideas about types that rawkit leaves undivided, and what it does
     not show (the unused words of ICMP errors) it cannot be given.
     """
-    if any(isinstance(option, SourceRoute) for option in getattr(packet.get(IPv4), "options", ())):
+    headers = [layer for layer in packet.layers if isinstance(layer, IPv4)]  # a quoted one too
+    if any(isinstance(option, SourceRoute) for header in headers for option in header.options):
         return False  # scapy computes sums over the last address of a route that is done, too
     return all(
         type(header) in LAYERS
