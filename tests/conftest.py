@@ -19,11 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import oracles
 import pytest
 
 if TYPE_CHECKING:
     from rawkit.engine.namespace import Namespace
+
+# A gate fails for what a change did, not for what chance found: the same examples every time, unless asked to
+# explore (RAWKIT_EXPLORE=1 looks at other examples in each run).
+hypothesis.settings.register_profile("gate", derandomize=True, database=None)
+if os.environ.get("RAWKIT_EXPLORE", "") in ("", "0"):
+    hypothesis.settings.load_profile("gate")
 
 NO_NETWORK = pytest.StashKey[str]()
 """Why tests marked `net` cannot run; empty when they can."""
