@@ -14,6 +14,7 @@ from wire.packets import packets
 
 from rawkit.wire import ARP, ICMP, TCP, UDP, Dot1Q, Ether, Header, ICMPv6, IPv4, IPv6, Packet
 from rawkit.wire.icmpinfo import ICMPSecurityFailure
+from rawkit.wire.ipv4 import SourceRoute
 from rawkit.wire.packet import ChecksumVerdict
 
 PACKETS_N = 2500
@@ -84,6 +85,9 @@ def generated() -> list[Packet]:
     def collect(packet: Packet, lie: int | None) -> None:
         if packet.get(ICMPSecurityFailure) is not None:
             return  # tshark does not read the packet that it quotes
+        routes = (option for layer in packet.layers if isinstance(layer, IPv4) for option in layer.options)
+        if any(isinstance(option, SourceRoute) for option in routes):
+            return  # its ip.dst is then the route's end, not the header's field
         layers = packet.layers if isinstance(packet.layers[0], Ether) else (Ether(), *packet.layers)
         if lie is not None:
             liar = next((layer for layer in layers[::-1] if hasattr(layer, "checksum")), None)
