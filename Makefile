@@ -26,7 +26,7 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 	@$(BIN)/rawkit demo
 
 test: $(VENV)/.installed ## run every test against the installed package
-	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) $(PYTEST_ARGS)
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (the examples in tests too), direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }

@@ -1,7 +1,8 @@
 """A private network for the whole test run, and what network tests share.
 
 Before the first test this process moves into a network namespace of its own (as an ordinary user by way of a
-user namespace in which it is root), so that no test can reach a real interface however wrong it is.
+user namespace in which it is root), so that no test can reach a real interface however wrong it is. Worker
+processes (pytest -n) start inside it and take a namespace of their own each.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def damaged_packets(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=8)))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.one_of(packets(whole=False).map(bytes), damaged_packets()))
 def test_packets_are_walked_as_they_are_parsed(data: bytes) -> None:
     table = HeaderTable(firsts=FIRSTS)

@@ -17,7 +17,7 @@ from rawkit.wire.icmpinfo import ICMPSecurityFailure
 from rawkit.wire.ipv4 import SourceRoute
 from rawkit.wire.packet import ChecksumVerdict
 
-PACKETS_N = 2500
+PACKETS_N = 1000
 
 # tshark's name: the layer it belongs to and what rawkit says.  Values are compared as integers or text.
 FIELDS: dict[str, tuple[type[Header], str]] = {
