@@ -158,6 +158,30 @@ int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t de
 /* Running totals since open (the kernel's own counters are reset by reading; these are not). */
 int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out);
 
+/* ---- XDP live frames (rk_xdp.c) -------------------------------------------------------------- */
+
+#define RK_XDP_FRAME_LEN 2048 /* octets of the longest frame that can be sent this way */
+
+struct rk_xdp;
+/* Prepare sending frames out of an interface of the calling thread's network namespace without a socket
+ * buffer each: a program in the kernel takes them from a map and redirects them.  The handle keeps to the
+ * interface whichever namespace its threads are in later.  Needs Linux 5.18.
+ * -EPERM without CAP_BPF and CAP_NET_ADMIN (of the first user namespace: root of another does not do),
+ * -ENODEV for a missing interface, -EOPNOTSUPP or -EINVAL where the kernel lacks a part. */
+int rk_xdp_open(struct rk_xdp **out, int ifindex);
+void rk_xdp_close(struct rk_xdp *xdp);
+/* Send frames [first, first + n) of a batch, of whatever lengths.  Never waits; looks at the deadline every
+ * 16384 frames, so the first slice goes out even when it has passed.  Returns how many were handed to the
+ * interface: its driver may still drop them, and some drop all, which only the interface's counters tell.
+ *   -EINVAL    the range lies outside the batch, or the first frame is shorter than a link header
+ *   -EMSGSIZE  the first frame exceeds the interface MTU; nothing was sent
+ *   -EFBIG     the interface would take the first frame, but it exceeds RK_XDP_FRAME_LEN
+ *   -EINTR     a signal came before any frame went; call again
+ *   -ENETDOWN, -ENXIO  the interface is down or gone
+ *   -EOPNOTSUPP  the kernel has no live frames (before 5.18) */
+int rk_xdp_send(struct rk_xdp *xdp, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                int64_t deadline_ns);
+
 /* ---- raw IP and ICMP datagram sockets (rk_rawip.c) ------------------------------------------ */
 
 #define RK_RAWIP_HEADER_INCLUDED 1 /* IPv4: the packet's own header goes out (raw(7), IP_HDRINCL) */

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rawkit.engine.native import monotonic_ns, realtime_ns
     from rawkit.engine.pace import PacedSender, wait_until
     from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
+    from rawkit.engine.transmit import TransmitReport, Transmitter, open_transmitter
 
 __all__ = [
     "ETH_P_ALL",
@@ -29,8 +30,11 @@ __all__ = [
     "PacedSender",
     "PacketSocket",
     "RawIPSocket",
+    "TransmitReport",
+    "Transmitter",
     "compile_filter",
     "monotonic_ns",
+    "open_transmitter",
     "realtime_ns",
     "wait_until",
 ]
@@ -43,6 +47,7 @@ _HOMES = {
     "native": ("monotonic_ns", "realtime_ns"),
     "pace": ("PacedSender", "wait_until"),
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
+    "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
