@@ -381,6 +381,67 @@ int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *
 int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
                uint32_t first, uint32_t n, const struct rk_column *columns, uint32_t columns_n, uint64_t row);
 
+/* ---- templates (rk_field.c) -------------------------------------------------------------------- */
+
+#define RK_TEMPLATE_LEN 65536   /* octets of a frame at most */
+#define RK_TEMPLATE_ITEMS 64    /* fields and checksums together at most */
+#define RK_TEMPLATE_TERMS 1024  /* terms of one checksum at most */
+#define RK_FIELD_COUNTER 1      /* start + step * index */
+#define RK_FIELD_VALUES 2       /* values[index]; count of them */
+#define RK_FIELD_RANDOM 3       /* 64 bits hashed from seed and index */
+#define RK_FIELD_RANDOM_BELOW 4 /* start + as many of them below step */
+#define RK_FIELD_PERMUTATION 5  /* start + step * where index goes in a permutation of [0, count) keyed by seed */
+#define RK_SUM_INET 1
+#define RK_SUM_CRC32C 2
+
+/* A bit field that varies. index is the frame's number, modulo count (0: as it is); of a value the lowest
+ * width bits are stored. */
+struct rk_template_field {
+    uint32_t at;    /* bits from the frame's start */
+    uint32_t width; /* bits, 1..64 */
+    uint32_t kind;  /* RK_FIELD_... */
+    uint32_t reserved;
+    uint64_t start;
+    uint64_t step;
+    uint64_t count;
+    uint64_t seed;
+    const uint64_t *values;
+};
+
+struct rk_template_term { /* an item in its place within the 16-bit words of a sum */
+    uint32_t item;        /* a field's row, or fields_n + the row of an earlier checksum */
+    uint32_t shift;       /* 0..15 */
+};
+
+/* A checksum to repair. RK_SUM_INET: the complement of start plus terms [terms, terms + terms_n), 16 bits, zero
+ * in place of 0. RK_SUM_CRC32C: over octets [from, to) of the frame, 32 bits. */
+struct rk_template_sum {
+    uint32_t kind; /* RK_SUM_... */
+    uint32_t at;   /* octets from the frame's start */
+    uint32_t start;
+    uint32_t zero;
+    uint32_t from;
+    uint32_t to;
+    uint32_t terms;
+    uint32_t terms_n;
+};
+
+struct rk_template {
+    const uint8_t *base; /* the frame with 0 in the place of each field and each checksum of the program */
+    const struct rk_template_field *fields;
+    const struct rk_template_sum *sums; /* repaired in this order: an inner one before those that cover it */
+    const struct rk_template_term *terms;
+    uint32_t base_len;
+    uint32_t fields_n;
+    uint32_t sums_n;
+    uint32_t terms_n;
+};
+
+/* Fill the batch, emptied first, with frames [first, first + n) of a template. Returns how many fitted, or
+ * -EINVAL for a program with a place outside the frame, an item outside its rows, or a number beyond the
+ * limits above (the batch is as before then). */
+int rk_template_fill(const struct rk_template *program, struct rk_batch *batch, uint64_t first, uint32_t n);
+
 /* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
 
 struct rk_link_direction {
