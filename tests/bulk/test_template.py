@@ -165,6 +165,11 @@ def test_wide_fields() -> None:
     ]
 
 
+def test_wide_random_fields_do_not_repeat_their_parts() -> None:
+    for octets in Template(V6 / UDP(), {"ip6.src": Random(3)}).frames(3):
+        assert octets[8:16] != octets[16:24]
+
+
 def test_given_checksums_stay() -> None:
     lying = Template(V4 / UDP(sport=1, checksum=0) / b"x", {"udp.sport": Counter(7), "ip.id": Counter()})
     for i, octets in enumerate(lying.frames(3)):
