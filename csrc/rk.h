@@ -170,8 +170,9 @@ struct rk_xdp;
  * -ENODEV for a missing interface, -EOPNOTSUPP or -EINVAL where the kernel lacks a part. */
 int rk_xdp_open(struct rk_xdp **out, int ifindex);
 void rk_xdp_close(struct rk_xdp *xdp);
-/* Send frames [first, first + n) of a batch, of whatever lengths.  Never waits; looks at the deadline every
- * 16384 frames, so the first slice goes out even when it has passed.  Returns how many were handed to the
+/* Send frames [first, first + n) of a batch, of whatever lengths.  Looks at the deadline every 262144
+ * frames, so the first slice goes out even when it has passed.  A call costs some 25 ms whatever it sends:
+ * give it many frames.  Returns how many were handed to the
  * interface: its driver may still drop them, and some drop all, which only the interface's counters tell.
  *   -EINVAL    the range lies outside the batch, or the first frame is shorter than a link header
  *   -EMSGSIZE  the first frame exceeds the interface MTU; nothing was sent

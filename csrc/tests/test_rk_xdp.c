@@ -160,11 +160,11 @@ static void check_refusals(struct rk_xdp *xdp)
 static void check_deadline(struct rk_xdp *xdp)
 {
     static const uint8_t octets[14];
-    struct rk_batch *batch = new_batch(40000, 40000 * 14);
-    for (uint32_t i = 0; i < 40000; i++)
+    struct rk_batch *batch = new_batch(300000, 300000 * 14);
+    for (uint32_t i = 0; i < 300000; i++)
         add(batch, octets, 14);
-    EXPECT(rk_xdp_send(xdp, batch, 0, 40000, 0), 16384);
-    EXPECT(rk_xdp_send(xdp, batch, 16384, 40000 - 16384, INT64_MAX), 40000 - 16384);
+    EXPECT(rk_xdp_send(xdp, batch, 0, 300000, 0), 262144);
+    EXPECT(rk_xdp_send(xdp, batch, 262144, 300000 - 262144, INT64_MAX), 300000 - 262144);
     drop_batch(batch);
 }
 
