@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,12 @@ from rawkit.pcap import create_pcap, open_pcap
 from rawkit.wire import ARP, ICMP, SACK, TCP, UDP, Ether, ICMPv6, IPv4, IPv6
 from rawkit.wire.frame import Frame
 from rawkit.wire.header import Header
+from rawkit.wire.udplite import UDPLite
 
 PCAPS = Path(__file__).parents[1] / "pcaps"
 NAMES = sorted(path.stem for path in PCAPS.glob("*.pcapng"))
+RECORDED = ["dns", "http", "offload", "ping", "retransmission", "udp"]
+"""Those of real programs, whose times and interfaces are not made up."""
 
 
 @cache
@@ -38,15 +42,23 @@ def tshark(path: Path, *args: str) -> str:
 
 
 def test_each_capture_is_in_the_readme_and_has_its_text() -> None:
-    listed = re.findall(r"^\| `(\w+)\.pcapng` \|", (PCAPS / "README.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^\| `([\w-]+)\.pcapng` \|", (PCAPS / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == NAMES == sorted(path.stem for path in PCAPS.glob("*.txt"))
-    assert len(NAMES) >= 6
+    assert len(NAMES) >= 18
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_read_prints_its_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["read", "-t", "relative", str(PCAPS / f"{name}.pcapng")], standalone_mode=False) == 0
     assert capsys.readouterr().out == (PCAPS / f"{name}.txt").read_text()
+
+
+def test_the_families_are_made_again_octet_by_octet(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, PCAPS / "families.py", tmp_path], check=True, timeout=60)
+    made = sorted(tmp_path.iterdir())
+    assert len(made) == 24
+    for path in made:
+        assert path.read_bytes() == (PCAPS / path.name).read_bytes(), path.name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,7 +138,10 @@ def test_retransmission_shows_losses_and_what_repairs_them() -> None:
 
 # ---- packet by packet, with tshark ----------------------------------------------------------------
 
-FIELDS: dict[str, tuple[type[Header], str]] = {
+DATAGRAMS = (UDP, UDPLite)
+"""tshark shows both under the same names."""
+
+FIELDS: dict[str, tuple[type[Header] | tuple[type[Header], ...], str]] = {
     "eth.src": (Ether, "src"),
     "eth.dst": (Ether, "dst"),
     "ip.src": (IPv4, "src"),
@@ -149,10 +164,10 @@ FIELDS: dict[str, tuple[type[Header], str]] = {
     "tcp.flags": (TCP, "flags"),
     "tcp.window_size_value": (TCP, "window"),
     "tcp.checksum": (TCP, "checksum"),
-    "udp.srcport": (UDP, "sport"),
-    "udp.dstport": (UDP, "dport"),
+    "udp.srcport": (DATAGRAMS, "sport"),
+    "udp.dstport": (DATAGRAMS, "dport"),
     "udp.length": (UDP, "length"),
-    "udp.checksum": (UDP, "checksum"),
+    "udp.checksum": (DATAGRAMS, "checksum"),
     "icmp.type": (ICMP, "type"),
     "icmp.code": (ICMP, "code"),
     "icmp.checksum": (ICMP, "checksum"),
@@ -160,10 +175,10 @@ FIELDS: dict[str, tuple[type[Header], str]] = {
     "icmpv6.code": (ICMPv6, "code"),
     "icmpv6.checksum": (ICMPv6, "checksum"),
 }
-STATUS: dict[str, type[Header]] = {
+STATUS: dict[str, type[Header] | tuple[type[Header], ...]] = {
     "ip.checksum.status": IPv4,
     "tcp.checksum.status": TCP,
-    "udp.checksum.status": UDP,
+    "udp.checksum.status": DATAGRAMS,
     "icmp.checksum.status": ICMP,
     "icmpv6.checksum.status": ICMPv6,
 }
@@ -176,6 +191,7 @@ def dissected(name: str) -> list[dict[str, list[str]]]:
     names = ["frame.number", "frame.len", "frame.time_relative", *FIELDS, *STATUS, "_ws.expert.message"]
     output = tshark(
         PCAPS / f"{name}.pcapng", "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=;",
+        "-o", "udplite.check_checksum:TRUE",
         *(word for protocol in ("ip", "tcp", "udp") for word in ("-o", f"{protocol}.check_checksum:TRUE")),
         *(word for field in names for word in ("-e", field)),
     )  # fmt: skip
@@ -198,6 +214,8 @@ def test_every_field_is_what_tshark_finds(name: str) -> None:
         packet = frame.packet()
         assert packet.error is None
         for field, (layer, attribute) in FIELDS.items():
+            if field == "udp.length" and UDPLite in packet:
+                continue  # tshark's own: the header has a coverage in that place (RFC 3828 section 3.1)
             values = [getattr(header, attribute) for header in packet.layers if isinstance(header, layer)]
             ours = [value if isinstance(value, int) else str(value) for value in values]
             assert ours == [number(text) for text in row[field]], (row["frame.number"], field)
@@ -219,7 +237,7 @@ def test_every_checksum_verdict_is_tsharks(name: str) -> None:
         quoting = any(header.quotes for header in frame.packet().layers)
         for field, layer in STATUS.items():
             states = [v.state for v in verdicts if issubclass(v.layer, layer)]
-            if quoting and layer in (TCP, UDP):
+            if quoting and layer in (TCP, DATAGRAMS):
                 assert set(states) <= {"unknown"}
                 continue
             translated = {"good": GOOD, "bad": BAD, "not filled in": BAD}
@@ -236,7 +254,7 @@ def test_lengths_and_times_are_tsharks(name: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECORDED)
 def test_tshark_reads_what_is_written_anew(name: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"copy.{suffix}"
     with create_pcap(path, linktype=1) as writer:
