@@ -22,6 +22,7 @@ ROOMS = {
     "addr": {"errors"},
     "clock": set(),
     "wire": {"errors", "addr"},
+    "transport": {"errors", "addr", "wire"},
     "engine": {"errors", "wire"},
     "pcap": {"errors", "wire", "engine"},
     "net": {"errors", "addr"},
@@ -135,6 +136,23 @@ def fresh(code: str) -> str:
 def test_no_heavy_library_is_imported_on_the_way(module: str) -> None:
     loaded = fresh(f"import sys, {module}; print(*sorted(sys.modules))").split()
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_the_transport_kit_reaches_no_socket_clock_or_chance() -> None:
+    banned = {
+        "socket",
+        "time",
+        "datetime",
+        "random",
+        "secrets",
+        "os",
+        "select",
+        "threading",
+        "asyncio",
+        "cffi",
+    }
+    for path in (PACKAGE / "transport").rglob("*.py"):
+        assert [name for _, name in imports_of(path) if name.split(".")[0] in banned] == [], path
 
 
 def test_importing_rawkit_loads_no_room_and_not_the_engine() -> None:

@@ -1,0 +1,113 @@
+"""Octets that arrive in any order, read in order (RFC 9293 section 3.10.7.4; RFC 2018 for the reports)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rawkit.transport.ranges import RangeSet
+
+_RECENT = 16  # more than the 4 blocks for which TCP's options have room
+
+
+class Reassembly:
+    """A receive buffer of `capacity` octets, in which segments lie until what comes before them has arrived.
+
+    Offsets are integers that do not wrap (`SeqSpace.unwrap`). `overlap` says which octets stay if a segment
+    repeats octets that are stored and unread: the "first" or the "last" to arrive. Memory is bounded whatever
+    a peer sends: `capacity` octets, and `max_ranges` islands beyond the octets in order. A segment that would
+    make one island more is dropped, as if lost; the next octets in order always find room.
+
+    Raises:
+        ValueError: a capacity or a number of islands below 1, or an unknown policy.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_held",
+        "_last_wins",
+        "_max_ranges",
+        "_recent",
+        "capacity",
+        "next",
+        "read_offset",
+    )
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        start: int = 0,
+        overlap: Literal["first", "last"] = "first",
+        max_ranges: int = 1024,
+    ) -> None:
+        if capacity < 1 or max_ranges < 1:
+            raise ValueError(f"capacity ({capacity}) and max_ranges ({max_ranges}) must be at least 1")
+        if overlap not in ("first", "last"):
+            raise ValueError(f"overlap must be 'first' or 'last', got {overlap!r}")
+        self.capacity = capacity
+        self._buffer = bytearray(capacity)  # a ring: offset o lies at o % capacity
+        self._held = RangeSet()  # stored and unread
+        self._recent: list[int] = []  # an offset of each segment out of order, the latest first
+        self._last_wins = overlap == "last"
+        self._max_ranges = max_ranges
+        self.read_offset = start
+        """The offset of the next octet that `read` gives."""
+        self.next = start
+        """The next offset expected, which is what an acknowledgement names."""
+
+    @property
+    def window(self) -> int:
+        """Octets for which there is room from `next` on."""
+        return self.read_offset + self.capacity - self.next
+
+    def insert(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Store a segment; return how many octets are new. What lies outside the window is cut off."""
+        start = max(offset, self.read_offset)
+        end = min(offset + len(data), self.read_offset + self.capacity)
+        if start >= end:
+            return 0
+        touches = not self._held.count or any(
+            self._held.range_at(at) for at in (start - 1, start, end - 1, end)
+        )
+        islands = len(self._held) - (self.next > self.read_offset)
+        if start > self.next and not touches and islands >= self._max_ranges:
+            return 0
+        pieces = [(start, end)] if self._last_wins else list(self._held.gaps(start, end))
+        for first, last in pieces:
+            self._store(first, memoryview(data)[first - offset : last - offset])
+        new = self._held.add(start, end)
+        first_range = self._held.range_at(self.next)
+        if first_range is not None:
+            self.next = first_range[1]
+        if end > self.next:
+            self._recent = [start, *(at for at in self._recent if at != start)][:_RECENT]
+        return new
+
+    def read(self, most: int | None = None) -> bytes:
+        """Up to `most` octets (all, when None) in order, whose room is free then; b"" when there are none."""
+        ready = self.next - self.read_offset
+        count = ready if most is None else max(min(most, ready), 0)
+        at = self.read_offset % self.capacity
+        data = bytes(self._buffer[at : at + count])
+        data += bytes(self._buffer[: count - len(data)])
+        self._held.remove(self.read_offset, self.read_offset + count)
+        self.read_offset += count
+        return data
+
+    def sack_blocks(self, most: int = 4) -> list[tuple[int, int]]:
+        """Up to `most` islands beyond `next`, as (start, end).
+
+        The first holds the segment that came last, then follow those reported before (RFC 2018 section 4).
+        """
+        blocks: list[tuple[int, int]] = []
+        for at in self._recent:
+            block = self._held.range_at(at) if at >= self.next else None
+            if block is not None and block not in blocks:
+                blocks.append(block)
+        return blocks[:most]
+
+    def _store(self, offset: int, data: memoryview) -> None:
+        at = offset % self.capacity
+        until_edge = min(len(data), self.capacity - at)
+        self._buffer[at : at + until_edge] = data[:until_edge]
+        self._buffer[: len(data) - until_edge] = data[until_edge:]
