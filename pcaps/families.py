@@ -199,11 +199,11 @@ def sctp_chunks() -> Packets:
 
 
 def dccp_packets() -> Packets:
-    ports = {"sport": 50000, "dport": 50001}
+    sport, dport = 50000, 50001
     return [
-        ETHER / IP / dccp.DCCPRequest(**ports, seq=1, service=42),
-        ETHER / IP / dccp.DCCPResponse(**ports, seq=1, ack=1, service=42),
-        ETHER / IP / dccp.DCCPData(**ports, seq=2) / b"rawkit",
+        ETHER / IP / dccp.DCCPRequest(sport=sport, dport=dport, seq=1, service=42),
+        ETHER / IP / dccp.DCCPResponse(sport=sport, dport=dport, seq=1, ack=1, service=42),
+        ETHER / IP / dccp.DCCPData(sport=sport, dport=dport, seq=2) / b"rawkit",
     ]
 
 
