@@ -51,6 +51,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("net"):
                 item.add_marker(pytest.mark.skip(reason=f"no private network: {reason}"))
+    if os.environ.get("RAWKIT_SLOW", "") in ("", "0") and "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: runs with RAWKIT_SLOW=1 or -m slow"))
 
 
 def _move_to_private_network() -> str:

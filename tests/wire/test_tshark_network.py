@@ -50,7 +50,7 @@ from rawkit.wire import (
 )
 from rawkit.wire.ipv6ext import HomeAddressRouting, UnknownRouting
 
-PACKETS_N = 300
+PACKETS_N, MANY = 300, 1800
 Stack = Callable[[Callable[[Any], Any]], Packet]
 Fields = dict[str, tuple[type[Header], str]]
 
@@ -230,12 +230,12 @@ FAMILIES: dict[str, tuple[int, Stack, Fields]] = {
 }
 
 
-def generated(linktype: int, stack: Stack) -> list[Packet]:
+def generated(linktype: int, stack: Stack, packets_n: int) -> list[Packet]:
     """Packets of one family that start with the header of the link type, as parsed again."""
     found: list[Packet] = []
 
     @settings(
-        max_examples=PACKETS_N, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+        max_examples=packets_n, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(data=st.data())
@@ -259,14 +259,15 @@ def said(packet: Packet, layer: type[Header], field: str) -> list[object]:
     return [normal(str(value)) for value in values]
 
 
+@pytest.mark.parametrize("packets_n", [PACKETS_N, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tshark_agrees(family: str, tmp_path: Path) -> None:
+def test_tshark_agrees(family: str, packets_n: int, tmp_path: Path) -> None:
     tshark = oracle("tshark")
     import dpkt
 
     linktype, stack, own = FAMILIES[family]
-    sent = generated(linktype, stack)
-    assert len(sent) > PACKETS_N // 5
+    sent = generated(linktype, stack, packets_n)
+    assert len(sent) > packets_n // 5
     path = tmp_path / "generated.pcap"
     with path.open("wb") as file:
         writer = dpkt.pcap.Writer(file, linktype=linktype)
