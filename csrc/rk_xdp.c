@@ -22,8 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Frames of one system call.  Many, because the kernel rewrites its XDP dispatcher at the start and the end
- * of each and waits for all processors: about 25 ms together, whatever the call does (measured). */
+/* Frames of one system call.  Many, because a call has a cost of its own, inferred from the rates of short and
+ * long calls to be about 25 ms (docs/design/transmit.md). */
 #define ROWS 262144u
 #define ARENA_LEN (16u << 20)
 /* Frames in flight in one round of the kernel's loop.  A veth pair's ring has 256 places and loses frames

@@ -30,12 +30,14 @@ class CongestionControl(ABC):
     Outside loss events call `on_ack` for each acknowledgement of new data; in recovery do not.
 
     Raises:
-        ValueError: a segment size below 1.
+        ValueError: a segment size or a window below 1.
     """
 
     def __init__(self, mss: int, cwnd: int | None = None) -> None:
         if mss < 1:
             raise ValueError(f"the segment size must be at least 1 octet, got {mss}")
+        if cwnd is not None and cwnd < 1:
+            raise ValueError(f"the congestion window must be at least 1 octet, got {cwnd}")
         self.mss = mss
         self.cwnd = initial_window(mss) if cwnd is None else cwnd
         """The congestion window in octets."""
