@@ -1,7 +1,7 @@
 # The everyday commands. Everything they need lives in .venv and build/, both made here.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check asan bench docs fuzz native wheel clean FORCE
+.PHONY: help demo test slow check asan bench docs fuzz native wheel clean FORCE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,6 +27,9 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 
 test: $(VENV)/.installed ## run every test against the installed package
 	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS)
+
+slow: $(VENV)/.installed ## run the tests that `make test` leaves out: more packets beside tshark, wheels, scapy's scripts
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (the examples in tests too), direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }

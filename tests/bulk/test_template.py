@@ -33,7 +33,7 @@ V4 = IPv4(src="192.0.2.1", dst="192.0.2.2")
 V6 = IPv6(src="2001:db8::1", dst="2001:db8::2")
 
 
-class Badge(Header, over={IPv4: 253, IPv6: 253}):
+class Badge(Header):
     """A header that only this test has: odd bit places, its own checksum, which is sent as 0x1234 for 0."""
 
     kind: u4 = 1
@@ -73,7 +73,7 @@ STACKS: dict[str, tuple[Packet, list[str]]] = {
         ["udp.sport", "vxlan.vni", "ether[1].dst", "ip.src", "tcp.seq", "tcp.checksum", "ip6.dst"],
     ),
     "ip in ip": (V4 / V6 / SCTP(sport=1, dport=2) / b"abc", ["ip.dst", "ip6.src", "sctp.dport"]),
-    "user header": (V4 / Badge() / b"abc", ["badge.kind", "badge.number", "ip.src"]),
+    "user header": (V4.replace(protocol=253) / Badge() / b"abc", ["badge.kind", "badge.number", "ip.src"]),
     "udp-lite": (V4 / UDPLite(sport=1, dport=2, coverage=8) / b"abc", ["udplite.sport", "ip.dst"]),
     "icmp": (V4 / ICMPEcho(id=1, seq=2) / b"abc", ["icmpecho.id", "icmpecho.seq", "ip.dst"]),
 }

@@ -87,6 +87,8 @@ def extensions(draw: Any) -> Packet:
         addresses_n = 1 if kind is HomeAddressRouting else 3
         address = st.binary(min_size=16, max_size=16)
         given_fields["addresses"] = st.lists(address, min_size=1, max_size=addresses_n)
+    elif kind is UnknownRouting:  # types 5 and 6 are tshark's compact routing headers, a draft (CRH) as yet
+        given_fields["type"] = st.integers(7, 252)
     elif not issubclass(kind, IPv6Routing):
         given_fields = {}
     return Packet([draw(ipv6()), draw(any_layout(kind, **given_fields)), draw(udp())])

@@ -404,7 +404,8 @@ def generated(case: Case, packets_n: int) -> list[Packet]:
     )
     def collect(packet: Packet, lie: int | None) -> None:
         below, upper = packet.layers
-        if any(isinstance(option, SourceRoute) for option in getattr(below, "options", ())):
+        routes = [o for o in getattr(below, "options", ()) if isinstance(o, SourceRoute)]
+        if any(route.pointer > 3 + 4 * len(route.route) for route in routes):
             # tshark takes the route's end for the destination of the pseudo-header though "if the pointer is
             # greater than the length, the source route is empty" (RFC 791 section 3.1).
             return
@@ -467,5 +468,5 @@ def test_tshark_agrees(name: str, packets_n: int, tmp_path: Path) -> None:
             state = packet.checksums()[-1].state
             assert row[case.status][:1] == [VERDICTS[state]], (number, state, packet)
             states.add(state)
-    assert len(seen) > len(case.fields) * 2 // 3, set(case.fields) - seen
+    assert len(seen) > len(case.fields) * 3 // 4, set(case.fields) - seen
     assert not case.status or {"good", "bad"} <= states
