@@ -254,28 +254,40 @@ def read_until(terminal: int, wanted: bytes, seconds: float = 10.0) -> bytes:
 # ---- nothing is left --------------------------------------------------------------------------
 
 
+def stat_of(pid: int) -> tuple[str, str, str] | None:
+    """A process's name, state letter and start, which tells it from later ones; None when it is gone."""
+    try:
+        head, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = tail.split()
+    return head.partition("(")[2], fields[0], fields[19]
+
+
 def family_of(pid: int) -> dict[int, str]:
-    """A process and its descendants: process id to the moment of its start, which tells it from others."""
-    found = {pid: started(pid)}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found |= family_of(int(child))
+    """A process and its descendants, each with the moment of its start; those that end meanwhile are left out."""
+    stat = stat_of(pid)
+    if stat is None:
+        return {}
+    found = {pid: stat[2]}
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # the process or one of its threads has just ended
+        return found
+    for child in children:
+        found |= family_of(int(child))
     return found
 
 
-def started(pid: int) -> str:
-    """When a process was started; empty when there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def alive(family: dict[int, str]) -> list[bytes]:
-    """The arguments of those that still run."""
-    return [
-        Path(f"/proc/{pid}/cmdline").read_bytes() for pid, start in family.items() if started(pid) == start
-    ]
+def alive(family: dict[int, str]) -> list[str]:
+    """Those that still run. Ended ones that their new parent has not yet collected run no more."""
+    left = []
+    for pid, start in family.items():
+        stat = stat_of(pid)
+        if stat is not None and stat[2] == start and stat[1] not in "ZX":
+            left.append(f"{stat[0]} (process {pid}, state {stat[1]})")
+    return left
 
 
 def wait_until_gone(family: dict[int, str]) -> None:
