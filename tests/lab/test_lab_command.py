@@ -265,7 +265,7 @@ def stat_of(pid: int) -> tuple[str, str, str] | None:
 
 
 def family_of(pid: int) -> dict[int, str]:
-    """A process and its descendants, each with the moment of its start; those that end meanwhile are left out."""
+    """A process and its descendants, each with its start; those that end meanwhile are left out."""
     stat = stat_of(pid)
     if stat is None:
         return {}
