@@ -19,6 +19,9 @@ from rawkit.addr import MAC
 from rawkit.errors import FieldError, TargetError
 from rawkit.wire import checksum as _checksum
 
+if TYPE_CHECKING:
+    from rawkit.wire.role import Role
+
 T = TypeVar("T")
 
 
@@ -199,6 +202,7 @@ class Spec:
     when: tuple[str, int | None] | None = None
     """The field that says whether this one is there, and the value at which it is (None: any but 0)."""
     size: Size | None = None
+    role: Role | None = None
 
     @property
     def moves(self) -> bool:
@@ -213,6 +217,7 @@ def field(
     bits: str | Sequence[str] = (),
     when: str | tuple[str, int] | None = None,
     size: Size | None = None,
+    role: Role | None = None,
 ) -> Any:
     """A field with a default (`...`: required), names for its values, or one name per bit, lowest first.
 
@@ -221,11 +226,12 @@ def field(
 
     With `when`, the field is there when an earlier one is not 0 (or has a certain value), else it reads None,
     which is its default. It goes out too when it is given in spite of that. With `size`, an earlier field
-    tells how long this one is; without it octets and lists fill the header to its end.
+    tells how long this one is; without it octets and lists fill the header to its end. `role` says what the
+    field means to a transport protocol (`rawkit.wire.role`).
     """
     bits = tuple(bits.split() if isinstance(bits, str) else bits)
     default = None if when and default is ... else default
-    return Spec(default, names or {}, bits, None, _condition(when), size)
+    return Spec(default, names or {}, bits, None, _condition(when), size, role)
 
 
 def _condition(when: str | tuple[str, int] | None) -> tuple[str, int | None] | None:
@@ -238,6 +244,7 @@ def auto(
     names: Mapping[int, str] | None = None,
     when: str | tuple[str, int] | None = None,
     default: Any = AUTO,
+    role: Role | None = None,
     **options: Any,
 ) -> Any:
     """A field that is computed when the packet is built, unless it is given a value.
@@ -247,7 +254,7 @@ def auto(
     checksum with `default=None` is there when it is asked for with AUTO.
     """
     rule = rule(**options) if isinstance(rule, type) else rule
-    return Spec(default, names or {}, (), rule, _condition(when))
+    return Spec(default, names or {}, (), rule, _condition(when), role=role)
 
 
 # ---- kinds ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 from rawkit.wire.field import LENGTH, Rule
 from rawkit.wire.layout import FieldInfo, Layout, Self
 from rawkit.wire.registry import Registry
+from rawkit.wire.role import Role, roles_of
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
@@ -84,6 +85,9 @@ class Header(Layout):
     reroutes: ClassVar[bool] = False
     """Whether checksums of what follows take another destination than the header below has (`rerouted`)."""
 
+    roles: ClassVar[Mapping[str, tuple[Role, FieldInfo]]]
+    """What fields mean to a transport protocol: role name to the role and its field."""
+
     _ends: ClassVar[tuple[str, ...]] = ()
     _discriminator_at: ClassVar[int] = -1
     _discriminator_shift: ClassVar[int] = 0
@@ -120,6 +124,7 @@ class Header(Layout):
             cls._discriminator_mask = (1 << row.width) - 1
         if not cls.selected_by:
             cls.selected_by = tuple(row.name for row in cls.selectors())
+        cls.roles = roles_of(cls.__name__, cls.fields)
         names = {row.name for row in cls.fields}
         cls._ends = next((ends for ends in _ENDS if names.issuperset(ends)), ())
         if cls.__base__ is not Layout and "pseudo_header" in vars(cls):
