@@ -31,7 +31,7 @@ test: $(VENV)/.installed ## run every test against the installed package
 slow: $(VENV)/.installed ## run the tests that `make test` leaves out: more packets beside tshark, wheels, scapy's scripts
 	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 -m slow $(PYTEST_ARGS)
 
-check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (the examples in tests too), direction of imports
+check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (mypy; the examples in tests by pyright too), direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -112,7 +112,7 @@ $(VENV)/.ready: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.checkers: pyproject.toml $(VENV)/.ready
-	@echo "make: installing ruff and mypy into $(VENV)" >&2
+	@echo "make: installing ruff, mypy and pyright into $(VENV)" >&2
 	@$(call quietly,build/checkers.log,$(BIN)/python -m pip install --group dev)
 	@touch $@
 

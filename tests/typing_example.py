@@ -1,6 +1,6 @@
-"""What a type checker says about header classes: checked by `mypy --strict` in tests/wire/test_typing.py.
+"""What a type checker says about header classes: checked by `mypy --strict` and pyright.
 
-Each `type: ignore` stands where an error is expected; mypy complains about those that are not needed.
+Each `type: ignore` stands where an error is expected; both complain about those that are not needed.
 """
 
 from __future__ import annotations
