@@ -6,15 +6,16 @@ import errno
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fcntl import ioctl
 from socket import if_nametoindex
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
+from rawkit.engine.aio import Waits
 from rawkit.engine.batch import FrameBatch, make_frames
 from rawkit.engine.filter import Filter, compile_filter
-from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
+from rawkit.engine.native import FOREVER_NS, check, deadline, ffi, lib, monotonic_ns, slice_end
 from rawkit.errors import EngineError, RawkitError, UnknownInterface
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ LINKTYPE_SLL2 = 276
 
 SEND_AT_ONCE = 4096
 """Frames given to one call of C, so that it is back well within a slice."""
+
+_LOOK_AGAIN = 0.5
+"""Seconds after which a waiting task looks again: an interface that is removed wakes nobody."""
 
 _SIOCGIFNAME, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8910, 0x8921, 0x8927
 _IFREQ = struct.Struct("16si20x")
@@ -79,6 +83,7 @@ class _Socket:
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
         self._origins: dict[int, tuple[str, int]] = {}
+        self._waits = Waits()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.name}{'' if self._handle else ', closed'}>"
@@ -100,7 +105,11 @@ class _Socket:
         return not self._handle
 
     def close(self) -> None:
-        """Close the socket.  Another thread that waits in receive or send gets ValueError within 100 ms."""
+        """Close the socket.  Another thread that waits in receive or send gets ValueError within 100 ms.
+
+        A task that waits gets it at once; where there are any, close in their loop's thread.
+        """
+        self._waits.end()
         with self._send_lock, self._receive_lock:
             if self._handle:
                 self._c_close(self._handle)
@@ -216,6 +225,60 @@ class _Socket:
                 check(result, "send", self.name, hint=self._send_hint(result, length))
         return done
 
+    # ---- the same from a running asyncio loop
+
+    async def areceive(self, batch: FrameBatch, timeout: float | None = None) -> int:
+        """As `receive`, while the loop's other tasks go on.  One task at a time."""
+        end_ns = deadline(timeout)
+        while (n := self.receive(batch, 0)) == 0 and (left_ns := end_ns - monotonic_ns()) > 0:
+            await self._waits.ready([self.fileno()], min(left_ns / 1e9, _LOOK_AGAIN))
+        return n
+
+    async def asend(self, octets: ReadableBuffer, timeout: float | None = None, *, ifindex: int = 0) -> None:
+        """As `send`, while the loop's other tasks go on."""
+        batch = FrameBatch(1, max(1, memoryview(octets).nbytes))
+        batch.append(octets)
+        batch.handle.frames[0].ifindex = ifindex
+        if await self.asend_batch(batch, timeout=timeout) == 0:
+            raise EngineError(errno.EAGAIN, "send", self.name, "the socket's send buffer stayed full")
+
+    async def asend_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        """As `send_batch`, while the loop's other tasks go on."""
+        end_ns = deadline(timeout)
+        n = len(batch) - first if n is None else n
+        done = 0
+        pause = 0.0
+        while True:
+            try:
+                accepted = self.send_batch(batch, first + done, n - done, 0)
+            except EngineError as error:
+                if done > 0:
+                    return done
+                if error.errno != errno.ENOBUFS or monotonic_ns() >= end_ns:
+                    raise
+                # The device's queue is full, and nothing tells when it is not.
+                pause = min(max(2 * pause, 50e-6), 1e-3)
+                await _sleep(pause)
+                continue
+            done += accepted
+            left_ns = end_ns - monotonic_ns()
+            if done == n or left_ns <= 0:
+                return done
+            await self._waits.ready([self.fileno()], min(left_ns / 1e9, _LOOK_AGAIN), sending=True)
+
+    async def aframes(
+        self, timeout: float | None = None, batch: FrameBatch | None = None
+    ) -> AsyncIterator[Frame]:
+        """As `frames`, for `async for`."""
+        end_ns = deadline(timeout)
+        if batch is None:
+            batch = FrameBatch(256, 1 << 20)
+        while await self.areceive(batch, _seconds_until(end_ns)):
+            for frame in make_frames(batch, self._origin):
+                yield frame
+
     @contextmanager
     def sending(self) -> Iterator[Any]:
         """The C handle, held for sending: no other thread sends or closes meanwhile."""
@@ -237,10 +300,7 @@ class _Socket:
         end_ns = deadline(timeout)
         if batch is None:
             batch = FrameBatch(256, 1 << 20)
-        while True:
-            left = None if timeout is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
-            if self.receive(batch, left) == 0:
-                return
+        while self.receive(batch, _seconds_until(end_ns)):
             yield from make_frames(batch, self._origin)
 
     def _origin(self, ifindex: int) -> tuple[str, int]:
@@ -461,6 +521,17 @@ class RawIPSocket(_Socket):
 
     def _frame_linktype(self, linktype: int, name: str) -> int:
         return LINKTYPE_RAW
+
+
+def _seconds_until(end_ns: int) -> float | None:
+    """What is left until a deadline, as a timeout."""
+    return None if end_ns == FOREVER_NS else max(0.0, (end_ns - monotonic_ns()) / 1e9)
+
+
+async def _sleep(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
 
 
 def _name_of(request: bytes) -> str:
