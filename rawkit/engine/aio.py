@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Waits:
-    """The waits under way for the descriptors of one object. Its `close` calls `end` before it closes them."""
+    """The waits under way for one object's descriptors. Its `close` calls `end` before it closes them."""
 
     __slots__ = ("_under_way",)
 
