@@ -105,7 +105,10 @@ def test_without_a_socket_the_kernel_would_object() -> None:
     with WatchedLab() as lab:
         with lab.a, RawIPSocket(4, COURIER) as sender:
             sender.send(bytes(IPv4(src=lab.a.ipv4, dst=lab.b.ipv4, protocol=COURIER) / b"nobody is there"))
-        time.sleep(0.1)
+        deadline = time.monotonic() + 10
+        while lab._captures["a"].counters().received < 2:  # ours, and the answer
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     assert unreachables(WatchedLab.seen["a"]) == [(3, 2)]
 
 

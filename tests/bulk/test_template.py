@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import time
 from typing import Any
 
 import pytest
@@ -249,6 +248,4 @@ def test_send_template() -> None:
     assert send_template(sender, template, n, first=3) == n  # type: ignore[arg-type]
     assert sender.sent == list(template.frames(n, 3))
     stuck = Sender(0)
-    start = time.monotonic()
     assert send_template(stuck, template, 5, timeout=0.0) == 0  # type: ignore[arg-type]
-    assert time.monotonic() - start < 5

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,8 +145,8 @@ def test_ctrl_c_ends_it_with_what_was_sent(veth: VethPair, tmp_path: Path) -> No
         live = Capture(veth.far, "ether proto 0x88b5")
     argv = [sys.executable, "-m", "rawkit", "replay", str(path), "-i", veth.near, "--json"]
     with live, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert next(iter(live))  # it is at work
-        time.sleep(0.3)
+        arriving = iter(live)
+        assert [next(arriving) for _ in range(5)]  # it is at work
         process.send_signal(signal.SIGINT)
         output, messages = process.communicate(timeout=10)
         live.stop()

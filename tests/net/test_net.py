@@ -267,7 +267,7 @@ def test_what_the_table_knows_is_not_asked_again(lab: Lab, frames: socket.socket
 def test_nobody_there(lab: Lab) -> None:
     start = time.monotonic()
     assert neighbour("10.77.0.99", "veth0", timeout=0.2) is None
-    assert 0.2 <= time.monotonic() - start < 1
+    assert 0.2 <= time.monotonic() - start < 2.5  # the kernel itself gives up after 3 s
     # The kernel is still at it, and a second caller waits along.
     assert neighbour("10.77.0.99", "veth0", timeout=0) is None
 
@@ -300,7 +300,11 @@ def test_without_cap_net_admin_an_empty_datagram_makes_the_kernel_look(
 
     monkeypatch.setattr(IPRoute, "__getattr__", restricted)
     assert neighbour(address, "veth0") == forgetful_lab.b.mac
-    time.sleep(0.05)
     protocol = 20 if ":" in address else 23  # of the frame: next header, protocol
-    datagrams = [frame for frame in received(frames) if frame[protocol] == socket.IPPROTO_UDP]
+    datagrams: list[bytes] = []
+    deadline = time.monotonic() + 10  # it goes out once the neighbour has answered
+    while not datagrams:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        datagrams += [frame for frame in received(frames) if frame[protocol] == socket.IPPROTO_UDP]
     assert len(datagrams) == 1

@@ -135,12 +135,12 @@ def test_random_damage_raises_nothing_else_and_takes_no_time(make_both, kind):
                     del octets[at : at + rng.randrange(1, 30)]
                 case 3:
                     octets[at:at] = octets[rng.randrange(len(octets)) :][: rng.randrange(1, 60)]
-        start = time.monotonic()
+        start = time.process_time()
         try:
             read(bytes(octets))
         except CaptureFileError as error:
             offsets.append(error.offset)
-        assert time.monotonic() - start < 1
+        assert time.process_time() - start < 1
     assert 500 < len(offsets) < 3000
     assert 0 <= min(offsets) <= max(offsets) <= 2 * len(file)
 

