@@ -160,11 +160,11 @@ static void check_refusals(struct rk_xdp *xdp)
 static void check_deadline(struct rk_xdp *xdp)
 {
     static const uint8_t octets[14];
-    struct rk_batch *batch = new_batch(300000, 300000 * 14);
-    for (uint32_t i = 0; i < 300000; i++)
+    struct rk_batch *batch = new_batch(5000, 5000 * 14);
+    for (uint32_t i = 0; i < 5000; i++)
         add(batch, octets, 14);
-    EXPECT(rk_xdp_send(xdp, batch, 0, 300000, 0), 262144);
-    EXPECT(rk_xdp_send(xdp, batch, 262144, 300000 - 262144, INT64_MAX), 300000 - 262144);
+    EXPECT(rk_xdp_send(xdp, batch, 0, 5000, 0), 4096);
+    EXPECT(rk_xdp_send(xdp, batch, 4096, 5000 - 4096, INT64_MAX), 5000 - 4096);
     drop_batch(batch);
 }
 

@@ -31,7 +31,6 @@ FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 # that may take: virtual devices count at once, network cards report theirs now and then.
 _PROOF_N = 16
 _PROOF_SECONDS = 0.25
-_AT_ONCE = 262144  # frames given to one call of C, which has costs of its own: about a tenth of a second
 
 _RTM_GETSTATS = 94
 _NEWSTATS = 92
@@ -101,14 +100,12 @@ def open_transmitter(
 
     "auto" takes XDP live frames where they may be used and work: the interface's counters have to show the
     first of the caller's own frames; otherwise the packet socket sends these and all others. "xdp" raises
-    then. Taps on the sending interface (tcpdump there) do not see live frames. A call by live frames has a
-    cost of its own, about 25 ms: they pay for batches of some 50,000 frames and more, smaller ones belong to
-    "packet".
+    then. Taps on the sending interface (tcpdump there) do not see live frames.
 
     Raises:
         ValueError: there is no such backend.
         UnknownInterface: there is no such interface.
-        PermissionDenied: CAP_NET_RAW is missing, or for "xdp" CAP_BPF or CAP_NET_ADMIN.
+        PermissionDenied: CAP_NET_RAW is missing, or for "xdp" CAP_SYS_ADMIN or CAP_NET_ADMIN.
         EngineError: anything else the kernel says; EOPNOTSUPP where it has no live frames.
     """
     if backend not in BACKENDS:
@@ -126,7 +123,7 @@ class _LiveFrames:
             lib.rk_xdp_open(out, ifindex),
             "open XDP live frames",
             interface,
-            needs="CAP_BPF and CAP_NET_ADMIN",
+            needs="CAP_SYS_ADMIN and CAP_NET_ADMIN",
         )
         self._handle: Any = out[0]
 
@@ -141,9 +138,7 @@ class _LiveFrames:
         end_ns = deadline(timeout)
         done = 0
         while done < n:
-            result = lib.rk_xdp_send(
-                self._handle, batch.handle, first + done, min(n - done, _AT_ONCE), slice_end(end_ns)
-            )
+            result = lib.rk_xdp_send(self._handle, batch.handle, first + done, n - done, slice_end(end_ns))
             if result > 0:
                 done += result
             elif result != -errno.EINTR and done > 0:
@@ -196,7 +191,7 @@ class _Transmitter:
         except EngineError as error:
             if self._choice == "xdp":
                 raise
-            lacking = "lack of CAP_BPF or CAP_NET_ADMIN" if isinstance(error, PermissionDenied) else ""
+            lacking = "lack of CAP_SYS_ADMIN or CAP_NET_ADMIN" if isinstance(error, PermissionDenied) else ""
             self.reason = f"no XDP live frames: {lacking or os.strerror(error.errno or 0)}"
         else:
             if self._choice == "auto":
