@@ -25,6 +25,8 @@
 #define RK_FRAME_VLAN 8            /* vlan_tci and vlan_tpid hold a tag; unless cooked it is also back in the octets */
 #define RK_FRAME_KERNEL_TIME 16    /* time_ns was taken by the kernel, not in user space */
 #define RK_FRAME_REBUILT_IP 32     /* the socket delivers no IP header: it was rebuilt from ancillary data */
+#define RK_FRAME_NO_DIRECTION 64   /* nobody noted whether it came or went */
+#define RK_FRAME_OPTIONS 128       /* of a pcapng block: its options say more than this record */
 
 /* What is known about one frame besides its octets, which are arena[offset .. offset + cap_len). */
 struct rk_frame {
@@ -443,6 +445,62 @@ struct rk_template {
  * -EINVAL for a program with a place outside the frame, an item outside its rows, or a number beyond the
  * limits above (the batch is as before then). */
 int rk_template_fill(const struct rk_template *program, struct rk_batch *batch, uint64_t first, uint32_t n);
+
+/* ---- capture files (rk_pcap.c) ----------------------------------------------------------------- */
+
+#define RK_PCAP_PACKET_LEN 262144 /* octets of a packet at most */
+#define RK_PCAP_BLOCK_LEN 16777216 /* octets of a pcapng block at most */
+/* Why reading stopped. */
+#define RK_PCAP_MORE 0    /* the record or block at `at` goes on behind what there is */
+#define RK_PCAP_FULL 1    /* no row is left, or the next packet has another link type */
+#define RK_PCAP_BLOCK 2   /* a block that is no packet is at `at`, perhaps not all of it; nothing of it was checked */
+#define RK_PCAP_DAMAGED 3 /* so is the record or block at `at` */
+
+struct rk_pcap_file {     /* what the header of a pcap file says */
+    uint32_t big_endian;
+    uint32_t record_len;  /* octets before each packet: 16, or 24 in "modified" files */
+    uint32_t tick_ns;
+    uint32_t reserved;
+};
+
+struct rk_pcap_interface {
+    int32_t ifindex;      /* of the frames in the batch */
+    uint32_t snaplen;     /* reading: cuts simple packets, 0 does not; writing: cuts all */
+    int64_t offset_s;     /* reading: if_tsoffset */
+    uint16_t linktype;    /* reading */
+    uint8_t tsresol;      /* reading: if_tsresol as it stands in the file */
+    uint8_t reserved;
+    uint32_t number;      /* writing: the interface's number in the file */
+};
+
+struct rk_pcapng_section {
+    const struct rk_pcap_interface *interfaces; /* row i is interface i of the section */
+    uint32_t interfaces_n;
+    uint32_t big_endian;
+};
+
+/* Make rows, from the first on, of the packets in arena[*at .. arena_used), which is a piece of a capture file
+ * beginning with a record; *at moves behind the last of them. All rows have one link type. pcap frames get
+ * ifindex 1. Returns why it stopped (RK_PCAP_...), or -EINVAL for an `at` outside the piece. */
+int rk_pcap_read(const struct rk_pcap_file *file, struct rk_batch *batch, uint32_t *at);
+int rk_pcapng_read(const struct rk_pcapng_section *section, struct rk_batch *batch, uint32_t *at);
+
+struct rk_pcap_output {   /* a file being written, in little-endian order */
+    const struct rk_pcap_interface *interfaces; /* pcapng: where frames of an ifindex go */
+    uint32_t interfaces_n;
+    uint32_t tick_ns;     /* pcap: 1 or 1000; 0 is pcapng, whose unit is the nanosecond */
+    uint32_t snaplen;     /* pcap: octets of a frame at most */
+    uint32_t notes;       /* pcapng: tell unfinished checksums and segments in a comment as well */
+};
+
+/* Put frames [first, first + n) of a batch as records into out[*used .. out_len); *used moves behind them.
+ * Returns how many were put, or, where that is none of them, why not the first one:
+ *   -ENOSPC  there is no room for it
+ *   -ENODEV  there is no interface with its ifindex
+ *   -ERANGE  it is longer than a packet may be, or its time lies before 1970 or, for pcap, after 2106
+ *   -EINVAL  the range lies outside the batch, or the frame outside the arena */
+int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                  uint8_t *out, uint32_t out_len, uint32_t *used);
 
 /* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
 

@@ -19,6 +19,8 @@ CSUM_VALID: int = lib.RK_FRAME_CSUM_VALID
 VLAN: int = lib.RK_FRAME_VLAN
 KERNEL_TIME: int = lib.RK_FRAME_KERNEL_TIME
 REBUILT_IP: int = lib.RK_FRAME_REBUILT_IP
+NO_DIRECTION: int = lib.RK_FRAME_NO_DIRECTION
+OPTIONS: int = lib.RK_FRAME_OPTIONS
 
 # struct rk_frame: the first picks what FrameRecord shows, the second where the octets are.
 _RECORD = struct.Struct("=q4xIIIiHHHH4x")
@@ -32,7 +34,8 @@ class FrameRecord(NamedTuple):
     """What is known about one frame of a batch besides its octets.
 
     `time_ns` is nanoseconds since 1970, `cap_len` the octets there are and `wire_len` those there were;
-    `flags` a sum of OUTGOING, CSUM_NOT_READY, CSUM_VALID, VLAN, KERNEL_TIME, REBUILT_IP;
+    `flags` a sum of OUTGOING, CSUM_NOT_READY, CSUM_VALID, VLAN, KERNEL_TIME, REBUILT_IP, NO_DIRECTION and
+    OPTIONS;
     `ifindex` the interface's number; `vlan_tci` and `vlan_tpid` the outermost tag where flags has VLAN;
     `protocol` the EtherType; `gso_len` the payload octets per segment of a merged frame, else 0.
     """
@@ -52,7 +55,8 @@ class FrameBatch:
     """Room for `capacity` frames with `arena_len` octets between them.
 
     `batch[i]` is a copy of frame i's octets and always safe; `view(i)` is a window on the arena that
-    closes when the batch is cleared or refilled.  One thread at a time may use a batch.
+    closes when the batch is cleared or refilled.  One thread at a time may use a batch.  `linktype` is the
+    LINKTYPE_ number of all its frames, as far as who filled it said so.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class FrameBatch:
         "arena_len",
         "capacity",
         "handle",
+        "linktype",
     )
 
     def __init__(self, capacity: int = 256, arena_len: int | None = None) -> None:
@@ -81,6 +86,7 @@ class FrameBatch:
             )
         self.capacity = capacity
         self.arena_len = arena_len
+        self.linktype = 1
         self._arena = _allocate("uint8_t[]", arena_len)
         self._frames = _allocate("struct rk_frame[]", capacity)
         self._buffer = ffi.buffer(self._arena)
@@ -183,14 +189,17 @@ class FrameBatch:
         handle.n = kept
         return kept
 
-    def frames(self, linktype: int = 1, interface_names: Mapping[int, str] | None = None) -> list[Frame]:
+    def frames(
+        self, linktype: int | None = None, interface_names: Mapping[int, str] | None = None
+    ) -> list[Frame]:
         """Each frame as a `Frame` of its own (copies).
 
-        `linktype` is the LINKTYPE_ number that holds for all of them; `interface_names` turns interface
-        numbers into names (a name that is missing becomes "").
+        `linktype` is the LINKTYPE_ number that holds for all of them (None: the batch's); `interface_names`
+        turns interface numbers into names (a name that is missing becomes "").
         """
         names = interface_names if interface_names is not None else {}
-        return list(make_frames(self, lambda ifindex: (names.get(ifindex, ""), linktype)))
+        number = self.linktype if linktype is None else linktype
+        return list(make_frames(self, lambda ifindex: (names.get(ifindex, ""), number)))
 
 
 def make_frames(batch: FrameBatch, origin: Callable[[int], tuple[str, int]]) -> Iterator[Frame]:
@@ -203,6 +212,6 @@ def make_frames(batch: FrameBatch, origin: Callable[[int], tuple[str, int]]) -> 
     rows = zip(list(batch), batch.records())
     for octets, (time_ns, _, wire_len, flags, ifindex, _, _, _, gso_len) in rows:
         name, linktype = origin(ifindex)
-        direction = "out" if flags & OUTGOING else "in" if ifindex else ""
+        direction = "out" if flags & OUTGOING else "in" if ifindex and not flags & NO_DIRECTION else ""
         checksum = "not ready" if flags & CSUM_NOT_READY else "valid" if flags & CSUM_VALID else ""
         yield Frame(octets, time_ns, wire_len, linktype, name, direction, checksum, gso_len)

@@ -8,30 +8,64 @@ import os
 import select
 import stat
 import sys
-from typing import IO, Any
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any, Literal
 
 from rawkit.errors import EngineError
 
-BUFFER_LEN = 64 << 10
+BUFFER_LEN = 512 << 10
+"""Octets that are gathered before they are written; room for two packets of the greatest length."""
+
+FLUSH_AFTER = 0.5
+"""Seconds that octets stay in the buffer at most, so that even a busy machine keeps them less than one."""
+
+Fsync = Literal["never", "close", "always"]
 
 
 class Sink:
     """Collects records and writes them out; the file ends at a whole record whatever happens.
 
-    `packets` is how many of the records given to `write` were packets. When writing fails (disk full, file
-    size limit), `packets` falls back to those written whole, a regular file that was opened here is cut back
-    to its last whole record, and this and every later write raises the same `EngineError`. Writing to a pipe
-    whose reader has gone raises BrokenPipeError.
+    What was given to `write` is in the file after FLUSH_AFTER seconds by itself, when the file was opened
+    here or is standard output: then this process may be killed. A stream that was passed in is written to by
+    the caller's thread alone, when the buffer is full and by `flush`. `fsync` is for power cuts: "close" has
+    the system put the file on its disk once, at the end, "always" each time that something is written out.
+
+    `packets` is how many of the records were packets. When writing fails (disk full, file size limit), it
+    falls back to those written whole, a regular file that was opened here is cut back to its last whole
+    record, and this and every later write raises the same `EngineError`. Writing to a pipe whose reader has
+    gone raises BrokenPipeError.
+
+    Threads may share a sink. A process forked from the one that opened it can only close its copy, which
+    writes nothing.
     """
 
-    def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
+    def __init__(
+        self,
+        path_or_stream: str | os.PathLike[str] | IO[bytes],
+        measure: Callable[[bytearray, int], tuple[int, int]],
+        fsync: Fsync = "never",
+    ) -> None:
         """Create or empty the file at a path; "-" is standard output; a stream needs write() and stays open.
+
+        `measure(buffer, at)` is asked, after a failure, for the length of the record that begins at `at` and
+        how many packets it holds. What comes before the first flush is one record, the file's header.
 
         As root, a new file is readable by root alone (0600), and a symbolic link is not followed, since
         another user may own the directory. Raises OSError.
         """
+        self.closed = True  # until there is something to close
+        if fsync not in ("never", "close", "always"):
+            raise ValueError(f"fsync is {fsync!r}; it must be 'never', 'close' or 'always'")
+        self._measure = measure
+        self._fsync = fsync
         self._owned = False
         self._regular = False
+        timed = True
         if isinstance(path_or_stream, (str, os.PathLike)):
             self.path = os.fspath(path_or_stream)
             if self.path == "-":
@@ -47,70 +81,158 @@ class Sink:
             self._stream = path_or_stream
             name = getattr(path_or_stream, "name", "")
             self.path = name if isinstance(name, str) and name else "stream"
+            timed = False
         else:
             kind = type(path_or_stream).__name__
             raise TypeError(f"a path, '-' or a binary stream is needed, not {kind}")
         self.packets = 0
-        self._buffer = bytearray()
-        self._ends: list[
-            tuple[int, int]
-        ] = []  # of each record in the buffer: where it ends, packets up to it
+        self._buffer = bytearray(BUFFER_LEN)
+        self._used = 0
+        self._done = 0  # octets of the buffer that are written; kept here for an interrupted write to go on
         self._whole_len = 0  # octets of whole records in the file
         self._whole_packets = 0
         self._error: Exception | None = None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._timed = timed
+        self._timing = False  # a thread waits for the buffer's oldest octet to age
+        self._since = 0.0  # when that came
+        self._cancelled = threading.Event()
         self.closed = False
 
     def write(self, record: bytes, packets: int = 0) -> None:
         """Take a record, which holds `packets` packets; writes the buffer out when it is full."""
-        if self.closed:
-            raise ValueError(f"{self.path}: the writer is closed")
-        if self._error is not None:
-            raise self._error
-        self._buffer += record
-        self.packets += packets
-        self._ends.append((len(self._buffer), self.packets))
-        if len(self._buffer) >= BUFFER_LEN:
-            self._write_out()
+        with self._lock:
+            if self.closed or self._error is not None:
+                self._refuse()
+            start = self._used
+            end = start + len(record)
+            if end > len(self._buffer):
+                self._write_out()
+                start, end = 0, len(record)
+                self._buffer += bytes(max(0, end - len(self._buffer)))  # a block may have 16 MiB
+            self._buffer[start:end] = record
+            self._used = end
+            self.packets += packets
+            if not start:
+                self._began()
+
+    def fill(self, put: Callable[[bytearray, int], tuple[int, int]], no_room: int) -> int:
+        """Let `put(buffer, used)` add records; it gives their number, or one below 0, and where they end.
+
+        It is asked again with an empty buffer when it gives `no_room`. Gives the first of its two numbers.
+        """
+        with self._lock:
+            if self.closed or self._error is not None:
+                self._refuse()
+            start = self._used
+            result, end = put(self._buffer, start)
+            if result == no_room:
+                self._write_out()
+                start = 0
+                result, end = put(self._buffer, 0)
+            if result > 0:
+                self._used = end
+                self.packets += result
+                if not start:
+                    self._began()
+            return result
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that it survives this process."""
-        if self.closed:
-            raise ValueError(f"{self.path}: the writer is closed")
-        if self._error is not None:
-            raise self._error
+        with self._lock:
+            if self.closed or self._error is not None:
+                self._refuse()
+            self._flush()
+
+    def close(self) -> None:
+        """Flush, and close the file if it was opened here. Closing again does nothing."""
+        if os.getpid() != self._process:  # whose thread may have held the lock when it forked
+            self._end()
+            return
+        with self._lock:
+            if self.closed:
+                return
+            try:
+                if self._error is None:
+                    self._flush()
+                    if self._regular and self._fsync == "close":
+                        self._sync()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        self.closed = True
+        self._cancelled.set()
+        if self._owned:
+            self._stream.close()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            if os.getpid() == self._process:
+                warnings.warn(f"{self.path}: the writer was never closed", ResourceWarning, stacklevel=1)
+            self.close()
+
+    def flush_aged(self) -> float:
+        """Flush when the oldest octet has waited long enough; seconds left until then, 0 to wait no more."""
+        with self._lock:
+            if self._used and self._error is None and not self.closed:
+                left = self._since + FLUSH_AFTER - time.monotonic()
+                if left > 0:
+                    return left
+                with suppress(OSError):  # which the next call tells
+                    self._flush()
+            self._timing = False
+            return 0
+
+    def _refuse(self) -> None:
+        raise self._error or ValueError(f"{self.path}: the writer is closed")
+
+    def _began(self) -> None:
+        """The buffer was empty: its oldest octet came now."""
+        if self._timed:
+            self._since = time.monotonic()
+            if not self._timing:
+                self._start_timing()
+
+    def _start_timing(self) -> None:
+        task = (weakref.ref(self), self._cancelled)
+        thread = threading.Thread(target=_flush_when_aged, args=task, name="rawkit-flush", daemon=True)
+        try:
+            thread.start()
+            self._timing = True
+        except RuntimeError:  # too many threads, or the interpreter is about to end
+            self._flush()
+
+    def _flush(self) -> None:
         self._write_out()
         if not self._owned and hasattr(self._stream, "flush"):
             self._retry_flush()
 
-    def close(self) -> None:
-        """Flush, and close the file if it was opened here. Closing again does nothing."""
-        if self.closed:
-            return
-        try:
-            if self._error is None:
-                self.flush()
-        finally:
-            self.closed = True
-            if self._owned:
-                self._stream.close()
-
     def _write_out(self) -> None:
-        done = 0
-        octets = bytes(self._buffer)
+        if os.getpid() != self._process:
+            raise ValueError(
+                f"{self.path}: the writer belongs to process {self._process}, of which this is a fork"
+            )
         try:
-            while done < len(octets):
-                done += self._put(octets[done:])
+            with memoryview(self._buffer) as whole, whole[: self._used] as octets:
+                while self._done < self._used:
+                    self._done += self._put(octets[self._done :])
         except OSError as error:
-            self._cut_back(done, error)
-        self._whole_len += len(self._buffer)
+            self._cut_back(error)
+        if self._regular and self._used and self._fsync == "always":
+            self._sync()
+        self._whole_len += self._used
         self._whole_packets = self.packets
-        self._buffer.clear()
-        self._ends.clear()
+        self._used = self._done = 0
 
-    def _put(self, octets: bytes) -> int:
+    def _put(self, octets: memoryview) -> int:
         """Write some octets and give how many; a pipe or socket that does not wait is waited for."""
+        if self._regular:
+            # At its place: octets not yet counted when this is interrupted are written there once more.
+            return os.pwrite(self._stream.fileno(), octets, self._whole_len + self._done)
         try:
-            written: int | None = self._stream.write(octets)
+            written: int | None = self._stream.write(bytes(octets))
         except BlockingIOError as error:
             self._wait()
             return error.characters_written
@@ -129,17 +251,29 @@ class Sink:
             except BlockingIOError:
                 self._wait()
             except OSError as error:
-                self._cut_back(0, error)
+                self._cut_back(error)
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._stream.fileno())
+        except OSError as error:
+            self._error = EngineError(error.errno or errno.EIO, "sync", self.path)
+            raise self._error from error
 
     def _wait(self) -> None:
         waiting = select.poll()
         waiting.register(self._stream, select.POLLOUT)
         waiting.poll()
 
-    def _cut_back(self, done: int, error: OSError) -> None:
-        """End a regular file at its last whole record, `done` octets of the buffer being in it; raise."""
-        written = [end for end in self._ends if end[0] <= done]
-        whole_len, self.packets = written[-1] if written else (0, self._whole_packets)
+    def _cut_back(self, error: OSError) -> None:
+        """End a regular file at its last whole record, `_done` octets of the buffer being in it; raise."""
+        whole_len, self.packets = 0, self._whole_packets
+        while self._whole_len and whole_len < self._done:
+            length, packets = self._measure(self._buffer, whole_len)
+            if whole_len + length > self._done:
+                break
+            whole_len += length
+            self.packets += packets
         hint = ""
         if self._regular:
             try:
@@ -148,13 +282,22 @@ class Sink:
                 hint = f"and it could not be cut back to its last whole record: {second.strerror}"
             else:
                 hint = f"cut back to its last whole record, it holds {self.packets} packets"
-        self._buffer.clear()
-        self._ends.clear()
         if isinstance(error, BrokenPipeError):
             self._error = error
         else:
             self._error = EngineError(error.errno or errno.EIO, "write", self.path, hint)
         raise self._error from error
+
+
+def _flush_when_aged(reference: weakref.ref[Sink], cancelled: threading.Event) -> None:
+    """What a sink's thread does; it ends when nothing is left to flush, and does not keep the sink alive."""
+    left = FLUSH_AFTER
+    while left > 0 and not cancelled.wait(left):
+        sink = reference()
+        if sink is None:
+            return
+        left = sink.flush_aged()
+        del sink
 
 
 def _create(path: str) -> IO[bytes]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import struct
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Self
 
+from rawkit.engine.batch import FrameBatch
+from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
+from rawkit.engine.native import check
 from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
-from rawkit.pcap.sink import Sink
+from rawkit.pcap.sink import Fsync, Sink
 from rawkit.wire.frame import Frame
 
 _U32_MAX = 0xFFFF_FFFF
@@ -35,14 +39,15 @@ def create_pcap(
     os_name: str = "",
     filter: str = "",
     notes: bool = False,
+    fsync: Fsync = "never",
 ) -> PcapWriter | PcapngWriter:
     """A writer for a new capture file: pcap when the name ends in ".pcap", pcapng for all else.
 
-    "-" is standard output, as pcapng. `linktype` matters to pcap alone; the keyword arguments to pcapng alone
-    (see `PcapngWriter`).
+    "-" is standard output, as pcapng. `linktype` matters to pcap alone; the keyword arguments, but for
+    `fsync`, to pcapng alone (see `PcapngWriter`).
     """
     if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
-        return PcapWriter(path_or_stream, linktype, snaplen)
+        return PcapWriter(path_or_stream, linktype, snaplen, fsync=fsync)
     return PcapngWriter(
         path_or_stream,
         snaplen,
@@ -51,15 +56,27 @@ def create_pcap(
         os_name=os_name,
         filter=filter,
         notes=notes,
+        fsync=fsync,
     )
 
 
 class _Writer:
-    """What both formats share: a sink, the checks on a frame, and the end of the file."""
+    """What both formats share: a sink, the checks on a frame, and the end of the file.
 
-    def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes], snaplen: int) -> None:
+    What was written is in the file within a second, whatever becomes of this process, and the file ends at a
+    whole record (`Sink`, which also says what `fsync` is; a stream that was passed in waits for `flush`).
+    """
+
+    def __init__(
+        self,
+        path_or_stream: str | os.PathLike[str] | IO[bytes],
+        snaplen: int,
+        records: RecordWriter,
+        fsync: Fsync,
+    ) -> None:
         self.snaplen = _snaplen(snaplen)
-        self._sink = Sink(path_or_stream)
+        self._sink = Sink(path_or_stream, self._measure, fsync)
+        self._records = records
         self.path = self._sink.path
 
     @property
@@ -86,6 +103,64 @@ class _Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def write(self, frame: Frame) -> None:
+        raise NotImplementedError
+
+    def write_batch(
+        self,
+        batch: FrameBatch,
+        first: int = 0,
+        n: int | None = None,
+        *,
+        linktype: int | None = None,
+        interface_names: Mapping[int, str] | None = None,
+    ) -> None:
+        """Append frames [first, first + n) of a batch (n None: all that follow), each as `write` would.
+
+        `linktype` is the LINKTYPE_ number of them all (None: the batch's); `interface_names` are the names
+        of interfaces by number (one that is missing is "").
+
+        Raises what `write` raises; the frames before the one that cannot be written are written.
+        """
+        held = len(batch)
+        if n is None:
+            n = held - first
+        if first < 0 or n < 0 or first + n > held:
+            raise ValueError(f"frames [{first}, {first + n}) of a batch that holds {held}")
+        if linktype is None:
+            linktype = batch.linktype
+        names = {} if interface_names is None else interface_names
+        self._prepare(linktype, names)
+        end = first + n
+        while first < end:
+
+            def put(buffer: bytearray, used: int) -> tuple[int, int]:
+                return self._records.put(batch, first, end - first, buffer, used)  # noqa: B023 - called at once
+
+            result = self._sink.fill(put, NO_ROOM)
+            if result > 0:
+                first += result
+            elif result == NO_INTERFACE:
+                self._meet(batch.handle.frames[first].ifindex)
+            elif result == UNFIT:
+                self.write(batch.frames(linktype, names)[first])  # which says why
+                first += 1
+            else:
+                check(result, "write", self.path)
+
+    def _prepare(self, linktype: int, names: Mapping[int, str]) -> None:
+        """Be ready for frames of a batch."""
+        raise NotImplementedError
+
+    def _meet(self, ifindex: int) -> None:
+        """Describe in the file an interface from which the first frame has come."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _measure(buffer: bytearray, at: int) -> tuple[int, int]:
+        """Length of the record at `at`, and how many packets it holds."""
+        raise NotImplementedError
 
     def _start(self, header: bytes) -> None:
         """Write the file's header at once: a file that exists can be opened, even before its first packet."""
@@ -122,22 +197,20 @@ class PcapWriter(_Writer):
         linktype: int = 1,
         snaplen: int = b.MAX_PACKET_LEN,
         nanoseconds: bool = True,
+        *,
+        fsync: Fsync = "never",
     ) -> None:
         """Create the file and write its header."""
         self.linktype = _linktype(linktype)
-        super().__init__(path_or_stream, snaplen)
         self._unit_ns = 1 if nanoseconds else 1000
+        super().__init__(path_or_stream, snaplen, RecordWriter(self._unit_ns, _snaplen(snaplen)), fsync)
         magic = b.PCAP_NSEC if nanoseconds else b.PCAP_USEC
         self._start(_pcap_header.pack(magic, *b.PCAP_VERSION, 0, 0, self.snaplen, linktype))
 
     def write(self, frame: Frame) -> None:
         """Append a frame. Its time must lie before the year 2106, its link type be the file's."""
         self._check(frame)
-        if frame.linktype != self.linktype:
-            raise FieldError(
-                f"{self.path}: a pcap file has one link type, here {self.linktype}, and the frame has"
-                f" {frame.linktype}; pcapng holds both"
-            )
+        self._check_linktype(frame.linktype)
         seconds, fraction = divmod(frame.time_ns, 1_000_000_000)
         if seconds > _U32_MAX:
             raise FieldError(
@@ -146,6 +219,21 @@ class PcapWriter(_Writer):
         data = frame.data[: self.snaplen]
         record = _pcap_record.pack(seconds, fraction // self._unit_ns, len(data), frame.wire_len)
         self._sink.write(record + data, packets=1)
+
+    def _check_linktype(self, linktype: int) -> None:
+        if linktype != self.linktype:
+            raise FieldError(
+                f"{self.path}: a pcap file has one link type, here {self.linktype}, and the frame has"
+                f" {linktype}; pcapng holds both"
+            )
+
+    def _prepare(self, linktype: int, names: Mapping[int, str]) -> None:
+        self._check_linktype(linktype)
+
+    @staticmethod
+    def _measure(buffer: bytearray, at: int) -> tuple[int, int]:
+        (cap_len,) = _u32.unpack_from(buffer, at + 8)
+        return _pcap_record.size + cap_len, 1
 
 
 class PcapngWriter(_Writer):
@@ -174,6 +262,7 @@ class PcapngWriter(_Writer):
         filter: str = "",
         comments: tuple[str, ...] = (),
         notes: bool = False,
+        fsync: Fsync = "never",
     ) -> None:
         """Create the file and write the section header."""
         self.filter = filter
@@ -181,6 +270,9 @@ class PcapngWriter(_Writer):
         self.notes = notes
         self._interfaces: dict[tuple[str, int], tuple[int, int]] = {}  # number in the file, snaplen
         self._names: dict[str, int] = {}
+        # Where frames of batches go: numbers and snaplens by ifindex, for this link type and these names.
+        self._batch_interfaces: dict[int, tuple[int, int]] = {}
+        self._batch_origin: tuple[int, Mapping[int, str]] = (1, {})
         about = _texts(
             *((b.OPT_COMMENT, comment) for comment in comments),
             (b.SHB_HARDWARE, hardware),
@@ -190,7 +282,7 @@ class PcapngWriter(_Writer):
         # Section length -1: "not specified", since it is not known before the end.
         fixed = struct.pack("<IHHq", b.BYTE_ORDER_MAGIC, 1, 0, -1)
         header = _block(b.SHB, fixed + about + (_option(b.OPT_END, b"") if about else b""))
-        super().__init__(path_or_stream, snaplen)
+        super().__init__(path_or_stream, snaplen, RecordWriter(0, notes=notes), fsync)
         self._start(header)
 
     def add_interface(
@@ -248,6 +340,24 @@ class PcapngWriter(_Writer):
             b"".join((header, data, bytes(padding), options, _u32.pack(length))),
             packets=1,
         )
+
+    def _prepare(self, linktype: int, names: Mapping[int, str]) -> None:
+        if (linktype, names) != self._batch_origin:
+            self._batch_origin = linktype, dict(names)
+            self._batch_interfaces = {}
+            self._records.set_interfaces({})
+
+    def _meet(self, ifindex: int) -> None:
+        linktype, names = self._batch_origin
+        name = names.get(ifindex, "")
+        self.add_interface(name, linktype)
+        self._batch_interfaces[ifindex] = self._interfaces[name, linktype]
+        self._records.set_interfaces(self._batch_interfaces)
+
+    @staticmethod
+    def _measure(buffer: bytearray, at: int) -> tuple[int, int]:
+        kind, length = struct.unpack_from("<II", buffer, at)
+        return length, int(kind == b.EPB)
 
     def write_statistics(
         self,

@@ -13,12 +13,16 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from rawkit.errors import EngineError, FieldError, RawkitError
+from rawkit.engine import FrameBatch
+from rawkit.errors import CaptureFileError, EngineError, FieldError, RawkitError
 from rawkit.pcap import PcapngWriter, PcapWriter, Statistics, create_pcap, open_pcap
+from rawkit.pcap import sink as sink_module
+from rawkit.pcap.sink import BUFFER_LEN
 from rawkit.wire.frame import Frame
 
 T = 1_700_000_000_123_456_789
@@ -258,9 +262,10 @@ def test_the_header_is_in_the_file_at_once_and_packets_after_flush(tmp_path):
 def test_the_buffer_is_bounded(tmp_path):
     path = tmp_path / "x.pcap"
     with create_pcap(path) as writer:
-        for n in range(1000):
+        for n in range(2000):
             writer.write(Frame(bytes(1000)))
-            assert path.stat().st_size >= 24 + (n + 1) * 1016 - (64 << 10)
+            assert path.stat().st_size >= 24 + (n + 1) * 1016 - BUFFER_LEN
+        assert path.stat().st_size > 0
 
 
 def test_close_is_idempotent_and_final(tmp_path):
@@ -318,6 +323,207 @@ def test_paths_that_cannot_be_created(tmp_path):
         PcapngWriter(None)
 
 
+def children(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def test_what_was_written_gets_into_the_file_by_itself(tmp_path):
+    """Nobody flushes, and no further frame comes; then once more, after a pause."""
+    path = tmp_path / "x.pcapng"
+    with create_pcap(path) as writer:
+        for n in range(1, 3):
+            writer.write(Frame(b"one", n))
+            until(lambda n=n: len(read(path)[0]) == n)
+        batch = FrameBatch(2)
+        batch.extend([b"two", b"three"])
+        writer.write_batch(batch)
+        until(lambda: len(read(path)[0]) == 4)
+
+
+def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_octets_wait_in_the_buffer_for_less_than_a_second(tmp_path):
+    """By the clock of the thread itself: how long it means to wait, not how busy this machine is."""
+    writer = create_pcap(tmp_path / "x.pcap")
+    writer.write(Frame(b"one"))
+    assert 0 <= writer._sink.flush_aged() <= sink_module.FLUSH_AFTER < 1
+    writer.close()
+
+
+def test_a_killed_process_leaves_a_file_of_whole_records(tmp_path):
+    """Killed while it writes as fast as it can: all but the last half second is there."""
+    code = """
+import sys, time
+from rawkit.pcap import create_pcap
+from rawkit.wire.frame import Frame
+writer = create_pcap(sys.argv[1])
+n = 0
+while True:
+    writer.write(Frame(bytes(n % 150), n))
+    n += 1
+    if n % 1000 == 0:
+        print(n, time.monotonic(), flush=True)
+"""
+    path = tmp_path / "killed.pcapng"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True) as process:
+        written = []
+        for line in process.stdout:
+            written.append(line.split())
+            if float(written[-1][1]) - float(written[0][1]) > 1.5:
+                break
+        process.kill()
+        written += [line.split() for line in process.stdout]
+    frames = []
+    # The kernel may have been in the midst of copying the last records.
+    with suppress(CaptureFileError), open_pcap(path) as reader:
+        frames.extend(reader)
+    assert [frame.time_ns for frame in frames] == list(range(len(frames)))
+    last = float(written[-1][1])
+    assert len(frames) >= max(int(n) for n, when in written if float(when) < last - 1)
+
+
+def test_a_process_killed_right_after_the_opening_leaves_a_file(tmp_path):
+    code = """
+import os, signal, sys
+from rawkit.pcap import create_pcap
+create_pcap(sys.argv[1])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for name in ("x.pcap", "x.pcapng"):
+        assert children(code, tmp_path / name).returncode == -signal.SIGKILL
+        assert read(tmp_path / name)[0] == []
+
+
+def test_a_forgotten_writer_is_closed_with_a_warning(tmp_path):
+    path = tmp_path / "x.pcapng"
+    writer = create_pcap(path)
+    writer.write(Frame(b"one"))
+    with pytest.warns(ResourceWarning, match=r"x\.pcapng: the writer was never closed"):
+        del writer
+    assert len(read(path)[0]) == 1
+    code = """
+import sys
+from rawkit.pcap import create_pcap
+from rawkit.wire.frame import Frame
+writer = create_pcap(sys.argv[1])
+writer.write(Frame(b"one"))
+"""
+    assert children(code, path, check=True).stderr == ""
+    assert len(read(path)[0]) == 1
+
+
+def test_a_forked_process_writes_nothing(tmp_path):
+    """Neither twice what the buffer held, nor between the lines of the process that opened the file."""
+    code = """
+import os, sys
+from rawkit.pcap import create_pcap
+from rawkit.wire.frame import Frame
+writer = create_pcap(sys.argv[1])
+writer.write(Frame(b"parent"))
+if os.fork() == 0:
+    try:
+        writer.write(Frame(b"child"))
+        writer.flush()
+    except ValueError as error:
+        print("refused" if "of which this is a fork" in str(error) else error, flush=True)
+    writer.close()
+    del writer
+    os._exit(0)
+os.wait()
+writer.write(Frame(b"parent again"))
+writer.close()
+"""
+    done = children(code, tmp_path / "x.pcapng", check=True)
+    assert done.stdout == "refused\n"
+    assert [frame.data for frame in read(tmp_path / "x.pcapng")[0]] == [b"parent", b"parent again"]
+
+
+def test_fsync_policies(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: calls.append(os.fstat(fd).st_size))
+    for policy, expected in (("never", []), ("close", [83]), ("always", [24, 43, 83])):
+        calls.clear()
+        with create_pcap(tmp_path / "x.pcap", fsync=policy) as writer:
+            writer.write(Frame(b"one"))
+            writer.flush()
+            writer.write(Frame(b"four"))
+            writer.write(Frame(b"five"))
+        assert calls == expected
+    with pytest.raises(ValueError, match="fsync is 'sometimes'"):
+        create_pcap(tmp_path / "x.pcap", fsync="sometimes")
+
+
+def test_a_sync_that_fails_is_told(tmp_path, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    writer = create_pcap(tmp_path / "x.pcap", fsync="close")
+    with pytest.raises(EngineError, match=r"sync on .*x\.pcap: Input/output error"):
+        writer.close()
+    assert writer.closed
+
+
+def test_interruptions_double_and_lose_nothing(tmp_path):
+    """Each millisecond a signal handler raises, in the midst of whatever the writer does."""
+    path = tmp_path / "x.pcap"
+    code = """
+import signal, sys
+from rawkit.pcap import create_pcap
+from rawkit.wire.frame import Frame
+class Interrupted(Exception): pass
+inside = False
+def interrupt(number, frame):
+    global inside
+    if inside:
+        inside = False
+        raise Interrupted
+signal.signal(signal.SIGALRM, interrupt)
+writer = create_pcap(sys.argv[1])
+interrupted = 0
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while interrupted < 500:
+    try:
+        inside = True
+        while True:
+            before = writer.packets
+            writer.write(Frame(bytes(1400), before))
+    except Interrupted:
+        interrupted += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+writer.close()
+print(writer.packets)
+"""
+    done = children(code, path, check=True)
+    frames, _ = read(path)
+    assert [frame.time_ns for frame in frames] == list(range(int(done.stdout)))
+
+
+def test_threads_share_a_writer(tmp_path):
+    path = tmp_path / "x.pcapng"
+    batch = FrameBatch(100)
+    batch.extend([b"batch"] * 100)
+    with create_pcap(path) as writer:
+        threads = [
+            threading.Thread(target=lambda: [writer.write_batch(batch) for _ in range(50)]),
+            threading.Thread(target=lambda: [writer.write(Frame(bytes(1000))) for _ in range(1000)]),
+            threading.Thread(target=lambda: [writer.flush() for _ in range(200)]),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    frames, _ = read(path)
+    assert len(frames) == writer.packets == 6000
+
+
 def test_standard_output():
     code = (
         "from rawkit.pcap import create_pcap; from rawkit.wire.frame import Frame\n"
@@ -347,14 +553,24 @@ def write_many(writer):
         writer.write(Frame(bytes([n % 256]) * (n % 300), n))
 
 
+def write_batches(writer):
+    batch = FrameBatch(1000)
+    for start in range(0, 10_000, 1000):
+        batch.clear()
+        for n in range(start, start + 1000):
+            batch.append(bytes([n % 256]) * (n % 300), n)
+        writer.write_batch(batch)
+
+
 @pytest.mark.parametrize("name", ["full.pcap", "full.pcapng"])
-@pytest.mark.parametrize("limit", [65_536, 100_001, 100_000, 200_003])
-def test_a_full_disk_leaves_whole_records(tmp_path, name, limit):
+@pytest.mark.parametrize("limit", [65_536, 100_001, 100_000, 600_003])
+@pytest.mark.parametrize("write", [write_many, write_batches])
+def test_a_full_disk_leaves_whole_records(tmp_path, name, limit, write):
     path = tmp_path / name
     writer = create_pcap(path)
     with file_size_limit(limit):
         with pytest.raises(EngineError, match=rf"write on .*{name}: .*its last whole record") as caught:
-            write_many(writer)
+            write(writer)
         assert caught.value.errno == errno.EFBIG
         with pytest.raises(EngineError):
             writer.write(Frame(b"more"))
@@ -368,7 +584,8 @@ def test_a_full_disk_leaves_whole_records(tmp_path, name, limit):
     assert limit - 400 < path.stat().st_size <= limit
 
 
-def test_a_full_disk_found_at_close(tmp_path):
+def test_a_full_disk_found_at_close(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink_module, "FLUSH_AFTER", 3600)
     path = tmp_path / "full.pcapng"
     writer = create_pcap(path)
     for n in range(100):

@@ -1,0 +1,352 @@
+/* Records of capture files and batches: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng).
+ *
+ * Reading leaves the octets where they are: the arena of a batch holds a piece of the file, and its rows point
+ * into it. Only packets are looked at here; what other blocks say, and what is wrong with a record, is for the
+ * caller to find out. Every number from the file is checked before it is used, and added in 64 bits. */
+#include "rk.h"
+#include "rk_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define SECOND_NS 1000000000
+#define PCAP_RECORD_LEN 16u
+#define BLOCK_LEN 12u /* of an empty block: its type and its length twice */
+
+/* pcapng block types, options of packet blocks, and the flags word (section 4.3.1 of the draft) */
+#define OBSOLETE_PACKET 2u
+#define SIMPLE_PACKET 3u
+#define ENHANCED_PACKET 6u
+#define OPTION_END 0u
+#define OPTION_COMMENT 1u
+#define OPTION_FLAGS 2u
+#define FLAG_DIRECTIONS 3u
+#define FLAG_IN 1u
+#define FLAG_OUT 2u
+#define FLAG_CSUM_NOT_READY (1u << 9)
+#define FLAG_CSUM_VALID (1u << 10)
+#define FLAG_GSO (1u << 11)
+
+#define NOTE_LEN 64
+
+static inline uint16_t load16(const uint8_t *octets, bool big)
+{
+    return big ? rk_load_be16(octets) : rk_load_le16(octets);
+}
+
+static inline uint32_t load32(const uint8_t *octets, bool big)
+{
+    return big ? rk_load_be32(octets) : rk_load_le32(octets);
+}
+
+static inline uint32_t padding(uint32_t len)
+{
+    return -len & 3;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+/* Whether another file begins here: two joined into one look like an empty packet. */
+static bool pcap_header(const uint8_t *octets)
+{
+    static const uint32_t magics[] = {0xa1b2c3d4, 0xa1b23c4d, 0xa1b2cd34};
+    for (int order = 0; order < 2; order++)
+        for (int i = 0; i < 3; i++)
+            if (load32(octets, order) == magics[i] && load16(octets + 4, order) == 2 && load16(octets + 6, order) == 4)
+                return true;
+    return false;
+}
+
+int rk_pcap_read(const struct rk_pcap_file *file, struct rk_batch *batch, uint32_t *at)
+{
+    batch->n = 0;
+    if (batch->arena_used > batch->arena_len || *at > batch->arena_used || file->record_len < PCAP_RECORD_LEN)
+        return -EINVAL;
+    bool big = file->big_endian != 0;
+    while (batch->n < batch->capacity) {
+        uint32_t room = batch->arena_used - *at;
+        const uint8_t *record = batch->arena + *at;
+        if (room < file->record_len)
+            return RK_PCAP_MORE;
+        uint32_t cap_len = load32(record + 8, big);
+        if (cap_len > RK_PCAP_PACKET_LEN || (cap_len == 0 && pcap_header(record)))
+            return RK_PCAP_DAMAGED;
+        if (cap_len > room - file->record_len)
+            return RK_PCAP_MORE;
+        /* 32 bits of each fit: the year 2106, and an hour of microseconds more. */
+        int64_t time_ns = (int64_t)load32(record, big) * SECOND_NS + (int64_t)load32(record + 4, big) * file->tick_ns;
+        batch->frames[batch->n++] = (struct rk_frame){
+            .time_ns = time_ns,
+            .offset = *at + file->record_len,
+            .cap_len = cap_len,
+            .wire_len = load32(record + 12, big),
+            .flags = RK_FRAME_NO_DIRECTION,
+            .ifindex = 1,
+        };
+        *at += file->record_len + cap_len;
+    }
+    return RK_PCAP_FULL;
+}
+
+/* ticks of an interface's clock in nanoseconds since 1970, rounded down, held within 64 signed bits. */
+static int64_t since_1970(const struct rk_pcap_interface *interface, uint64_t ticks)
+{
+    static const uint32_t tick_ns[] = {1000000000, 100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
+    unsigned exponent = interface->tsresol & 0x7f;
+    __int128 ns;
+    if (interface->tsresol & 0x80) {
+        ns = (__int128)ticks * SECOND_NS >> exponent;
+    } else if (exponent <= 9) {
+        ns = (__int128)ticks * tick_ns[exponent];
+    } else {
+        for (; exponent > 9 && ticks > 0; exponent--)
+            ticks /= 10;
+        ns = ticks;
+    }
+    ns += (__int128)interface->offset_s * SECOND_NS;
+    return ns > INT64_MAX ? INT64_MAX : ns < INT64_MIN ? INT64_MIN : (int64_t)ns;
+}
+
+/* Take the flags word from the options of a packet; RK_FRAME_OPTIONS when there is more, or damage. */
+static uint32_t read_options(const uint8_t *octets, uint32_t len, bool big)
+{
+    uint32_t word = 0, flags = 0, at = 0;
+    while (at + 4 <= len) {
+        uint16_t code = load16(octets + at, big), option_len = load16(octets + at + 2, big);
+        at += 4;
+        if (code == OPTION_END) {
+            at = len;
+            break;
+        }
+        if (option_len > len - at) {
+            flags |= RK_FRAME_OPTIONS;
+            break;
+        }
+        if (code == OPTION_FLAGS && option_len == 4)
+            word = load32(octets + at, big);
+        else
+            flags |= RK_FRAME_OPTIONS;
+        at += option_len + padding(option_len);
+    }
+    if (at < len)
+        flags |= RK_FRAME_OPTIONS;
+    uint32_t direction = word & FLAG_DIRECTIONS, csum = word & (FLAG_CSUM_NOT_READY | FLAG_CSUM_VALID);
+    if (direction == FLAG_OUT)
+        flags |= RK_FRAME_OUTGOING;
+    else if (direction != FLAG_IN)
+        flags |= RK_FRAME_NO_DIRECTION;
+    if (csum == FLAG_CSUM_NOT_READY)
+        flags |= RK_FRAME_CSUM_NOT_READY;
+    else if (csum == FLAG_CSUM_VALID)
+        flags |= RK_FRAME_CSUM_VALID;
+    return flags;
+}
+
+/* A packet block of len octets as a row, but for offset and time: false when it is damaged. */
+static bool read_packet(const struct rk_pcapng_section *section, const uint8_t *block, uint32_t type, uint32_t len,
+                        uint32_t *number, struct rk_frame *frame)
+{
+    bool big = section->big_endian != 0;
+    *frame = (struct rk_frame){.flags = RK_FRAME_NO_DIRECTION};
+    if (type == SIMPLE_PACKET) {
+        *number = 0;
+        if (len < 16 || section->interfaces_n == 0)
+            return false;
+        uint32_t snaplen = section->interfaces[0].snaplen;
+        frame->wire_len = load32(block + 8, big);
+        frame->cap_len = snaplen && snaplen < frame->wire_len ? snaplen : frame->wire_len;
+        frame->offset = 12;
+        return frame->cap_len <= len - 16 && frame->cap_len <= RK_PCAP_PACKET_LEN;
+    }
+    if (len < 32)
+        return false;
+    *number = type == ENHANCED_PACKET ? load32(block + 8, big) : load16(block + 8, big);
+    if (*number >= section->interfaces_n)
+        return false;
+    frame->cap_len = load32(block + 20, big);
+    frame->wire_len = load32(block + 24, big);
+    frame->offset = 28;
+    /* Checked before it is rounded up, which would wrap the largest numbers to 0. */
+    if (frame->cap_len > RK_PCAP_PACKET_LEN || frame->cap_len + padding(frame->cap_len) > len - 32)
+        return false;
+    uint64_t ticks = (uint64_t)load32(block + 12, big) << 32 | load32(block + 16, big);
+    frame->time_ns = since_1970(&section->interfaces[*number], ticks);
+    uint32_t options = 28 + frame->cap_len + padding(frame->cap_len);
+    if (options < len - 4)
+        frame->flags = read_options(block + options, len - 4 - options, big);
+    if (type == OBSOLETE_PACKET && load16(block + 10, big) != 0xffff) /* a drop count that is known */
+        frame->flags |= RK_FRAME_OPTIONS;
+    return true;
+}
+
+int rk_pcapng_read(const struct rk_pcapng_section *section, struct rk_batch *batch, uint32_t *at)
+{
+    batch->n = 0;
+    if (batch->arena_used > batch->arena_len || *at > batch->arena_used)
+        return -EINVAL;
+    bool big = section->big_endian != 0;
+    uint16_t linktype = 0;
+    while (batch->n < batch->capacity) {
+        uint32_t room = batch->arena_used - *at;
+        const uint8_t *block = batch->arena + *at;
+        if (room < BLOCK_LEN)
+            return RK_PCAP_MORE;
+        uint32_t type = load32(block, big), len = load32(block + 4, big);
+        if (type != ENHANCED_PACKET && type != SIMPLE_PACKET && type != OBSOLETE_PACKET)
+            return RK_PCAP_BLOCK;
+        if (len < BLOCK_LEN || len % 4 != 0 || len > RK_PCAP_BLOCK_LEN)
+            return RK_PCAP_DAMAGED;
+        if (len > room)
+            return RK_PCAP_MORE;
+        struct rk_frame frame;
+        uint32_t number;
+        if (load32(block + len - 4, big) != len || !read_packet(section, block, type, len, &number, &frame))
+            return RK_PCAP_DAMAGED;
+        const struct rk_pcap_interface *interface = &section->interfaces[number];
+        if (batch->n == 0)
+            linktype = interface->linktype;
+        else if (linktype != interface->linktype)
+            return RK_PCAP_FULL;
+        frame.offset += *at;
+        frame.ifindex = interface->ifindex;
+        batch->frames[batch->n++] = frame;
+        *at += len;
+    }
+    return RK_PCAP_FULL;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+/* The interface of the next frame, most often that of the last one. */
+static const struct rk_pcap_interface *interface_of(const struct rk_pcap_output *output, int32_t ifindex,
+                                                    const struct rk_pcap_interface *last)
+{
+    if (last != NULL && last->ifindex == ifindex)
+        return last;
+    for (uint32_t i = 0; i < output->interfaces_n; i++)
+        if (output->interfaces[i].ifindex == ifindex)
+            return &output->interfaces[i];
+    return NULL;
+}
+
+static uint32_t flags_word(const struct rk_frame *frame)
+{
+    uint32_t word = frame->gso_len ? FLAG_GSO : 0;
+    if (frame->flags & RK_FRAME_OUTGOING)
+        word |= FLAG_OUT;
+    else if (frame->ifindex != 0 && !(frame->flags & RK_FRAME_NO_DIRECTION))
+        word |= FLAG_IN;
+    if (frame->flags & RK_FRAME_CSUM_NOT_READY)
+        word |= FLAG_CSUM_NOT_READY;
+    else if (frame->flags & RK_FRAME_CSUM_VALID)
+        word |= FLAG_CSUM_VALID;
+    return word;
+}
+
+/* The comment that tells what the flags word cannot; returns its length. */
+static uint32_t note(const struct rk_frame *frame, char text[NOTE_LEN])
+{
+    bool not_ready = frame->flags & RK_FRAME_CSUM_NOT_READY;
+    int len = snprintf(text, NOTE_LEN, "%s%s", not_ready ? "transport checksum not ready" : "",
+                       not_ready && frame->gso_len ? ", " : "");
+    if (frame->gso_len)
+        len += snprintf(text + len, NOTE_LEN - (size_t)len, "gso_len %u", frame->gso_len);
+    return (uint32_t)len;
+}
+
+static uint8_t *put_option(uint8_t *out, uint16_t code, const void *value, uint16_t len)
+{
+    rk_store_le16(out, code);
+    rk_store_le16(out + 2, len);
+    memcpy(out + 4, value, len);
+    memset(out + 4 + len, 0, padding(len));
+    return out + 4 + len + padding(len);
+}
+
+/* One record of cap_len octets; returns its length, 0 when room is too small for it. */
+static uint32_t write_pcap(const struct rk_pcap_output *output, const struct rk_frame *frame, const uint8_t *octets,
+                           uint32_t cap_len, uint8_t *out, uint32_t room)
+{
+    if (room < PCAP_RECORD_LEN || room - PCAP_RECORD_LEN < cap_len)
+        return 0;
+    rk_store_le32(out, (uint32_t)(frame->time_ns / SECOND_NS));
+    rk_store_le32(out + 4, (uint32_t)(frame->time_ns % SECOND_NS / output->tick_ns));
+    rk_store_le32(out + 8, cap_len);
+    rk_store_le32(out + 12, frame->wire_len);
+    memcpy(out + PCAP_RECORD_LEN, octets, cap_len);
+    return PCAP_RECORD_LEN + cap_len;
+}
+
+static uint32_t write_pcapng(const struct rk_pcap_output *output, const struct rk_frame *frame, const uint8_t *octets,
+                             uint32_t cap_len, uint32_t number, uint8_t *out, uint32_t room)
+{
+    char text[NOTE_LEN];
+    uint32_t word = flags_word(frame), note_len = output->notes ? note(frame, text) : 0;
+    uint32_t options_len = (note_len ? 4 + note_len + padding(note_len) : 0) + (word ? 8 : 0);
+    options_len += options_len ? 4 : 0;
+    uint32_t len = 32 + cap_len + padding(cap_len) + options_len;
+    if (room < len)
+        return 0;
+    uint64_t time_ns = (uint64_t)frame->time_ns;
+    rk_store_le32(out, ENHANCED_PACKET);
+    rk_store_le32(out + 4, len);
+    rk_store_le32(out + 8, number);
+    rk_store_le32(out + 12, (uint32_t)(time_ns >> 32));
+    rk_store_le32(out + 16, (uint32_t)time_ns);
+    rk_store_le32(out + 20, cap_len);
+    rk_store_le32(out + 24, frame->wire_len);
+    memcpy(out + 28, octets, cap_len);
+    memset(out + 28 + cap_len, 0, padding(cap_len));
+    uint8_t *end = out + 28 + cap_len + padding(cap_len);
+    if (note_len)
+        end = put_option(end, OPTION_COMMENT, text, (uint16_t)note_len);
+    if (word) {
+        uint8_t value[4];
+        rk_store_le32(value, word);
+        end = put_option(end, OPTION_FLAGS, value, sizeof value);
+    }
+    if (options_len)
+        end = put_option(end, OPTION_END, "", 0);
+    rk_store_le32(end, len);
+    return len;
+}
+
+int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                  uint8_t *out, uint32_t out_len, uint32_t *used)
+{
+    bool pcapng = output->tick_ns == 0;
+    if (!rk_range_ok(first, n, batch->n) || batch->n > batch->capacity || *used > out_len)
+        return -EINVAL;
+    int64_t time_end = pcapng ? INT64_MAX : (int64_t)UINT32_MAX * SECOND_NS + SECOND_NS - 1;
+    const struct rk_pcap_interface *interface = NULL;
+    uint32_t done = 0, at = *used;
+    int stop = 0;
+    for (; done < n; done++) {
+        const struct rk_frame *frame = &batch->frames[first + done];
+        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len)) {
+            stop = -EINVAL;
+            break;
+        }
+        if (frame->cap_len > RK_PCAP_PACKET_LEN || frame->time_ns < 0 || frame->time_ns > time_end) {
+            stop = -ERANGE;
+            break;
+        }
+        if (pcapng && (interface = interface_of(output, frame->ifindex, interface)) == NULL) {
+            stop = -ENODEV;
+            break;
+        }
+        uint32_t snaplen = pcapng ? interface->snaplen : output->snaplen;
+        uint32_t cap_len = frame->cap_len < snaplen ? frame->cap_len : snaplen;
+        const uint8_t *octets = batch->arena + frame->offset;
+        uint32_t len = pcapng ? write_pcapng(output, frame, octets, cap_len, interface->number, out + at,
+                                        out_len - at)
+                              : write_pcap(output, frame, octets, cap_len, out + at, out_len - at);
+        if (len == 0) {
+            stop = -ENOSPC;
+            break;
+        }
+        at += len;
+    }
+    *used = at;
+    return done > 0 ? (int)done : stop;
+}
