@@ -222,6 +222,21 @@ int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out);
 /* The identifier the kernel gave an ICMP datagram socket (it overwrites the one in echo requests). */
 int rk_rawip_icmp_id(const struct rk_rawip *sock);
 
+/* ---- transmit time stamps (rk_stamp.c) -------------------------------------------------------- */
+
+struct rk_stamp {
+    int64_t time_ns; /* CLOCK_REALTIME, when the frame was given to the interface's driver */
+    uint32_t number; /* which frame of the socket's: 0 is the first after rk_stamp_start */
+    uint32_t reserved;
+};
+
+/* Have the kernel stamp what this socket sends from now on; numbers start again at 0.  A frame that the kernel
+ * refuses may take a number or not. */
+int rk_stamp_start(int fd);
+/* Take stamps that have come back, n at most, without waiting.  Returns how many; some may never come (the
+ * receive buffer holds those that wait). */
+int rk_stamp_read(int fd, struct rk_stamp *stamps, uint32_t n);
+
 /* ---- pacing (rk_pace.c) --------------------------------------------------------------------- */
 
 int64_t rk_monotonic_ns(void);
