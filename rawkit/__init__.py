@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from rawkit.pcap import create_pcap as create_pcap
     from rawkit.pcap import open_pcap as open_pcap
     from rawkit.tools.capture import capture as capture
+    from rawkit.tools.departure import send as send
+    from rawkit.tools.exchange import aexchange as aexchange
     from rawkit.tools.exchange import exchange as exchange
-    from rawkit.tools.exchange import send as send
     from rawkit.tools.ping import ping as ping
     from rawkit.tools.replay import replay as replay
     from rawkit.tools.scan import scan as scan
@@ -84,7 +85,8 @@ _HOMES = {
     "rawkit.net": "interfaces neighbour route",
     "rawkit.pcap": "PcapWriter PcapngWriter create_pcap open_pcap",
     "rawkit.tools.capture": "capture",
-    "rawkit.tools.exchange": "exchange send",
+    "rawkit.tools.departure": "send",
+    "rawkit.tools.exchange": "aexchange exchange",
     "rawkit.tools.ping": "ping",
     "rawkit.tools.replay": "replay",
     "rawkit.tools.scan": "scan",

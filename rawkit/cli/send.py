@@ -8,8 +8,12 @@ import click
 
 if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines
-    from rawkit.tools.exchange import Departure
+    from rawkit.tools.departure import Departure
     from rawkit.wire.packet import Packet
+
+
+_FACTS = ("rtt_ns", "stamp", "tx_stamp", "attempt", "time_ns")
+"""What a JSON line tells of an answer besides the packet."""
 
 
 @click.command(
@@ -26,6 +30,9 @@ without permission.""",
 )
 @click.argument("expression")
 @click.option("--wait", metavar="TIME", help="Wait for an answer to each packet: 1 (second), 200ms.")
+@click.option(
+    "-r", "--retries", type=click.IntRange(min=0), default=0, help="Without an answer, send again N times."
+)
 @click.option("-c", "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Send N times.")
 @click.option(
     "-i", "--interval", metavar="TIME", default="1", show_default=True, help="Between packets, with -c."
@@ -37,6 +44,7 @@ without permission.""",
 def command(
     expression: str,
     wait: str | None,
+    retries: int,
     count: int,
     interval: str,
     interface: str | None,
@@ -53,18 +61,21 @@ def command(
     Answers are replies, and ICMP errors that quote the packet. The kernel does not know of connections made
     this way: it answers a SYN-ACK with RST.
     """
-    from contextlib import nullcontext
+    from contextlib import ExitStack
 
     from rawkit.cli.errors import NEGATIVE, SUCCESS
     from rawkit.cli.output import JsonLines, emit
     from rawkit.clock import MonotonicClock
-    from rawkit.tools.exchange import Exchange, prepare, transmit
+    from rawkit.tools.departure import prepare, transmit
+    from rawkit.tools.exchange import Answer, Exchange, ExchangeConfig, Sent
     from rawkit.units import parse_duration
     from rawkit.wire.expression import parse_expression
     from rawkit.wire.packet import Packet
 
     if dry_run is not None and wait is not None:
         raise click.UsageError("--dry-run sends nothing that --wait could wait for an answer to")
+    if retries and wait is None:
+        raise click.UsageError("--retries needs to know how long to --wait for an answer")
     wait_ns = parse_duration(wait) if wait is not None else None
     interval_ns = parse_duration(interval)
     departure = prepare(parse_expression(expression), interface)
@@ -78,24 +89,30 @@ def command(
     clock = MonotonicClock()
     due_ns = clock.now_ns()
     answered = 0
-    with Exchange(departure) if wait_ns is not None else nullcontext() as session:
+    with ExitStack() as stack:
+        session = None
+        if wait_ns is not None:
+            config = ExchangeConfig(wait_ns, retries)
+            session = stack.enter_context(Exchange([departure.packet], config, interface=interface))
         for _ in range(count):
             clock.sleep_until(due_ns)
             due_ns += interval_ns
-            if session is None or wait_ns is None:
+            if session is None:
                 transmit(departure)
                 _tell(json, "sent", packet, verbose, {})
                 continue
-            _tell(json, "sent", packet, verbose, {"time_ns": session.send().realtime_ns})
-            answer = session.answer(wait_ns / 1e9)
-            if answer is not None:
-                answered += 1
-                facts = {"rtt_ns": answer.rtt_ns, "stamp": answer.stamp, "time_ns": answer.time_ns}
-                _tell(json, "answer", answer, verbose, facts)
-            elif json is not None:
-                json.write("timeout", timeout_ns=wait_ns)
-            else:
-                emit(f"no answer within {wait_ns / 1e6:g} ms")
+            for event in session:
+                if isinstance(event, Sent):
+                    _tell(json, "sent", packet, verbose, {"time_ns": event.time_ns})
+                elif isinstance(event, Answer):
+                    answered += 1
+                    _tell(json, "answer", event, verbose, {name: getattr(event, name) for name in _FACTS})
+                elif event.outcome.error is not None:
+                    raise event.outcome.error
+                elif json is not None:
+                    json.write("timeout", timeout_ns=wait_ns)
+                else:
+                    emit(f"no answer within {session.config.timeout_ns / 1e6:g} ms")
     return SUCCESS if wait_ns is None or answered == count else NEGATIVE
 
 

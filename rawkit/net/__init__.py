@@ -6,6 +6,6 @@ own (about 1 ms); pyroute2 is imported with the first one.
 
 from rawkit.net.interfaces import Interface, interface, interfaces
 from rawkit.net.neighbours import neighbour
-from rawkit.net.routes import Route, route
+from rawkit.net.routes import Route, route, source_address
 
-__all__ = ["Interface", "Route", "interface", "interfaces", "neighbour", "route"]
+__all__ = ["Interface", "Route", "interface", "interfaces", "neighbour", "route", "source_address"]

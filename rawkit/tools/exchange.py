@@ -1,8 +1,8 @@
-"""Send one packet, and wait for the one that answers it.
+"""Send packets, and pair each with what answers it.
 
-A packet that starts with an IP header goes out over a raw IP socket: the kernel finds the route and the
-next hop's link address. One that starts with a link header goes out as it is on an interface. Answers are
-recognised by `Packet.answers`: replies of the protocols rawkit knows, and ICMP errors that quote the request.
+Answers are recognised by `Packet.answers`: replies of the protocols rawkit knows, and ICMP errors that quote
+a request. `exchange` does it all, `aexchange` does it in a running asyncio loop; an `Exchange` tells what
+happens while it happens, to `for` and to `async for`. What they share (`tools.exchanger`) never waits.
 
 The kernel is a party to this. It does not know of a connection that a packet of ours opens, and answers a
 SYN-ACK with a RST of its own after the SYN-ACK was handed to us: exchanges work, but a handshake needs a
@@ -13,153 +13,205 @@ wrong, start with `Ether`.
 
 from __future__ import annotations
 
+import errno
+import select
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Self
+from typing import Self, overload
 
-from rawkit.addr import IPAddress
+from rawkit.bulk.answerfilter import answer_filter
+from rawkit.engine.aio import Waits
 from rawkit.engine.batch import KERNEL_TIME, FrameBatch
-from rawkit.engine.filter import Filter, Instruction
-from rawkit.engine.native import deadline, monotonic_ns
-from rawkit.engine.sockets import ETH_P_ALL, PacketSocket, RawIPSocket
-from rawkit.errors import TargetError
-from rawkit.net import Route, route
-from rawkit.net import interface as find_interface
-from rawkit.tools.roundtrip import Moment, round_trip
-from rawkit.wire.field import AUTO
-from rawkit.wire.header import LINKTYPES, Header
-from rawkit.wire.ipv4 import IPv4
-from rawkit.wire.ipv6 import IPv6
-from rawkit.wire.packet import Packet, first_header
+from rawkit.engine.filter import Filter
+from rawkit.engine.sockets import ETH_P_ALL, LINKTYPE_ETHERNET, PacketSocket
+from rawkit.errors import EngineError
+from rawkit.tools.departure import LINKTYPE_IPV4, Departure, open_sender, prepare
+from rawkit.tools.exchanger import Answer as Answer
+from rawkit.tools.exchanger import ExchangeConfig as ExchangeConfig
+from rawkit.tools.exchanger import ExchangeEvent as ExchangeEvent
+from rawkit.tools.exchanger import Exchanger
+from rawkit.tools.exchanger import Outcome as Outcome
+from rawkit.tools.exchanger import Sent as Sent
+from rawkit.tools.exchanger import Unanswered as Unanswered
+from rawkit.tools.roundtrip import Moment
+from rawkit.units import parse_duration
+from rawkit.wire.header import Header
+from rawkit.wire.packet import Packet
 
-LINKTYPE_IPV4, LINKTYPE_IPV6 = 228, 229
-IPPROTO_RAW = 255
-"""A raw IP socket that only sends, whole packets with their own header."""
-
-
-class Answer(Packet):
-    """A packet that answers `request` (the packet as it was sent).
-
-    `rtt_ns` is the time between the two, `stamp` says who took the time of its arrival ("kernel" or
-    "user"), `time_ns` is that time (since 1970).
-    """
-
-    __slots__ = ("request", "rtt_ns", "stamp", "time_ns")
-    request: Packet
-    rtt_ns: int
-    stamp: str
-    time_ns: int
+_SEND_AT_ONCE = (
+    64  # requests between looks at what came: the receive buffer holds the answers to many times that
+)
+_BUFFER_LEN = 4 << 20
+_BATCHES_AT_ONCE = 16  # of what came, between looks at what else there is to do
+_SLICE_NS = 100_000_000
+_ETHER_LEN = 14
+_ARP = 0x0806
+_IP_VERSIONS = {0x0800: 4, 0x86DD: 6}
 
 
-@dataclass(frozen=True)
-class Departure:
-    """A packet ready to go: source address filled in, octets built, and where it leaves.
-
-    `linktype` is the LINKTYPE_ number of the octets, `interface` and `ifindex` the interface ("" and 0:
-    the kernel chooses by its routing table).
-    """
-
-    packet: Packet
-    octets: bytes
-    interface: str
-    ifindex: int
-    linktype: int
-
-    @property
-    def is_ip(self) -> bool:
-        """Whether there is no link header."""
-        return self.linktype in (LINKTYPE_IPV4, LINKTYPE_IPV6)
-
-
-def prepare(packet: Packet | Header, interface: str | None = None) -> Departure:
-    """Find the way out for a packet, fill in a source address left at `AUTO`, and build it.
-
-    Raises: `TargetError` for a packet that cannot be sent, `NoRoute`, `UnknownInterface`, `FieldError`.
-    """
-    if isinstance(packet, Header):
-        packet = Packet([packet])
-    first = packet.layers[0] if packet.layers else None
-    linktype = next((number for number, cls in LINKTYPES.items() if isinstance(first, cls)), None)
-    if first is None or linktype is None:
-        raise TargetError(
-            f"cannot send a packet that starts with {type(first).__name__ if first else 'its payload'}: "
-            "it needs an IP or link header first"
-        )
-    is_ip = isinstance(first, (IPv4, IPv6))
-    ip = next((layer for layer in packet.layers if isinstance(layer, (IPv4, IPv6))), None)
-    way: Route | None = None
-    if ip is not None and (ip.src is AUTO or (interface is None and not is_ip)):
-        way = route(ip.dst, interface)
-        if ip.src is AUTO:
-            if way.source is None:
-                raise TargetError(f"no source address for {ip.dst}: {way.interface} has none; give src=")
-            packet = packet.replace(type(ip), src=way.source.packed)
-    if interface is not None:
-        link = find_interface(interface)
-        name, ifindex, link_linktype = link.name, link.index, link.linktype
-    elif is_ip:
-        name, ifindex, link_linktype = "", 0, linktype
-    elif way is not None:
-        name, ifindex, link_linktype = way.interface, way.ifindex, way.linktype
-    else:
-        raise TargetError("cannot tell on which interface to send: name one")
-    if not is_ip and link_linktype != linktype:
-        raise TargetError(
-            f"cannot send a packet that starts with {type(first).__name__} on {name}: its frames are of "
-            f"link type {link_linktype}, not {linktype}"
-        )
-    return Departure(packet, bytes(packet), name, ifindex, linktype)
-
-
-def send(packet: Packet | Header, *, interface: str | None = None) -> Packet:
-    """Send a packet once; returns it as it was sent, with its source address.
-
-    `interface` names the interface to send on. Without it the route to the destination decides.
-
-    Raises: as `prepare`; `PermissionDenied`; `EngineError` with the kernel's reason.
-    """
-    departure = prepare(packet, interface)
-    transmit(departure)
-    return departure.packet
-
-
-def exchange(packet: Packet | Header, *, timeout: float = 1.0, interface: str | None = None) -> Answer | None:
-    """Send a packet and return the first that answers it; None when none came within `timeout` seconds.
+@overload
+def exchange(  # type: ignore[overload-overlap]  # a packet iterates over its headers
+    packets: Packet | Header,
+    *,
+    timeout: float = ...,
+    retries: int = ...,
+    rate: float | None = ...,
+    linger: float = ...,
+    interface: str | None = ...,
+) -> Answer | None: ...
+@overload
+def exchange(
+    packets: Iterable[Packet | Header],
+    *,
+    timeout: float = ...,
+    retries: int = ...,
+    rate: float | None = ...,
+    linger: float = ...,
+    interface: str | None = ...,
+) -> list[Outcome]: ...
+def exchange(
+    packets: Packet | Header | Iterable[Packet | Header],
+    *,
+    timeout: float = 1.0,
+    retries: int = 0,
+    rate: float | None = None,
+    linger: float = 0.0,
+    interface: str | None = None,
+) -> Answer | list[Outcome] | None:
+    """Send a packet and return the first that answers it, None if none does; or send many, and tell of each.
 
         answer = rawkit.exchange(IPv4(dst="192.0.2.1") / TCP(sport=40000, dport=80, flags="S"))
         if answer is not None and TCP in answer: ...
+        for outcome in rawkit.exchange(probes, retries=2):
+            print(outcome.request, outcome.answer)
 
-    ICMP errors that quote the request are answers too. Listening begins before the packet is sent. Where
-    no interface is named, answers to an IP packet are heard on all of them: they need not come the way the
-    request went, and this host's own "host unreachable" comes over the loopback.
+    An answer is waited for `timeout` seconds, and then the packet is sent again, up to `retries` times.
+    `rate` limits packets per second. For `linger` seconds after the last packet was answered or given up,
+    duplicates and late answers are listened for. ICMP errors that quote a request are answers too.
 
-    Raises: as `send`.
+    Listening begins before anything is sent. Where no interface is named, answers to an IP packet are heard
+    on all of them: they need not come the way the request went, and this host's own "host unreachable" comes
+    over the loopback.
+
+    Raises: `TargetError` for a packet that cannot be sent, `NoRoute`, `UnknownInterface`, `FieldError`,
+    `PermissionDenied`; ValueError for a number that makes no sense; `EngineError` with the kernel's reason
+    (of many packets only where it concerns all).
     """
-    with Exchange(prepare(packet, interface)) as session:
-        session.send(timeout)
-        return session.answer(timeout)
+    one, session = _open(packets, timeout, retries, rate, linger, interface)
+    with session:
+        for _ in session:
+            pass
+        return _one(session.outcomes[0]) if one else session.outcomes
 
 
-def transmit(departure: Departure) -> None:
-    """Send what was prepared; see `send`."""
-    with _sender(departure) as sender:
-        sender.send(departure.octets, ifindex=departure.ifindex)
+@overload
+async def aexchange(  # type: ignore[overload-overlap]
+    packets: Packet | Header,
+    *,
+    timeout: float = ...,
+    retries: int = ...,
+    rate: float | None = ...,
+    linger: float = ...,
+    interface: str | None = ...,
+) -> Answer | None: ...
+@overload
+async def aexchange(
+    packets: Iterable[Packet | Header],
+    *,
+    timeout: float = ...,
+    retries: int = ...,
+    rate: float | None = ...,
+    linger: float = ...,
+    interface: str | None = ...,
+) -> list[Outcome]: ...
+async def aexchange(
+    packets: Packet | Header | Iterable[Packet | Header],
+    *,
+    timeout: float = 1.0,
+    retries: int = 0,
+    rate: float | None = None,
+    linger: float = 0.0,
+    interface: str | None = None,
+) -> Answer | list[Outcome] | None:
+    """As `exchange`, while the running asyncio loop's other tasks go on.
+
+    Routes and interfaces are looked up before anything is sent, about a millisecond each.
+    """
+    one, session = _open(packets, timeout, retries, rate, linger, interface)
+    with session:
+        async for _ in session:
+            pass
+        return _one(session.outcomes[0]) if one else session.outcomes
+
+
+def _open(
+    packets: Packet | Header | Iterable[Packet | Header],
+    timeout: float,
+    retries: int,
+    rate: float | None,
+    linger: float,
+    interface: str | None,
+) -> tuple[bool, Exchange]:
+    one = isinstance(packets, (Packet, Header))
+    config = ExchangeConfig(parse_duration(timeout), retries, rate, parse_duration(linger) if linger else 0)
+    return one, Exchange(
+        [packets] if isinstance(packets, (Packet, Header)) else packets, config, interface=interface
+    )
+
+
+def _one(outcome: Outcome) -> Answer | None:
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.answer
 
 
 class Exchange:
-    """Sockets that send a prepared packet and hear its answer, once or several times; see `exchange`.
+    """An exchange: iterate over it for what happens, `Sent`, `Answer` and `Unanswered`, as it happens.
 
-    What arrives is heard from the moment the object is made. Use it in a `with` block, or call `close`.
+        with Exchange(packets) as session:
+            for event in session:
+                ...
+        session.outcomes
+
+    `async for` does the same in a running asyncio loop. What arrives is heard from the moment the object is
+    made. Iterating again sends all of it again. Use it in a `with` block, or call `close`.
+
+    Raises: as `exchange`.
     """
 
-    def __init__(self, departure: Departure) -> None:
-        self.departure = departure
-        self._batch = FrameBatch(64, 1 << 18)
-        self._sent = Moment.now()
+    def __init__(
+        self,
+        packets: Iterable[Packet | Header],
+        config: ExchangeConfig | None = None,
+        *,
+        interface: str | None = None,
+    ) -> None:
+        self.config = config or ExchangeConfig()
+        self.departures = [prepare(packet, interface) for packet in packets]
+        """The packets as they are sent."""
+        self._core = Exchanger(self.departures, self.config)
+        self._in = FrameBatch(256, 1 << 19)
+        self._waits = Waits()
+        self._dropped = 0
+        self._lanes: dict[_Way, _Lane] = {}
+        ways: dict[_Way, list[Departure]] = {}
+        for departure in self.departures:
+            ways.setdefault(_way(departure), []).append(departure)
         with ExitStack() as stack:
-            self._receiver = stack.enter_context(_receiver(departure))
-            self._sender = stack.enter_context(_sender(departure))
+            for way, departures in ways.items():
+                self._lanes[way] = _Lane(departures, way[2], stack)
             self._opened = stack.pop_all()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of each packet so far, in their order."""
+        return self._core.outcomes
+
+    @property
+    def dropped(self) -> int:
+        """Packets that may have been answers, and were lost because the receive buffer was full."""
+        return self._dropped + sum(lane.receiver.counters().dropped for lane in self._lanes.values())
 
     def __enter__(self) -> Self:
         return self
@@ -168,88 +220,166 @@ class Exchange:
         self.close()
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets; an iteration that is under way ends. May be called twice."""
+        self._waits.end()
+        self._dropped = self.dropped
+        self._lanes = {}
         self._opened.close()
 
-    def send(self, timeout: float | None = None) -> Moment:
-        """Send the packet, and return when; answers to earlier ones that nobody asked for are forgotten."""
-        give_up_ns = deadline(0.01)  # where more comes all the time, it never ends
-        while self._receiver.receive(self._batch, 0) and monotonic_ns() < give_up_ns:
+    def __iter__(self) -> Iterator[ExchangeEvent]:
+        core = self._start()
+        while self._lanes and core.due_ns() is not None:
+            yield from self._step(core)
+            if descriptors := self._descriptors():
+                poll = select.poll()
+                for descriptor in descriptors:
+                    poll.register(descriptor, select.POLLIN)
+                poll.poll(min(_left_ns(core), _SLICE_NS) / 1e6)
+
+    async def __aiter__(self) -> AsyncIterator[ExchangeEvent]:
+        core = self._start()
+        while self._lanes and core.due_ns() is not None:
+            for event in self._step(core):
+                yield event
+            if descriptors := self._descriptors():
+                await self._waits.ready(descriptors, _left_ns(core) / 1e9)
+
+    def _descriptors(self) -> list[int]:
+        return [lane.receiver.fileno() for lane in self._lanes.values()]
+
+    def _start(self) -> Exchanger:
+        if any(outcome.sent_ns or outcome.error for outcome in self._core.outcomes):
+            self._core = Exchanger(self.departures, self.config)
+            for lane in self._lanes.values():
+                lane.forget(self._in)
+        return self._core
+
+    def _step(self, core: Exchanger) -> Iterator[ExchangeEvent]:
+        """Do all there is to do now, without waiting."""
+        numbers: dict[_Way, list[int]] = {}
+        for number in core.next(time.monotonic_ns(), _SEND_AT_ONCE):
+            numbers.setdefault(_way(self.departures[number]), []).append(number)
+        for way, group in numbers.items():
+            if way in self._lanes:  # not closed meanwhile
+                yield from self._lanes[way].send(core, group)
+        for lane in list(self._lanes.values()):
+            for _ in range(_BATCHES_AT_ONCE):
+                if not self._lanes or lane.receiver.receive(self._in, 0) == 0:
+                    break
+                yield from lane.received(core, self._in)
+        yield from core.expired(Moment.now())
+
+
+_Way = tuple[int, int, int]
+"""LINKTYPE_ number, interface and EtherType of what leaves, and is heard, the same way."""
+
+
+def _way(departure: Departure) -> _Way:
+    if departure.is_ip:
+        return (
+            departure.linktype,
+            departure.ifindex,
+            0x0800 if departure.linktype == LINKTYPE_IPV4 else 0x86DD,
+        )
+    protocol = ETH_P_ALL
+    if departure.linktype == LINKTYPE_ETHERNET:
+        ethertype = int.from_bytes(departure.octets[12:_ETHER_LEN], "big")
+        # With tags, what is heard may be of another EtherType than what is sent.
+        if ethertype in _IP_VERSIONS or ethertype == _ARP:
+            protocol = ethertype
+    return departure.linktype, departure.ifindex, protocol
+
+
+def _left_ns(core: Exchanger) -> int:
+    return max((core.due_ns() or 0) - time.monotonic_ns(), 0)
+
+
+class _Lane:
+    """The sockets for what leaves the same way, closed by `stack`."""
+
+    def __init__(self, departures: Sequence[Departure], protocol: int, stack: ExitStack) -> None:
+        first = departures[0]
+        self._departure = first
+        # What goes out is not wanted; on the loopback it comes in as well, and so does the answer.
+        self.receiver = stack.enter_context(
+            PacketSocket(
+                first.ifindex or None,
+                cooked=first.is_ip,
+                protocol=protocol,
+                filter=_filter(departures, protocol),
+                ignore_outgoing=True,
+                buffer_len=_BUFFER_LEN,
+            )
+        )
+        self._sender = stack.enter_context(open_sender(first))
+        self._out = FrameBatch(_SEND_AT_ONCE, _SEND_AT_ONCE * max(len(d.octets) for d in departures))
+        # Which attempt of which request each of the kernel's stamps will be about.
+        self._stamped: list[tuple[int, int]] = []
+        self._sender.stamp_sends()
+
+    def forget(self, batch: FrameBatch) -> None:
+        """Throw away what has come; where more comes all the time, for 10 ms."""
+        give_up_ns = time.monotonic_ns() + 10_000_000
+        while self.receiver.receive(batch, 0) and time.monotonic_ns() < give_up_ns:
             pass
-        self._sent = Moment.now()
-        self._sender.send(self.departure.octets, timeout, ifindex=self.departure.ifindex)
-        return self._sent
+        self._stamp_anew()
 
-    def answer(self, timeout: float) -> Answer | None:
-        """The first answer to the packet sent last; None when none comes within `timeout` seconds."""
-        end_ns = deadline(timeout)
-        while self._receiver.receive(self._batch, max(end_ns - monotonic_ns(), 0) / 1e9):
-            seen = Moment.now()
-            for record, octets in zip(self._batch.records(), self._batch):
-                answer = _recognise(self.departure, octets)
-                if answer is None:
-                    continue
-                stamp_ns = record.time_ns if record.flags & KERNEL_TIME else None
-                answer.request = self.departure.packet
-                answer.rtt_ns, answer.stamp = round_trip(self._sent, seen, stamp_ns)
-                answer.time_ns = seen.realtime_ns if stamp_ns is None else stamp_ns
-                return answer
+    def _stamp_anew(self) -> None:
+        self._sender.sent_stamps()
+        self._sender.stamp_sends()
+        self._stamped.clear()
+
+    def send(self, core: Exchanger, numbers: list[int]) -> Iterator[ExchangeEvent]:
+        self._out.clear()
+        self._out.extend([core.departures[number].octets for number in numbers])
+        if self._departure.ifindex:
+            for i in range(len(numbers)):
+                self._out.handle.frames[i].ifindex = self._departure.ifindex
+        events: list[ExchangeEvent] = []
+        done = 0
+        while done < len(numbers):
+            moment = Moment.now()
+            try:
+                accepted = self._sender.send_batch(self._out, done, timeout=0)
+                if accepted == 0:
+                    raise EngineError(errno.EAGAIN, "send", self._sender.name, "the send buffer stayed full")
+            except EngineError as error:
+                self._take_stamps(core)
+                self._stamp_anew()  # who knows whether the refused one was numbered
+                if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                    events += core.refused(numbers[done:], error, moment.monotonic_ns)
+                    break
+                events.append(core.failed(numbers[done], error, moment.monotonic_ns))
+                done += 1
+                continue
+            for number in numbers[done : done + accepted]:
+                sent = core.sent(number, moment)
+                self._stamped.append((number, sent.attempt))
+                events.append(sent)
+            done += accepted
+        # Only now: whoever gets an event may do anything before the next one is asked for.
+        yield from events
+
+    def received(self, core: Exchanger, batch: FrameBatch) -> Iterator[Answer]:
+        """The answers in a batch. What they answer has left before, and so has its stamp."""
+        self._take_stamps(core)
+        seen = Moment.now()
+        linktype = self._departure.linktype
+        for record, octets in list(zip(batch.records(), batch)):
+            stamp_ns = record.time_ns if record.flags & KERNEL_TIME else None
+            answer = core.received(octets, linktype, seen, stamp_ns)
+            if answer is not None:
+                yield answer
+
+    def _take_stamps(self, core: Exchanger) -> None:
+        for i, time_ns in self._sender.sent_stamps():
+            if i < len(self._stamped):
+                core.departed(*self._stamped[i], time_ns)
+
+
+def _filter(departures: Sequence[Departure], protocol: int) -> Filter | None:
+    version = _IP_VERSIONS.get(protocol)
+    if version is None:
         return None
-
-
-def _sender(departure: Departure) -> RawIPSocket | PacketSocket:
-    if not departure.is_ip:
-        return PacketSocket(departure.ifindex, protocol=0)
-    family = 4 if departure.linktype == LINKTYPE_IPV4 else 6
-    return RawIPSocket(family, IPPROTO_RAW, interface=departure.ifindex or None)
-
-
-def _receiver(departure: Departure) -> PacketSocket:
-    # What goes out is not wanted; on the loopback it comes in as well, and so does the answer.
-    if not departure.is_ip:
-        return PacketSocket(departure.ifindex, protocol=ETH_P_ALL, ignore_outgoing=True)
-    return PacketSocket(
-        departure.ifindex or None,
-        cooked=True,
-        protocol=0x0800 if departure.linktype == LINKTYPE_IPV4 else 0x86DD,
-        filter=_addressed_to(departure.packet.layers[0].src),  # type: ignore[attr-defined]
-        ignore_outgoing=True,
-    )
-
-
-def _addressed_to(address: IPAddress) -> Filter | None:
-    """A filter for IP packets to an address, so that a busy host's other traffic is not copied to us."""
-    if address.is_unspecified:
-        return None
-    packed = address.packed
-    start = 16 if len(packed) == 4 else 24  # where the destination is in the header
-    words = len(packed) // 4
-    program = []
-    for i in range(words):
-        load, jump_if_equal = 0x20, 0x15
-        word = int.from_bytes(packed[4 * i : 4 * i + 4], "big")
-        program.append(Instruction(load, 0, 0, start + 4 * i))
-        program.append(Instruction(jump_if_equal, 0, 2 * (words - i) - 1, word))
-    give = 0x06
-    program += [Instruction(give, 0, 0, 0x40000), Instruction(give, 0, 0, 0)]
-    return Filter(f"ip dst {address}", 101, 0x40000, program)
-
-
-def _recognise(departure: Departure, octets: bytes) -> Answer | None:
-    """The packet in these octets if it answers what was sent."""
-    if _is_copy(octets, departure):
-        return None
-    answer = Answer.parse(octets, first_header(departure.linktype, octets))
-    assert isinstance(answer, Answer)
-    return answer if answer.answers(departure.packet) else None
-
-
-def _is_copy(octets: bytes, departure: Departure) -> bool:
-    """Whether this is the request, come in over the loopback: between equal ports it looks like an answer."""
-    sent = departure.octets
-    if not departure.is_ip:
-        return octets == sent
-    # The kernel may have changed the IP header, but neither the addresses nor what follows.
-    if departure.linktype == LINKTYPE_IPV4:
-        return octets[12:20] == sent[12:20] and octets[octets[0] % 16 * 4 :] == sent[sent[0] % 16 * 4 :]
-    return octets[8:] == sent[8:]
+    link_len = 0 if departures[0].is_ip else _ETHER_LEN
+    return answer_filter((departure.octets[link_len:] for departure in departures), version, link_len)

@@ -23,24 +23,33 @@ class Moment(NamedTuple):
 
 
 class RoundTrip(NamedTuple):
-    """A round-trip time in nanoseconds, never negative, and who stamped the answer: "kernel" or "user"."""
+    """A round-trip time in nanoseconds, never negative, and who stamped its two ends: "kernel" or "user".
+
+    `stamp` is the arrival's, `tx_stamp` the departure's.
+    """
 
     rtt_ns: int
     stamp: str
+    tx_stamp: str = "user"
 
 
-def round_trip(sent: Moment, seen: Moment, kernel_ns: int | None) -> RoundTrip:
+def round_trip(
+    sent: Moment, seen: Moment, kernel_ns: int | None, departed_ns: int | None = None
+) -> RoundTrip:
     """The time between `sent`, taken right before sending, and the answer's arrival.
 
     `kernel_ns` is the kernel's stamp on the answer (CLOCK_REALTIME), None without one; `seen` was taken after
-    the answer had been received. The kernel's stamp leaves out how long this process took to wake up, but
-    the real time may be set at any moment: where it jumped, the monotonic clock's difference counts.
+    the answer had been received; `departed_ns` is the kernel's stamp on what was sent, if there is one. The
+    kernel's stamps leave out how long this process took to send and to wake up, but the real time may be set
+    at any moment: where it jumped, the monotonic clock's difference counts.
     """
     user_ns = max(seen.monotonic_ns - sent.monotonic_ns, 0)
     if kernel_ns is None:
         return RoundTrip(user_ns, "user")
     jump_ns = (seen.realtime_ns - seen.monotonic_ns) - (sent.realtime_ns - sent.monotonic_ns)
-    rtt_ns = kernel_ns - sent.realtime_ns
-    if abs(jump_ns) > STEP_NS or not 0 <= rtt_ns <= user_ns + STEP_NS:
+    if abs(jump_ns) > STEP_NS:
         return RoundTrip(user_ns, "user")
-    return RoundTrip(rtt_ns, "kernel")
+    for start_ns, stamp in ((departed_ns, "kernel"), (sent.realtime_ns, "user")):
+        if start_ns is not None and 0 <= kernel_ns - start_ns <= user_ns + STEP_NS:
+            return RoundTrip(kernel_ns - start_ns, "kernel", stamp)
+    return RoundTrip(user_ns, "user")
