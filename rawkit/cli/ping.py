@@ -98,12 +98,6 @@ def command(
     interrupted = False
     with Ping(targets, config) as session:
         json = JsonLines("ping") if as_json else None
-        if json is not None:
-            json.write("session", targets=session.targets, sockets=session.socket_kinds, config=config)
-        else:
-            for target in session.targets:
-                whole = f"({size + 28}) bytes of data." if target.address.version == 4 else " data bytes"
-                emit(escape(f"PING {target.name} ({target.address}) {size}{whole}"))
 
         def tell(_: int, frame: FrameType | None) -> None:
             for summary in session.summaries:
@@ -111,6 +105,12 @@ def command(
 
         before = signal.signal(signal.SIGQUIT, tell)
         try:
+            if json is not None:
+                json.write("session", targets=session.targets, sockets=session.socket_kinds, config=config)
+            else:
+                for target in session.targets:
+                    whole = f"({size + 28}) bytes of data." if target.address.version == 4 else " data bytes"
+                    emit(escape(f"PING {target.name} ({target.address}) {size}{whole}"))
             for event in session:
                 if quiet:
                     continue

@@ -116,9 +116,12 @@ class Ping:
                         yield error
                     # What came meanwhile is looked at before the next request goes.
                     due_ns = 0
+                # What is overdue now and not among what has arrived did not come in time. A later moment
+                # would count answers as lost that came while this process, or who takes the events, was busy.
+                now = Moment.now()
                 for sock in self._wait(due_ns):
                     yield from self._receive(sock, batch, due_ns)
-                yield from pinger.expired(Moment.now())
+                yield from pinger.expired(now)
         finally:
             self.close()
 
@@ -154,14 +157,19 @@ class Ping:
     def _receive(self, sock: RawIPSocket, batch: FrameBatch, due_ns: int) -> Iterator[PingEvent]:
         """Events from all that has arrived; the only socket waits for that until `due_ns`."""
         left_ns = max(due_ns - time.monotonic_ns(), 0) if len(self._sockets) == 1 else 0
-        n = sock.receive(batch, left_ns / 1e9)
-        seen = Moment.now()
-        # Copied first: whoever gets an event may do anything before the next one is asked for.
-        for record, packet in list(zip(batch.records(), batch)) if n else ():
-            stamp = record.time_ns if record.flags & KERNEL_TIME else None
-            event = self._pinger.received(packet, seen, stamp)
-            if event is not None:
-                yield event
+        while n := sock.receive(batch, left_ns / 1e9):
+            seen = Moment.now()
+            # Copied first: whoever gets an event may do anything before the next one is asked for.
+            for record, packet in list(zip(batch.records(), batch)):
+                stamp = record.time_ns if record.flags & KERNEL_TIME else None
+                # This process may have woken up long after the packet came, and after others should have.
+                yield from self._pinger.expired(seen if stamp is None else seen.at(stamp))
+                event = self._pinger.received(packet, seen, stamp)
+                if event is not None:
+                    yield event
+            if n < batch.capacity or not self._sockets:
+                break
+            left_ns = 0
 
 
 def ping(

@@ -21,6 +21,11 @@ class Moment(NamedTuple):
         monotonic_ns = time.monotonic_ns()
         return cls(time.time_ns(), monotonic_ns)
 
+    def at(self, realtime_ns: int) -> Moment:
+        """An earlier moment, or this one where the real time was set back in between."""
+        earlier_ns = max(self.realtime_ns - realtime_ns, 0)
+        return Moment(realtime_ns, self.monotonic_ns - earlier_ns)
+
 
 class RoundTrip(NamedTuple):
     """A round-trip time in nanoseconds, never negative, and who stamped its two ends: "kernel" or "user".

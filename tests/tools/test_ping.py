@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -449,6 +450,12 @@ def test_round_trip(sent: Moment, seen: Moment, kernel_ns: int | None, expected:
     assert round_trip(sent, seen, kernel_ns) == RoundTrip(*expected)
 
 
+def test_an_earlier_moment_is_earlier_on_both_clocks() -> None:
+    seen = Moment(1000 * S, 5 * S)
+    assert seen.at(1000 * S - 3 * MS) == Moment(1000 * S - 3 * MS, 5 * S - 3 * MS)
+    assert seen.at(1001 * S).monotonic_ns == 5 * S  # the real time was set back
+
+
 @given(st.integers(-(10**18), 10**18), st.integers(0, 10**12), st.integers(-(10**18), 10**18))
 def test_round_trip_is_never_negative(step_ns: int, passed_ns: int, kernel_ns: int) -> None:
     sent = Moment(10**18, 10**12)
@@ -676,6 +683,22 @@ def test_lab_with_delay() -> None:
     for summary in session.summaries:
         assert summary.min_ns is not None
         assert 40 * MS <= summary.min_ns < 140 * MS
+
+
+@pytest.mark.net
+def test_what_came_while_its_user_was_busy_came_in_time() -> None:
+    with Lab(delay="20ms") as lab:
+        with lab.a:
+            session = ping([str(lab.b.ipv4), "127.0.0.1"], count=1, timeout=0.2)
+        events = []
+        for event in session:
+            time.sleep(0.5)
+            events.append(event)
+    assert [(type(event), event.address) for event in events] == [
+        (PingReply, "127.0.0.1"),
+        (PingReply, "10.77.0.2"),
+    ]
+    assert session.summaries[0].late == 0
 
 
 @pytest.mark.net

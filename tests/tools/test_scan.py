@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -439,6 +440,17 @@ def test_several_hosts_of_both_families(lab: Lab, listening: Callable[..., socke
         ("fd77::2", 81): ("closed", True),
     }
     assert running.summary.notes == ("10.77.0.0 left out: a broadcast address of 10.77.0.0/24",)
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect"])
+def test_what_came_while_its_user_was_busy_came_in_time(kind: str) -> None:
+    with Lab(delay="20ms") as lab, lab.a:
+        found = []
+        for result in scan(lab.b.ipv4, "1-10", kind=kind, rate=500, retries=0, timeout=0.2):
+            found.append(result)
+            time.sleep(0.4 if len(found) == 1 else 0)
+    assert Counter(states(found).values()) == {"closed": 10}
 
 
 @net

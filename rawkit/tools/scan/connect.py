@@ -77,11 +77,11 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
 
     with selectors.EpollSelector() as selector:
 
-        def finish(attempt: _Attempt, error: int) -> PortResult:
+        def finish(attempt: _Attempt, error: int, now_ns: int) -> PortResult:
             state, reason = _VERDICTS.get(error, (FILTERED, os.strerror(error).lower()))
             rtt_ns = None
             if attempt.probes == 1 and error != errno.ETIMEDOUT:
-                rtt_ns = clock.now_ns() - attempt.started_ns
+                rtt_ns = now_ns - attempt.started_ns
                 patience.seen(rtt_ns)
             assert attempt.sock is not None
             if state == OPEN and _is_self_connected(attempt.sock):
@@ -123,23 +123,24 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
                         in_flight[attempt.sock.fileno()] = attempt
                         selector.register(attempt.sock, selectors.EVENT_WRITE)
                     else:
-                        yield finish(attempt, error)
+                        yield finish(attempt, error, clock.now_ns())
 
-                for key, _ in selector.select(
-                    _timeout(in_flight, waiting or again, limit, pace, patience, clock)
-                ):
+                # What is overdue now and not ready did not come in time. A later moment would count answers
+                # as lost that came while whoever takes the results was busy.
+                late_ns = clock.now_ns() - patience.wait_ns
+                ready = selector.select(_timeout(in_flight, waiting or again, limit, pace, patience, clock))
+                now_ns = clock.now_ns()
+                for key, _ in ready:
                     attempt = in_flight.pop(key.fd)
                     selector.unregister(key.fd)
                     assert attempt.sock is not None
-                    yield finish(attempt, attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-                late_ns = clock.now_ns() - patience.wait_ns
+                    yield finish(attempt, attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), now_ns)
                 while in_flight and (attempt := next(iter(in_flight.values()))).started_ns <= late_ns:
                     assert attempt.sock is not None
                     del in_flight[attempt.sock.fileno()]
                     selector.unregister(attempt.sock)
                     if attempt.probes > config.retries:
-                        yield finish(attempt, errno.ETIMEDOUT)
+                        yield finish(attempt, errno.ETIMEDOUT, now_ns)
                     else:
                         attempt.sock.close()
                         again.append(attempt)

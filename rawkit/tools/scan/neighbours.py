@@ -66,6 +66,7 @@ class NeighbourFinder:
             last_ns = clock.now_ns()
             while len(found) < len(wanted):
                 now_ns = clock.now_ns()
+                over = False
                 if asked < len(missing):
                     part = missing[asked : asked + min(pace.allowed(now_ns), RUN_MAX)]
                     wait_until_ns = now_ns if part else pace.due_ns()
@@ -78,13 +79,14 @@ class NeighbourFinder:
                         last_ns = now_ns
                 else:
                     wait_until_ns = last_ns + min(timeout_ns, _WAIT_MAX_NS)
-                    if now_ns >= wait_until_ns:
-                        break
+                    over = now_ns >= wait_until_ns  # but for what has arrived, unseen so far
                 if self._sock.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
                     for octets in self._inbox:
                         packed, mac = _answer(Packet.parse(octets))
                         if packed in wanted:
                             found.setdefault(wanted[packed], mac)
+                if over:
+                    break
         return found
 
     def _question(self, address: IPAddress) -> bytes:

@@ -192,6 +192,7 @@ class SynScan:
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
         batches = 0
+        overdue = False  # the wait for answers has passed, and then there were none in the socket
         last_sent_ns = clock.now_ns()
 
         while board.left:
@@ -217,7 +218,8 @@ class SynScan:
                             address, port = addresses[first // len(ports)], ports[first % len(ports)]
                             yield PortResult(address, port, FILTERED, refusal, probes=board.round)
                         batches += 1
-            elif now_ns >= wait_until_ns:
+            elif overdue:
+                overdue = False
                 dropped = self._dropped_more()
                 if dropped and extra:
                     extra -= 1
@@ -228,9 +230,8 @@ class SynScan:
                 board.next_round()
                 continue
 
-            got = receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9)
-            if got:
-                known = 0
+            known = 0
+            if receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
                 for reply in plan.match(self._inbox):
                     i, j = row_of.get(reply.address), column_of.get(reply.port)
                     if i is None or j is None:
@@ -242,6 +243,7 @@ class SynScan:
                     known += 1
                     yield self._result(addresses[i], reply, board.probes(index), board.sent_ns(index))
                 pace.answered(known)
+            overdue = board.round_over and not known and now_ns >= last_sent_ns + self._patience.wait_ns
             if batches >= _LOOK_FOR_DROPS_EVERY:
                 batches = 0
                 self._dropped_more()
