@@ -53,7 +53,7 @@ def check_survives(octets: bytes, first: type[Header] | None) -> None:
 
 @pytest.mark.parametrize("first", FIRST_HEADERS, ids=lambda cls: cls.__name__ if cls else "None")
 def test_any_octets_parse_and_rebuild(first: type[Header] | None) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(octets=st.binary(max_size=120))
     def check(octets: bytes) -> None:
         check_survives(octets, first)
@@ -61,7 +61,7 @@ def test_any_octets_parse_and_rebuild(first: type[Header] | None) -> None:
     check()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     packet=packets(whole=False),
     changes=st.lists(st.tuples(st.integers(0, 199), st.integers(0, 255)), max_size=6),
@@ -73,7 +73,7 @@ def test_mutated_packets_parse_and_rebuild(packet: Packet, changes: list[tuple[i
     check_survives(bytes(octets), first_of(packet))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(packet=packets(whole=False))
 def test_packets_cut_at_every_length_parse_and_rebuild(packet: Packet) -> None:
     octets, first = bytes(packet), first_of(packet)
@@ -85,7 +85,7 @@ def test_packets_cut_at_every_length_parse_and_rebuild(packet: Packet) -> None:
 def test_headers_come_back_from_their_octets(cls: type[Header]) -> None:
     first = next(c for c in reversed(cls.__mro__) if issubclass(c, Header) and c is not Header)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(header=any_layout(cls))
     def check(header: Header) -> None:
         octets = bytes(header)
@@ -106,7 +106,7 @@ def test_headers_come_back_from_their_octets(cls: type[Header]) -> None:
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_options_come_back_from_their_octets(cls: type[Option]) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(item=option(cls))
     def check(item: Option) -> None:
         assert cls.decode(bytes(item)) == (item,)
@@ -115,7 +115,7 @@ def test_options_come_back_from_their_octets(cls: type[Option]) -> None:
     check()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(packet=packets())
 def test_packets_come_back_from_their_octets(packet: Packet) -> None:
     octets = bytes(packet)

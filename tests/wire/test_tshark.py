@@ -18,7 +18,7 @@ from rawkit.wire.icmpinfo import ICMPSecurityFailure
 from rawkit.wire.ipv4 import SourceRoute
 from rawkit.wire.packet import ChecksumVerdict
 
-PACKETS_N, MANY = 800, 8000
+PACKETS_N, MANY = 400, 8000
 """Packets in every run, and in the run of slow tests."""
 
 # tshark's name: the layer it belongs to and what rawkit says.  Values are compared as integers or text.

@@ -39,7 +39,7 @@ from rawkit.wire import (
 from rawkit.wire.ipv4 import SourceRoute
 from rawkit.wire.layout import Layout
 
-PACKETS_N, MANY = 600, 1800
+PACKETS_N, MANY = 300, 1800
 
 Wanted = tuple[type[Any] | tuple[type[Any], ...], str | Callable[[Any], Any]]
 
