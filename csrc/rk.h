@@ -150,6 +150,11 @@ int rk_packet_fd(const struct rk_packet *sock);
  *   -ENETDOWN, -ENXIO  the interface is down or gone */
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns);
+/* The same for one frame that lies in no batch. */
+int rk_packet_send_one(struct rk_packet *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,
+                       int64_t deadline_ns);
+/* How often the device's queue was full (ENOBUFS) while sending. */
+uint64_t rk_packet_full(const struct rk_packet *sock);
 /* Fill the batch, emptied first, with what arrives.  Waits until at least one frame came or the
  * deadline; never waits for more once it has one.  VLAN tags that the kernel moved to auxiliary data
  * are put back.  A frame longer than the whole arena is cut; frames for which the arena has no room left
@@ -214,6 +219,9 @@ int rk_rawip_fd(const struct rk_rawip *sock);
  * kernel's -EHOSTUNREACH, -ENETUNREACH, -EACCES (broadcast), -EPERM (firewall). */
 int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   int64_t deadline_ns);
+int rk_rawip_send_one(struct rk_rawip *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,
+                      int64_t deadline_ns);
+uint64_t rk_rawip_full(const struct rk_rawip *sock);
 /* As rk_packet_receive; every frame is a whole IP packet.  Where the socket delivers none (IPv6, ICMP
  * datagram), the header is rebuilt from ancillary data and the frame says RK_FRAME_REBUILT_IP. */
 int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns);

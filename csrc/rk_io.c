@@ -1,5 +1,5 @@
-/* Waiting, and receiving in chunks: what packet sockets and raw IP sockets have in common
- * (recvmmsg(2), socket(7)). */
+/* Waiting, sending and receiving in chunks: what packet sockets and raw IP sockets have in common
+ * (sendmmsg(2), recvmmsg(2), socket(7)). */
 #define _GNU_SOURCE
 #include "rk_io.h"
 
@@ -73,6 +73,50 @@ int rk_io_attach_filter(int fd, const struct rk_insn *insns, uint32_t insns_n)
     memcpy(copy, insns, insns_n * sizeof *insns);
     struct sock_fprog program = {.len = (unsigned short)insns_n, .filter = copy};
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno;
+}
+
+int rk_outbox_offer(struct rk_outbox *outbox, int fd, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                    void *sock, rk_prepare *prepare)
+{
+    if (n > RK_CHUNK)
+        n = RK_CHUNK;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct rk_frame *frame = &batch->frames[first + i];
+        int error = -EINVAL;
+        outbox->messages[i].msg_hdr = (struct msghdr){0};
+        if (rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
+            error = prepare(sock, frame, batch->arena + frame->offset, i, &outbox->messages[i].msg_hdr);
+        if (error != 0 && i == 0)
+            return error;
+        if (error != 0)
+            n = i; /* what comes before it can go */
+    }
+    int sent = sendmmsg(fd, outbox->messages, n, MSG_DONTWAIT);
+    return sent < 0 ? -errno : sent;
+}
+
+int rk_outbox_send(struct rk_outbox *outbox, int fd, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                   int64_t deadline_ns, void *sock, rk_offer *offer)
+{
+    if (!rk_range_ok(first, n, batch->n))
+        return -EINVAL;
+    uint32_t done = 0;
+    int64_t pause_ns = 0;
+    while (done < n) {
+        int sent = offer(sock, batch, first + done, n - done);
+        if (sent > 0) {
+            done += (uint32_t)sent;
+            continue;
+        }
+        if (sent == -ENOBUFS)
+            outbox->full_n++;
+        if (done > 0)
+            break; /* whatever is wrong with the next frame, the next call meets it again */
+        int again = rk_io_send_again(fd, sent, deadline_ns, &pause_ns);
+        if (again <= 0)
+            return again;
+    }
+    return (int)done;
 }
 
 int rk_inbox_open(struct rk_inbox *inbox)

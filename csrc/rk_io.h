@@ -74,8 +74,28 @@ void rk_inbox_close(struct rk_inbox *inbox);
 int rk_inbox_receive(struct rk_inbox *inbox, int fd, struct rk_batch *batch, int64_t deadline_ns, void *sock,
                      rk_describe *describe, rk_receive_failed *failed);
 
-/* rk_packet.c for rk_pace.c: offer frames [first, first + n), a range that was checked, to the kernel in
- * one system call, without waiting.  Returns how many it took, at least 1, or a negative errno. */
+/* Messages on their way out. */
+struct rk_outbox {
+    struct mmsghdr messages[RK_CHUNK];
+    uint64_t full_n; /* how often the device's queue was full */
+};
+
+/* Fill in the message, zeroed, for a frame whose octets lie within its batch; slot is its place in the chunk.
+ * 0, or the negative errno for which it cannot be sent. */
+typedef int rk_prepare(void *sock, const struct rk_frame *frame, uint8_t *octets, uint32_t slot,
+                       struct msghdr *message);
+/* Offer frames [first, first + n), a range that was checked and of which a chunk at most is taken, to the
+ * kernel in one system call, without waiting.  Returns how many it took, at least 1, or a negative errno. */
+typedef int rk_offer(void *sock, const struct rk_batch *batch, uint32_t first, uint32_t n);
+
+/* An rk_offer for a socket that prepares its messages this way. */
+int rk_outbox_offer(struct rk_outbox *outbox, int fd, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                    void *sock, rk_prepare *prepare);
+/* rk_packet_send and rk_rawip_send. */
+int rk_outbox_send(struct rk_outbox *outbox, int fd, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                   int64_t deadline_ns, void *sock, rk_offer *offer);
+
+/* rk_packet.c for rk_pace.c: an rk_offer. */
 int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n);
 
 #endif

@@ -38,7 +38,7 @@ struct rk_packet {
     struct rk_inbox inbox;
     /* Frames are prefixed on the way out as well as in; receiving may switch that off meanwhile. */
     pthread_mutex_t prefix_lock;
-    struct mmsghdr out[RK_CHUNK];
+    struct rk_outbox outbox;
     struct iovec out_iov[RK_CHUNK][2];
     struct sockaddr_ll out_names[RK_CHUNK];
     struct virtio_net_hdr out_prefix; /* all zero: nothing is asked of the kernel */
@@ -149,7 +149,7 @@ int rk_packet_fd(const struct rk_packet *sock)
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
-/* Where frame i of the chunk goes. */
+/* Where a frame goes. */
 static int address_frame(const struct rk_packet *sock, const struct rk_frame *frame, const uint8_t *octets,
                          struct sockaddr_ll *name)
 {
@@ -166,73 +166,61 @@ static int address_frame(const struct rk_packet *sock, const struct rk_frame *fr
     return name->sll_ifindex > 0 ? 0 : -EDESTADDRREQ;
 }
 
+static int prepare(void *owner, const struct rk_frame *frame, uint8_t *octets, uint32_t slot,
+                   struct msghdr *message)
+{
+    struct rk_packet *sock = owner;
+    struct iovec *iov = sock->out_iov[slot];
+    iov[0] = (struct iovec){&sock->out_prefix, sizeof sock->out_prefix};
+    iov[1] = (struct iovec){octets, frame->cap_len};
+    message->msg_iov = iov + (sock->inbox.prefixed ? 0 : 1);
+    message->msg_iovlen = sock->inbox.prefixed ? 2 : 1;
+    /* A frame for the interface it is bound to needs no address, unless the kernel adds the header. */
+    if (!(sock->flags & RK_PACKET_COOKED) && sock->ifindex != 0)
+        return 0;
+    message->msg_name = &sock->out_names[slot];
+    message->msg_namelen = sizeof sock->out_names[slot];
+    return address_frame(sock, frame, octets, &sock->out_names[slot]);
+}
+
 int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
-    if (n > RK_CHUNK)
-        n = RK_CHUNK;
-    /* A frame for the interface it is bound to needs no address, unless the kernel adds the header. */
-    bool addressed = sock->flags & RK_PACKET_COOKED || sock->ifindex == 0;
     pthread_mutex_lock(&sock->prefix_lock);
-    bool prefixed = sock->inbox.prefixed;
-    int sent = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const struct rk_frame *frame = &batch->frames[first + i];
-        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len)) {
-            sent = -EINVAL;
-        } else {
-            uint8_t *octets = batch->arena + frame->offset;
-            sock->out_iov[i][0] = (struct iovec){&sock->out_prefix, sizeof sock->out_prefix};
-            sock->out_iov[i][1] = (struct iovec){octets, frame->cap_len};
-            if (addressed)
-                sent = address_frame(sock, frame, octets, &sock->out_names[i]);
-        }
-        if (sent != 0) {
-            n = i; /* what comes before it can go */
-            break;
-        }
-        sock->out[i].msg_hdr = (struct msghdr){
-            .msg_name = addressed ? &sock->out_names[i] : NULL,
-            .msg_namelen = addressed ? sizeof sock->out_names[i] : 0,
-            .msg_iov = sock->out_iov[i] + (prefixed ? 0 : 1),
-            .msg_iovlen = prefixed ? 2 : 1,
-        };
-    }
-    if (n > 0) {
-        sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
-        if (sent < 0 && errno == ENETDOWN) {
-            /* This may be the news of an earlier moment, kept for whoever calls first: ask again, and
-             * leave the news to receive. */
-            if (!sock->went_down)
-                sock->send_error = -ENETDOWN;
-            sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
-        }
-        if (sent < 0)
-            sent = -errno;
+    int sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
+    if (sent == -ENETDOWN) {
+        /* This may be the news of an earlier moment, kept for whoever calls first: ask again, and leave the
+         * news to receive. */
+        if (!sock->went_down)
+            sock->send_error = -ENETDOWN;
+        sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
     }
     pthread_mutex_unlock(&sock->prefix_lock);
     return sent;
 }
 
+static int offer(void *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    return rk_packet_offer(sock, batch, first, n);
+}
+
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns)
 {
-    if (!rk_range_ok(first, n, batch->n))
-        return -EINVAL;
-    uint32_t done = 0;
-    int64_t pause_ns = 0;
-    while (done < n) {
-        int sent = rk_packet_offer(sock, batch, first + done, n - done);
-        if (sent > 0) {
-            done += (uint32_t)sent;
-            continue;
-        }
-        if (done > 0)
-            break; /* whatever is wrong with the next frame, the next call meets it again */
-        int again = rk_io_send_again(sock->fd, sent, deadline_ns, &pause_ns);
-        if (again <= 0)
-            return again;
-    }
-    return (int)done;
+    return rk_outbox_send(&sock->outbox, sock->fd, batch, first, n, deadline_ns, sock, offer);
+}
+
+int rk_packet_send_one(struct rk_packet *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,
+                       int64_t deadline_ns)
+{
+    struct rk_frame frame = {.cap_len = len, .wire_len = len, .ifindex = ifindex};
+    struct rk_batch batch = {
+        .arena = (uint8_t *)octets, .frames = &frame, .arena_len = len, .capacity = 1, .n = 1};
+    return rk_packet_send(sock, &batch, 0, 1, deadline_ns);
+}
+
+uint64_t rk_packet_full(const struct rk_packet *sock)
+{
+    return sock->outbox.full_n;
 }
 
 /* ---- receiving ------------------------------------------------------------------------------ */

@@ -34,7 +34,7 @@ struct rk_rawip {
     uint32_t drops_seen;
     struct rk_counters counters;
     struct rk_inbox inbox;
-    struct mmsghdr out[RK_CHUNK];
+    struct rk_outbox outbox;
     struct iovec out_iov[RK_CHUNK];
     struct sockaddr_storage out_names[RK_CHUNK];
     _Alignas(struct cmsghdr) uint8_t out_control[RK_CHUNK][RK_CONTROL_LEN];
@@ -170,112 +170,103 @@ static void add_control(struct msghdr *message, int level, int type, const void 
     message->msg_controllen += CMSG_SPACE(data_len);
 }
 
-static int prepare_v4(const struct rk_rawip *sock, uint8_t *octets, uint32_t len, struct mmsghdr *out,
-                      struct iovec *iov, struct sockaddr_in *name, uint8_t *control)
+static int prepare_v4(struct rk_rawip *sock, uint8_t *octets, uint32_t len, uint32_t slot,
+                      struct msghdr *message)
 {
     if (len < IP4_LEN || octets[0] >> 4 != 4)
         return -EINVAL;
+    struct sockaddr_in *name = (void *)&sock->out_names[slot];
     *name = (struct sockaddr_in){.sin_family = AF_INET};
     memcpy(&name->sin_addr, octets + 16, 4);
-    *iov = (struct iovec){octets, len};
-    out->msg_hdr = (struct msghdr){.msg_name = name, .msg_namelen = sizeof *name, .msg_iov = iov, .msg_iovlen = 1};
+    message->msg_namelen = sizeof *name;
     if (sock->whole)
         return 0;
     /* Options cannot go along without meaning something else to the kernel (a source route changes the
      * destination); they need a socket with the header included. */
     if ((octets[0] & 0x0f) != IP4_LEN / 4 || octets[9] != sock->protocol)
         return -EINVAL;
-    *iov = (struct iovec){octets + IP4_LEN, len - IP4_LEN};
-    out->msg_hdr.msg_control = control;
+    sock->out_iov[slot] = (struct iovec){octets + IP4_LEN, len - IP4_LEN};
+    message->msg_control = sock->out_control[slot];
     int tos = octets[1], ttl = octets[8];
-    add_control(&out->msg_hdr, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+    add_control(message, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
     if (ttl > 0) /* the kernel refuses 0, which no router would forward either */
-        add_control(&out->msg_hdr, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+        add_control(message, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
     if (rk_load_be32(octets + 12) != 0) {
         struct in_pktinfo info = {0};
         memcpy(&info.ipi_spec_dst, octets + 12, 4);
-        add_control(&out->msg_hdr, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+        add_control(message, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
     }
     return 0;
 }
 
-static int prepare_v6(const struct rk_rawip *sock, const struct rk_frame *frame, uint8_t *octets, uint32_t len,
-                      struct mmsghdr *out, struct iovec *iov, struct sockaddr_in6 *name, uint8_t *control)
+static int prepare_v6(struct rk_rawip *sock, const struct rk_frame *frame, uint8_t *octets, uint32_t slot,
+                      struct msghdr *message)
 {
+    uint32_t len = frame->cap_len;
     if (len < IP6_LEN || octets[0] >> 4 != 6)
         return -EINVAL;
+    struct sockaddr_in6 *name = (void *)&sock->out_names[slot];
     *name = (struct sockaddr_in6){.sin6_family = AF_INET6};
     memcpy(&name->sin6_addr, octets + 24, 16);
     if (IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr) || IN6_IS_ADDR_MULTICAST(&name->sin6_addr))
         name->sin6_scope_id = (uint32_t)frame->ifindex;
-    *iov = (struct iovec){octets, len};
-    out->msg_hdr = (struct msghdr){.msg_name = name, .msg_namelen = sizeof *name, .msg_iov = iov, .msg_iovlen = 1};
+    message->msg_namelen = sizeof *name;
     if (sock->whole)
         return 0;
     if (octets[6] != sock->protocol)
         return -EINVAL;
-    *iov = (struct iovec){octets + IP6_LEN, len - IP6_LEN};
-    out->msg_hdr.msg_control = control;
+    sock->out_iov[slot] = (struct iovec){octets + IP6_LEN, len - IP6_LEN};
+    message->msg_control = sock->out_control[slot];
     int traffic_class = (rk_load_be16(octets) >> 4) & 0xff, hop_limit = octets[7];
-    add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof traffic_class);
-    add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof hop_limit);
+    add_control(message, IPPROTO_IPV6, IPV6_TCLASS, &traffic_class, sizeof traffic_class);
+    add_control(message, IPPROTO_IPV6, IPV6_HOPLIMIT, &hop_limit, sizeof hop_limit);
     struct in6_pktinfo info = {0};
     memcpy(&info.ipi6_addr, octets + 8, 16);
     if (!IN6_IS_ADDR_UNSPECIFIED(&info.ipi6_addr)) {
         /* A link-local source says nothing without its link. */
         if (IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr))
             info.ipi6_ifindex = (unsigned)frame->ifindex;
-        add_control(&out->msg_hdr, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+        add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
     }
     return 0;
 }
 
-/* Offer up to a chunk of packets to the kernel; as rk_packet_offer. */
-static int offer(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+static int prepare(void *owner, const struct rk_frame *frame, uint8_t *octets, uint32_t slot,
+                   struct msghdr *message)
 {
-    if (n > RK_CHUNK)
-        n = RK_CHUNK;
-    for (uint32_t i = 0; i < n; i++) {
-        const struct rk_frame *frame = &batch->frames[first + i];
-        int error = -EINVAL;
-        if (rk_range_ok(frame->offset, frame->cap_len, batch->arena_len)) {
-            uint8_t *octets = batch->arena + frame->offset;
-            void *name = &sock->out_names[i];
-            error = sock->family == 4 ? prepare_v4(sock, octets, frame->cap_len, &sock->out[i], &sock->out_iov[i],
-                                                   name, sock->out_control[i])
-                                      : prepare_v6(sock, frame, octets, frame->cap_len, &sock->out[i],
-                                                   &sock->out_iov[i], name, sock->out_control[i]);
-        }
-        if (error != 0) {
-            if (i == 0)
-                return error;
-            n = i; /* what comes before it can go */
-        }
-    }
-    int sent = sendmmsg(sock->fd, sock->out, n, MSG_DONTWAIT);
-    return sent < 0 ? -errno : sent;
+    struct rk_rawip *sock = owner;
+    sock->out_iov[slot] = (struct iovec){octets, frame->cap_len};
+    message->msg_name = &sock->out_names[slot];
+    message->msg_iov = &sock->out_iov[slot];
+    message->msg_iovlen = 1;
+    return sock->family == 4 ? prepare_v4(sock, octets, frame->cap_len, slot, message)
+                             : prepare_v6(sock, frame, octets, slot, message);
+}
+
+static int offer(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    struct rk_rawip *sock = owner;
+    return rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
 }
 
 int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   int64_t deadline_ns)
 {
-    if (!rk_range_ok(first, n, batch->n))
-        return -EINVAL;
-    uint32_t done = 0;
-    int64_t pause_ns = 0;
-    while (done < n) {
-        int sent = offer(sock, batch, first + done, n - done);
-        if (sent > 0) {
-            done += (uint32_t)sent;
-            continue;
-        }
-        if (done > 0)
-            break; /* whatever is wrong with the next packet, the next call meets it again */
-        int again = rk_io_send_again(sock->fd, sent, deadline_ns, &pause_ns);
-        if (again <= 0)
-            return again;
-    }
-    return (int)done;
+    return rk_outbox_send(&sock->outbox, sock->fd, batch, first, n, deadline_ns, sock, offer);
+}
+
+int rk_rawip_send_one(struct rk_rawip *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,
+                      int64_t deadline_ns)
+{
+    struct rk_frame frame = {.cap_len = len, .wire_len = len, .ifindex = ifindex};
+    struct rk_batch batch = {
+        .arena = (uint8_t *)octets, .frames = &frame, .arena_len = len, .capacity = 1, .n = 1};
+    return rk_rawip_send(sock, &batch, 0, 1, deadline_ns);
+}
+
+uint64_t rk_rawip_full(const struct rk_rawip *sock)
+{
+    return sock->outbox.full_n;
 }
 
 /* ---- receiving ------------------------------------------------------------------------------ */

@@ -177,6 +177,66 @@ static void check_send_again(void)
     EXPECT(rk_io_send_again(pair[0], -EAGAIN, in_ms(10), &pause_ns), 0);
 }
 
+/* A socket that prepares plain messages, and refuses the frame whose first octet is `refused`. */
+struct sender {
+    struct rk_outbox outbox;
+    struct iovec iov[RK_CHUNK];
+    uint8_t refused;
+    int full; /* so often the queue is full */
+};
+
+static int prepare(void *sock, const struct rk_frame *frame, uint8_t *octets, uint32_t slot, struct msghdr *message)
+{
+    struct sender *sender = sock;
+    if (octets[0] == sender->refused)
+        return -EPROTO;
+    sender->iov[slot] = (struct iovec){octets, frame->cap_len};
+    message->msg_iov = &sender->iov[slot];
+    message->msg_iovlen = 1;
+    return 0;
+}
+
+static int offer(void *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    struct sender *sender = sock;
+    return sender->full-- > 0 ? -ENOBUFS
+                              : rk_outbox_offer(&sender->outbox, pair[0], batch, first, n, sender, prepare);
+}
+
+/* Frames go in order up to the one that is refused, which meets the next call; a full queue is waited for and
+ * counted, whether or not frames went before. */
+static void check_sending(void)
+{
+    static struct sender sender = {.refused = 70};
+    struct rk_batch *batch = new_batch(100, 200);
+    for (uint8_t i = 0; i < 100; i++)
+        add(batch, (uint8_t[]){i, i}, 2);
+    uint8_t got[2], next = 0;
+    EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, 1, 100, INT64_MAX, &sender, offer), -EINVAL);
+    for (uint32_t from = 0; from < 70; from += 5) { /* few at a time: the socket has little room */
+        EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, from, from == 65 ? 35 : 5, INT64_MAX, &sender, offer), 5);
+        for (; next < from + 5; next++) {
+            EXPECT(recv(pair[1], got, sizeof got, MSG_DONTWAIT), 2);
+            EXPECT(got[0], next);
+        }
+    }
+    EXPECT(recv(pair[1], got, sizeof got, MSG_DONTWAIT), -1);
+    EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, 70, 1, INT64_MAX, &sender, offer), -EPROTO);
+
+    sender.full = 3;
+    EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, 71, 2, INT64_MAX, &sender, offer), 2);
+    EXPECT(sender.outbox.full_n, 3);
+    sender.full = 3;
+    EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, 71, 1, 0, &sender, offer), -ENOBUFS);
+    EXPECT(sender.outbox.full_n, 4);
+    sender.full = 0;
+    while (recv(pair[1], got, sizeof got, MSG_DONTWAIT) == 2)
+        ;
+    batch->frames[72].offset = 199;
+    EXPECT(rk_outbox_send(&sender.outbox, pair[0], batch, 72, 1, INT64_MAX, &sender, offer), -EINVAL);
+    drop_batch(batch);
+}
+
 int main(void)
 {
     if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0 || rk_inbox_open(&inbox) != 0)
@@ -191,6 +251,7 @@ int main(void)
     check_long();
     check_waiting();
     check_errors();
+    check_sending();
     check_send_again();
     rk_inbox_close(&inbox);
     rk_inbox_close(&inbox);

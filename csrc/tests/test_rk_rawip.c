@@ -23,20 +23,16 @@ static void check_prepare(void)
             octets[0] = sock.family == 4 ? 0x45 : 0x60;
             octets[sock.family == 4 ? 9 : 6] = (uint8_t)sock.protocol;
         }
-        struct mmsghdr out = {0};
-        struct iovec iov = {0};
-        struct sockaddr_storage name;
-        _Alignas(struct cmsghdr) uint8_t control[RK_CONTROL_LEN];
+        struct msghdr out = {0};
         struct rk_frame frame = {.cap_len = len, .ifindex = 1};
-        int error = sock.family == 4 ? prepare_v4(&sock, octets, len, &out, &iov, (void *)&name, control)
-                                     : prepare_v6(&sock, &frame, octets, len, &out, &iov, (void *)&name, control);
+        int error = prepare(&sock, &frame, octets, RK_CHUNK - 1, &out);
         uint32_t header_len = sock.family == 4 ? IP4_LEN : IP6_LEN;
         if (error == 0) {
             uint32_t off = sock.whole ? 0 : header_len;
-            EXPECT((uint8_t *)iov.iov_base - octets, off);
-            EXPECT(iov.iov_len, len - off);
-            EXPECT(out.msg_hdr.msg_controllen <= RK_CONTROL_LEN, 1);
-            for (struct cmsghdr *c = CMSG_FIRSTHDR(&out.msg_hdr); c; c = CMSG_NXTHDR(&out.msg_hdr, c))
+            EXPECT((uint8_t *)out.msg_iov->iov_base - octets, off);
+            EXPECT(out.msg_iov->iov_len, len - off);
+            EXPECT(out.msg_controllen <= RK_CONTROL_LEN, 1);
+            for (struct cmsghdr *c = CMSG_FIRSTHDR(&out); c; c = CMSG_NXTHDR(&out, c))
                 EXPECT(c->cmsg_level, sock.family == 4 ? IPPROTO_IP : IPPROTO_IPV6);
         } else {
             EXPECT(error, -EINVAL);

@@ -24,6 +24,7 @@ from rawkit.wire.show import field_places
 
 if TYPE_CHECKING:
     from rawkit.engine.sockets import PacketSocket, RawIPSocket
+    from rawkit.engine.transmit import Transmitter
 
 CHUNK = 64
 """Bits that one field of the C program has at most; wider header fields are cut into several."""
@@ -376,7 +377,7 @@ class Template:
 
 
 def send_template(
-    sender: PacketSocket | RawIPSocket,
+    sender: PacketSocket | RawIPSocket | Transmitter,
     template: Template,
     n: int,
     first: int = 0,

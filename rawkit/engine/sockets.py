@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 import threading
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fcntl import ioctl
-from socket import if_nametoindex
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.aio import Waits
@@ -70,8 +70,10 @@ class _Socket:
     _c_close: Any
     _c_fd: Any
     _c_send: Any
+    _c_send_one: Any
     _c_receive: Any
     _c_counters: Any
+    _c_full: Any
 
     def __init__(self, name: str, filter: Filter | None) -> None:
         self.name = name
@@ -86,6 +88,7 @@ class _Socket:
         self._receive_lock = threading.Lock()
         self._origins: dict[int, tuple[str, int]] = {}
         self._waits = Waits()
+        self._plain: socket.socket | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.name}{'' if self._handle else ', closed'}>"
@@ -113,6 +116,8 @@ class _Socket:
         """
         self._waits.end()
         with self._send_lock, self._receive_lock:
+            if self._plain is not None:
+                self._plain.detach()
             if self._handle:
                 self._c_close(self._handle)
                 self._handle = None
@@ -137,6 +142,12 @@ class _Socket:
         with self._receive_lock:
             check(self._c_counters(self._live(), out), "read counters", self.name)
         return Counters(out.received - self._rejected, out.dropped)
+
+    @property
+    def queue_full(self) -> int:
+        """How often a send met a full device queue (ENOBUFS): it waits then, ever longer, and tries again."""
+        n: int = self._c_full(self._live())
+        return n
 
     def receive(self, batch: FrameBatch, timeout: float | None = None) -> int:
         """Fill the batch, emptied first, with what has arrived; wait for the first frame, not for more.
@@ -181,12 +192,21 @@ class _Socket:
                 interface down, gone; EAGAIN, ENOBUFS queues full until the timeout; for raw IP also
                 EHOSTUNREACH, ENETUNREACH, EACCES (broadcast), EPERM (firewall).
         """
-        data = ffi.from_buffer(octets)
+        data = octets if type(octets) is bytes else ffi.from_buffer("uint8_t[]", octets)
         n = len(data)
+        with self._send_lock:
+            if self._c_send_one(self._live(), data, n, ifindex, 0) == 1:
+                return
         frame = ffi.new("struct rk_frame *", {"cap_len": n, "wire_len": n, "ifindex": ifindex})
         batch = ffi.new(
             "struct rk_batch *",
-            {"arena": ffi.cast("uint8_t *", data), "frames": frame, "arena_len": n, "capacity": 1, "n": 1},
+            {
+                "arena": ffi.from_buffer("uint8_t[]", octets),
+                "frames": frame,
+                "arena_len": n,
+                "capacity": 1,
+                "n": 1,
+            },
         )
         if self._send(batch, 0, 1, deadline(timeout), n) == 0:
             raise EngineError(errno.EAGAIN, "send", self.name, "the socket's send buffer stayed full")
@@ -311,6 +331,8 @@ class _Socket:
             yield self._live()
 
     def _send_hint(self, result: int, length: int) -> str:
+        if result == -errno.EPERM:
+            return "a firewall rule of this host forbids it"
         return f"{length} octets" if result in (-errno.EMSGSIZE, -errno.EINVAL) else ""
 
     def frames(self, timeout: float | None = None, batch: FrameBatch | None = None) -> Iterator[Frame]:
@@ -360,8 +382,10 @@ class PacketSocket(_Socket):
     _c_close = staticmethod(lib.rk_packet_close)
     _c_fd = staticmethod(lib.rk_packet_fd)
     _c_send = staticmethod(lib.rk_packet_send)
+    _c_send_one = staticmethod(lib.rk_packet_send_one)
     _c_receive = staticmethod(lib.rk_packet_receive)
     _c_counters = staticmethod(lib.rk_packet_counters)
+    _c_full = staticmethod(lib.rk_packet_full)
 
     def __init__(
         self,
@@ -433,6 +457,20 @@ class PacketSocket(_Socket):
                 needs="CAP_NET_RAW",
             )
         self._handle = out[0]
+        self._at_once: Callable[[ReadableBuffer], int] = _cannot_at_once
+        if index and not protocol and not self.cooked:
+            # Nothing has to be put before a frame, so that Python's own socket does: a call of it costs less.
+            self._plain = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=self.fileno())
+            self._at_once = self._plain.send
+
+    def send(self, octets: ReadableBuffer, timeout: float | None = None, *, ifindex: int = 0) -> None:
+        try:
+            at_once = self._at_once
+            at_once(octets)
+        except OSError:  # what is wrong is waited for, or named
+            super().send(octets, timeout, ifindex=ifindex)
+
+    send.__doc__ = _Socket.send.__doc__
 
     def _send_hint(self, result: int, length: int) -> str:
         if result == -errno.EMSGSIZE and self.ifindex:
@@ -466,8 +504,10 @@ class RawIPSocket(_Socket):
     _c_close = staticmethod(lib.rk_rawip_close)
     _c_fd = staticmethod(lib.rk_rawip_fd)
     _c_send = staticmethod(lib.rk_rawip_send)
+    _c_send_one = staticmethod(lib.rk_rawip_send_one)
     _c_receive = staticmethod(lib.rk_rawip_receive)
     _c_counters = staticmethod(lib.rk_rawip_counters)
+    _c_full = staticmethod(lib.rk_rawip_full)
 
     def __init__(
         self,
@@ -559,6 +599,10 @@ async def _sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+def _cannot_at_once(octets: ReadableBuffer) -> int:
+    raise BlockingIOError  # something has to be put before the frame, or said beside it
+
+
 def _name_of(request: bytes) -> str:
     name: bytes = _IFREQ.unpack(request)[0]
     return name.split(b"\0")[0].decode(errors="surrogateescape")
@@ -573,10 +617,8 @@ def _resolve(interface: str | int | None) -> tuple[int, str, int]:
     """Number, name and LINKTYPE_ number of an interface in the current network namespace."""
     if interface is None:
         return 0, "all interfaces", LINKTYPE_ETHERNET
-    import socket
-
     try:
-        index = if_nametoindex(interface) if isinstance(interface, str) else interface
+        index = socket.if_nametoindex(interface) if isinstance(interface, str) else interface
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             request = ioctl(probe, _SIOCGIFNAME, _IFREQ.pack(b"", index))
             return index, _name_of(request), _linktype(ioctl(probe, _SIOCGIFHWADDR, request))

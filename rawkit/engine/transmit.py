@@ -1,4 +1,4 @@
-"""Ways to send frames at speed behind one interface: packet sockets, and XDP live frames.
+"""Ways to send at speed behind one interface: packet sockets, XDP live frames, raw IP sockets.
 
 docs/design/transmit.md says how they differ and what `backend="auto"` goes by.
 """
@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 import time
 import warnings
 from collections import Counter
@@ -19,10 +20,10 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
-from rawkit.engine.sockets import LINKTYPE_ETHERNET, Enterable, PacketSocket
+from rawkit.engine.sockets import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable, PacketSocket, RawIPSocket
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
 
-BACKENDS = ("auto", "packet", "xdp")
+BACKENDS = ("auto", "packet", "xdp", "ip")
 
 FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 """Octets of the longest frame that the XDP backend carries."""
@@ -31,6 +32,8 @@ FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 # that may take: virtual devices count at once, network cards report theirs now and then.
 _PROOF_N = 16
 _PROOF_SECONDS = 0.25
+
+_ONLY_SENDS = 255  # IPPROTO_RAW: whole packets of any protocol
 
 _RTM_GETSTATS = 94
 _NEWSTATS = 92
@@ -55,15 +58,17 @@ class InterfaceCounters(NamedTuple):
 class TransmitReport(NamedTuple):
     """What became of the frames given to a transmitter.
 
-    `accepted` were taken by the kernel; `failed` counts refusals by errno; `before` and `after` are the
-    interface's counters when it was opened and now, everybody else's frames included (None: it is gone).
+    `accepted` were taken by the kernel; `failed` counts refusals by errno, and `queue_full` how often a full
+    device queue (ENOBUFS) made sending wait and try again. `before` and `after` are the interface's counters
+    when it was opened and now, everybody else's frames included (None: no interface was named; it is gone).
     """
 
     backend: str
     reason: str
     accepted: int
     failed: Mapping[int, int]
-    before: InterfaceCounters
+    queue_full: int
+    before: InterfaceCounters | None
     after: InterfaceCounters | None
 
 
@@ -72,11 +77,15 @@ class Transmitter(Protocol):
 
     @property
     def backend(self) -> str:
-        """The one in use: "packet" or "xdp"."""
+        """The one in use: "packet", "xdp" or "ip"."""
 
     @property
     def reason(self) -> str:
         """Why it is that one."""
+
+    @property
+    def linktype(self) -> int:
+        """LINKTYPE_ number of what frames have to start with: 1 Ethernet, 101 an IP header."""
 
     def send_batch(
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
@@ -94,22 +103,26 @@ class Transmitter(Protocol):
 
 
 def open_transmitter(
-    interface: str, backend: str = "auto", *, namespace: Enterable | None = None
+    interface: str | None, backend: str = "auto", *, namespace: Enterable | None = None
 ) -> Transmitter:
-    """Open `interface`, in `namespace` where one is given, for sending Ethernet frames.
+    """Open `interface`, in `namespace` where one is given, for sending frames of its link layer.
 
     "auto" takes XDP live frames where they may be used and work: the interface's counters have to show the
     first of the caller's own frames; otherwise the packet socket sends these and all others. "xdp" raises
-    then. Taps on the sending interface (tcpdump there) do not see live frames.
+    then. Taps on the sending interface (tcpdump there) do not see live frames. "ip" sends IP packets of both
+    families, with their own headers, for which the kernel finds route and next hop; its `interface` may be
+    None, for whichever the route leads to.
 
     Raises:
-        ValueError: there is no such backend.
+        ValueError: there is no such backend, or it needs an interface.
         UnknownInterface: there is no such interface.
         PermissionDenied: CAP_NET_RAW is missing, or for "xdp" CAP_SYS_ADMIN or CAP_NET_ADMIN.
         EngineError: anything else the kernel says; EOPNOTSUPP where it has no live frames.
     """
     if backend not in BACKENDS:
         raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if interface is None and backend != "ip":
+        raise ValueError(f"backend {backend!r} needs an interface")
     return _Transmitter(interface, backend, namespace)
 
 
@@ -126,19 +139,24 @@ class _LiveFrames:
             needs="CAP_SYS_ADMIN and CAP_NET_ADMIN",
         )
         self._handle: Any = out[0]
+        self._lock = threading.Lock()
 
     def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle:
-            lib.rk_xdp_close(handle)
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle:
+                lib.rk_xdp_close(handle)
 
     def send_batch(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
-        if not self._handle:
-            raise ValueError(f"the transmitter on {self.name} is closed")
         end_ns = deadline(timeout)
         done = 0
         while done < n:
-            result = lib.rk_xdp_send(self._handle, batch.handle, first + done, n - done, slice_end(end_ns))
+            with self._lock:
+                if not self._handle:
+                    raise ValueError(f"the transmitter on {self.name} is closed")
+                result = lib.rk_xdp_send(
+                    self._handle, batch.handle, first + done, n - done, slice_end(end_ns)
+                )
             if result > 0:
                 done += result
             elif result != -errno.EINTR and done > 0:
@@ -152,38 +170,80 @@ class _LiveFrames:
         return done
 
 
-class _Transmitter:
-    """A packet socket, live frames, or live frames until they turn out not to work."""
+class _IPSockets:
+    """A raw IP socket for each family; a packet goes to the one its header says."""
 
-    def __init__(self, interface: str, backend: str, namespace: Enterable | None) -> None:
-        self._name = interface
+    def __init__(self, interface: str | None) -> None:
+        self._sockets = {4: RawIPSocket(4, _ONLY_SENDS, interface=interface)}
+        try:
+            self._sockets[6] = RawIPSocket(6, _ONLY_SENDS, interface=interface)
+        except EngineError as error:
+            if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6
+                self.close()
+                raise
+
+    def close(self) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+
+    @property
+    def queue_full(self) -> int:
+        return sum(sock.queue_full for sock in self._sockets.values())
+
+    def send_batch(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
+        """Send the first packets that are of one family. What is no IP packet is refused as one of IPv4."""
+        octets = batch[first]
+        version = octets[0] >> 4 if octets else 4
+        return self._sockets.get(version, self._sockets[4]).send_batch(batch, first, n, timeout)
+
+
+class _Transmitter:
+    """A packet socket, live frames, live frames until they turn out not to work, or raw IP sockets."""
+
+    def __init__(self, interface: str | None, backend: str, namespace: Enterable | None) -> None:
+        self._name = interface or "IP"
         self._choice = backend
         self._accepted = 0
         self._failed: Counter[int] = Counter()
-        self._proven = False
+        self._unproven = _PROOF_N
         self._live: _LiveFrames | None = None
-        self._packet: PacketSocket | None = None
+        self._socket: PacketSocket | _IPSockets | None = None
+        self._ifindex = 0
         self._rtnl: socket.socket | None = None
+        self._rtnl_lock = threading.Lock()
+        self._before: InterfaceCounters | None = None
+        self.linktype = LINKTYPE_ETHERNET
         self.reason = "asked for"
         try:
             with namespace.enter() if namespace is not None else nullcontext():
-                try:
-                    self._ifindex = socket.if_nametoindex(interface)
-                except OSError:
-                    raise UnknownInterface(f"open transmitter: there is no interface {interface}") from None
-                self._rtnl = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-                if backend != "xdp":
-                    # Also beside live frames: later there may be no privilege left to open it with.
-                    self._packet = PacketSocket(interface, protocol=0)
-                if backend != "packet":
-                    self._open_live(interface)
-            self._before = self._counters()
+                self._open(interface, backend)
+            if self._ifindex:
+                self._before = self._counters()
         except BaseException:
             self.close()
             raise
 
+    def _open(self, interface: str | None, backend: str) -> None:
+        self._rtnl = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        if interface is not None:
+            try:
+                self._ifindex = socket.if_nametoindex(interface)
+            except OSError:
+                raise UnknownInterface(f"open transmitter: there is no interface {interface}") from None
+        if backend == "ip":
+            self._socket = _IPSockets(interface)
+            self.linktype = LINKTYPE_RAW
+            return
+        assert interface is not None
+        if backend != "xdp":
+            # Also beside live frames: later there may be no privilege left to open it with.
+            self._socket = PacketSocket(interface, protocol=0)
+            self.linktype = self._socket.linktype
+        if backend != "packet":
+            self._open_live(interface)
+
     def _open_live(self, interface: str) -> None:
-        if self._packet is not None and self._packet.linktype != LINKTYPE_ETHERNET:
+        if self.linktype != LINKTYPE_ETHERNET:
             self.reason = f"{interface} has no Ethernet frames, which live frames have to be"
             return
         try:
@@ -199,7 +259,9 @@ class _Transmitter:
 
     @property
     def backend(self) -> str:
-        return "packet" if self._live is None else "xdp"
+        if self._live is not None:
+            return "xdp"
+        return "ip" if self._choice == "ip" else "packet"
 
     def __repr__(self) -> str:
         return f"<transmitter on {self._name}: {self.backend}, {self.reason}>"
@@ -217,10 +279,13 @@ class _Transmitter:
 
     def close(self) -> None:
         """Let go of everything. Closing twice is harmless."""
-        for held in (self._live, self._packet, self._rtnl):
+        for held in (self._live, self._socket):
             if held is not None:
                 held.close()
-        self._rtnl = None
+        with self._rtnl_lock:
+            if self._rtnl is not None:
+                self._rtnl.close()
+            self._rtnl = None
 
     def send_batch(
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
@@ -240,54 +305,62 @@ class _Transmitter:
         end_ns = deadline(timeout)
         done = 0
         try:
-            if self._live is not None and not self._proven and n > 0:
-                done = self._prove(batch, first, min(n, _PROOF_N), timeout)
             while done < n and (done == 0 or monotonic_ns() < end_ns):
                 left = None if timeout is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
-                accepted = self._send(batch, first + done, n - done, left)
+                accepted = self._send_some(batch, first + done, n - done, left)
                 if accepted == 0:
                     break
                 done += accepted
         except EngineError as error:
-            self._failed[error.errno or 0] += 1
             if done == 0:
-                raise
+                self._failed[error.errno or 0] += 1
+                raise  # else it meets the next call first
         finally:
             self._accepted += done
         return done
 
-    def _send(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
+    def _send_some(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
+        """Send one frame at least, without which it raises or the timeout has passed."""
+        if self._live is not None and self._unproven > 0:
+            accepted = self._prove(batch, first, min(n, self._unproven), timeout)
+            if accepted > 0:
+                return accepted
         if self._live is not None:
             try:
                 return self._live.send_batch(batch, first, n, timeout)
             except EngineError as error:
-                if self._packet is None or error.errno not in (errno.EFBIG, errno.EOPNOTSUPP):
+                if self._socket is None or error.errno not in (errno.EFBIG, errno.EOPNOTSUPP):
                     raise
                 self._fall_back(
                     f"a frame exceeds the {FRAME_LEN} octets of a live frame"
                     if error.errno == errno.EFBIG
                     else "this kernel has no XDP live frames"
                 )
-        if self._packet is None:
+        if self._socket is None:
             raise ValueError(f"the transmitter on {self._name} is closed")
-        return self._packet.send_batch(batch, first, n, timeout)
+        return self._socket.send_batch(batch, first, n, timeout)
 
     def _prove(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
-        """Send the first frames and see whether the interface counts them; 0 when they have to go again."""
+        """Send some of the first frames live and see whether the interface counts them.
+
+        Gives 0 when they have to go again, by the packet socket.
+        """
+        assert self._live is not None
         before = self._counters().tx_packets
-        accepted = self._send(batch, first, n, timeout)
-        if accepted == 0 or self._live is None:
-            return accepted
+        try:
+            accepted = self._live.send_batch(batch, first, n, timeout)
+        except EngineError:
+            return 0  # the next attempt deals with it
         end_ns = deadline(_PROOF_SECONDS)
         while (moved := self._counters().tx_packets - before) < accepted and monotonic_ns() < end_ns:
             time.sleep(0.001)
         if 2 * moved > accepted:  # a few may be somebody else's: IPv6 speaks unasked
-            self._proven = True
+            self._unproven -= accepted
             if self._choice == "auto":
                 self.reason = f"XDP live frames work: the interface counted {moved} of the first {accepted}"
             return accepted
         problem = f"the interface counted {moved} of the first {accepted} live frames"
-        if self._packet is None:
+        if self._socket is None:
             raise EngineError(
                 errno.EOPNOTSUPP, "send", self._name, f"{problem}; a veth peer needs GRO on (ethtool -K)"
             )
@@ -303,18 +376,22 @@ class _Transmitter:
     def report(self) -> TransmitReport:
         """What became of the frames so far. The interface may count the last ones a moment later."""
         try:
-            after = self._counters()
+            after = self._counters() if self._ifindex else None
         except UnknownInterface:
             after = None
         failed = MappingProxyType(dict(self._failed))
-        return TransmitReport(self.backend, self.reason, self._accepted, failed, self._before, after)
+        queue_full = self._socket.queue_full if self._socket is not None else 0
+        return TransmitReport(
+            self.backend, self.reason, self._accepted, failed, queue_full, self._before, after
+        )
 
     def _counters(self) -> InterfaceCounters:
-        if self._rtnl is None:
-            raise ValueError(f"the transmitter on {self._name} is closed")
         request = _STATS.pack(0, self._ifindex, 1)  # IFLA_STATS_LINK_64
-        self._rtnl.send(_HEADER.pack(_HEADER.size + len(request), _RTM_GETSTATS, 1, 0, 0) + request)
-        answer = self._rtnl.recv(4096)
+        with self._rtnl_lock:
+            if self._rtnl is None:
+                raise ValueError(f"the transmitter on {self._name} is closed")
+            self._rtnl.send(_HEADER.pack(_HEADER.size + len(request), _RTM_GETSTATS, 1, 0, 0) + request)
+            answer = self._rtnl.recv(4096)
         if _HEADER.unpack_from(answer)[1] != _NEWSTATS:
             error = struct.unpack_from("=i", answer, _HEADER.size)[0]  # struct nlmsgerr
             check(error, "read counters", self._name)
