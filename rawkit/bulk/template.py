@@ -19,7 +19,7 @@ from rawkit.wire.edit import _find, layer_names
 from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule, Rule
 from rawkit.wire.header import Header
 from rawkit.wire.layout import FieldInfo
-from rawkit.wire.packet import Packet, _outers, _rebuild
+from rawkit.wire.packet import Packet, _outer, _rebuild
 from rawkit.wire.show import field_places
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class Template:
 
     def _sums(self) -> list[_Sum]:
         """The checksums that depend on what varies, innermost first as they are built."""
-        layers, outers = self.packet.layers, _outers(self.packet.layers)
+        layers = self.packet.layers
         end = self._starts[-1] + len(self.packet.payload)
         sums = []
         for i in reversed(range(len(layers))):
@@ -241,7 +241,7 @@ class Template:
                     continue
                 if isinstance(rule, (ChecksumRule, CRC32cRule)):
                     stop = end if rule.payload else start + len(self._headers[i])
-                    found = self._sum(i, row, rule, stop, outers[i])
+                    found = self._sum(i, row, rule, stop, _outer(layers, i))
                     if found is not None:
                         sums.append(found)
                         self._items.append(_Item(found.at * 8, 32 if isinstance(rule, CRC32cRule) else 16))
@@ -297,7 +297,7 @@ class Template:
         layers = list(self.packet.layers)
         for layer, changes in contents.items():
             layers[layer] = layers[layer].replace(**changes)
-        outer, length = _outers(layers)[i], self._starts[-1] + len(self.packet.payload) - self._starts[i]
+        outer, length = _outer(layers, i), self._starts[-1] + len(self.packet.payload) - self._starts[i]
         return outer.pseudo_header(outer._number_of(type(layers[i])), length) if outer is not None else None
 
     def _pseudo_terms(self, i: int, varying: _Varying, pseudo: bytes, terms: list[tuple[int, int]]) -> bytes:

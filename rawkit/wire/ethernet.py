@@ -21,6 +21,7 @@ class Ether(Header, linktype=1):
     Addresses default to broadcast and to zero.
     """
 
+    common = True
     lengths_below = 1536
     no_upper = 0x88B5  # local experimental EtherType (IEEE 802 clause 9.2.4)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from rawkit.addr import MAC
@@ -71,7 +70,8 @@ PAYLOAD_ENDS = {
 
 def header_length(unit: int, bias: int = 0) -> Rule:
     """The rule for a header length in units of so many octets, of which `bias` are not counted."""
-    return Rule(f"(header_len + {unit - 1}) // {unit} - {bias}", unit=unit, bias=bias)
+    less = f" - {bias}" if bias else ""
+    return Rule(f"(header_len + {unit - 1}) // {unit}{less}", unit=unit, bias=bias)
 
 
 header_words = header_length(4)
@@ -281,20 +281,6 @@ class Kind:
         """The field's value for the slot's content (never `AUTO`)."""
         return content
 
-    def property(self, slot: str, name: str, default: Any) -> property:
-        """What stands in the class for a field whose slot holds something else than its value."""
-        get, read, convert = attrgetter(slot), self.read, self.convert
-
-        def get_value(header: Any) -> Any:
-            content = get(header)
-            return content if content is AUTO or content is None else read(content)
-
-        def set_value(header: Any, value: Any) -> None:
-            given = value is AUTO is default or value is None is default
-            setattr(header, slot, value if given else convert(value, name))
-
-        return property(get_value, set_value)
-
 
 class UInt(Kind):
     """An unsigned integer of `width` bits."""
@@ -330,19 +316,21 @@ class FlagBits(UInt):
             self._by_letter.setdefault(name[0], bit)
         if "ACK" in self._by_name:
             self._by_letter["."] = self._by_name["ACK"]  # as tcpdump writes it
+        self.from_text = lru_cache(maxsize=256)(self._from_text)
 
     def convert(self, value: Any, name: str) -> Any:
-        if not isinstance(value, str):
-            return super().convert(value, name)
+        return self._from_text(value, name) if isinstance(value, str) else super().convert(value, name)
+
+    def _from_text(self, text: str, name: str = "") -> int:
         number = 0
-        for word in value.upper().replace("|", " ").replace(",", " ").split():
+        for word in text.upper().replace("|", " ").replace(",", " ").split():
             if word in self._by_name:
                 number |= self._by_name[word]
                 continue
             for letter in word:
                 if letter not in self._by_letter:
                     known = " ".join(self.names)
-                    raise FieldError(f"{name}: no flag {letter!r} in {value!r}; there are {known}")
+                    raise FieldError(f"{name}: no flag {letter!r} in {text!r}; there are {known}")
                 number |= self._by_letter[letter]
         return number
 
@@ -368,21 +356,19 @@ class Address(Kind):
         self._text = text
         # Both ways the same few addresses come again and again.
         self.read = lru_cache(maxsize=4096)(make)  # type: ignore[method-assign]
-        self._from_text = lru_cache(maxsize=4096)(self._pack)
+        self.from_text = lru_cache(maxsize=4096)(self._from_text)
 
-    def _pack(self, value: Any) -> bytes:
-        packed = getattr(value, "packed", None)
-        if packed is None:
-            packed = bytes(self._make(value)) if self.size == 6 else self._make(value).packed
-        return bytes(packed)
+    def _from_text(self, text: str, name: str = "") -> bytes:
+        try:
+            address = self._make(text)
+        except (AddressValueError, TargetError, TypeError, ValueError):
+            raise FieldError(f"{name}: need {self._text}, got {text!r}") from None
+        return bytes(address) if self.size == 6 else bytes(address.packed)
 
     def convert(self, value: Any, name: str) -> Any:
-        if value.__class__ is bytes and len(value) == self.size:
-            return value
-        try:
-            packed = self._from_text(value) if value.__class__ is str else self._pack(value)
-        except (AddressValueError, TargetError, TypeError, ValueError):
-            packed = b""
+        packed = value if value.__class__ is bytes else getattr(value, "packed", None)
+        if packed.__class__ is not bytes:
+            return self._from_text(value, name)
         if len(packed) != self.size:
             raise FieldError(f"{name}: need {self._text}, got {value!r}")
         return packed

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
-from rawkit.wire.field import LENGTH, Rule
+from rawkit.wire.field import LENGTH, ChecksumRule, Rule
+from rawkit.wire.generate import compiled
 from rawkit.wire.layout import FieldInfo, Layout, Self
 from rawkit.wire.registry import Registry
 from rawkit.wire.role import Role, roles_of
 
 if TYPE_CHECKING:
     from rawkit.wire.packet import Packet
+    from rawkit.wire.walk import Walk
 
 
 _ENDS = ("src", "dst"), ("sport", "dport")
@@ -82,6 +84,9 @@ class Header(Layout):
     is_choice: ClassVar[bool] = False
     """Whether this is no header, and only stands for its variants: without one, what follows is payload."""
 
+    common: ClassVar[bool] = False
+    """Whether packets hold this header so often that it is parsed in one go with the common ones below it."""
+
     reroutes: ClassVar[bool] = False
     """Whether checksums of what follows take another destination than the header below has (`rerouted`)."""
 
@@ -93,6 +98,9 @@ class Header(Layout):
     _discriminator_shift: ClassVar[int] = 0
     _discriminator_mask: ClassVar[int] = 0xFF
     _has_pseudo_header: ClassVar[bool] = False
+    _sums_outer: ClassVar[bool] = False
+    _is_base: ClassVar[bool] = False
+    _walk: ClassVar[Walk | None] = None
     _longer: ClassVar[tuple[int, type[Header]]]
 
     @classmethod
@@ -127,8 +135,14 @@ class Header(Layout):
         cls.roles = roles_of(cls.__name__, cls.fields)
         names = {row.name for row in cls.fields}
         cls._ends = next((ends for ends in _ENDS if names.issuperset(ends)), ())
-        if cls.__base__ is not Layout and "pseudo_header" in vars(cls):
-            cls._has_pseudo_header = True
+        if cls.__base__ is not Layout:
+            cls._is_base, cls._walk = False, None
+            for base in cls.__mro__[1:]:
+                if issubclass(base, Header):
+                    base._is_base = True
+            cls._has_pseudo_header |= "pseudo_header" in vars(cls)
+        rules = [row.spec.rule for row in cls.fields]
+        cls._sums_outer = any(isinstance(rule, ChecksumRule) and rule.pseudo_header for rule in rules)
         if "label" not in vars(cls):
             cls.label = cls.__name__
         cls.register(over or {})
@@ -149,13 +163,17 @@ class Header(Layout):
 
         Raises: `Truncated`, `Malformed`.
         """
-        return cls._parse(octets, offset, len(octets) if end is None else end)[0]
+        header: Self = cls._parse(octets, offset, len(octets) if end is None else end)[0]
+        return header
 
     @classmethod
     def _number_of(cls, upper: type[Header] | None) -> int:
+        numbers = cls.numbers
+        if upper in numbers:
+            return numbers[upper]
         for kind in upper.__mro__ if upper is not None else ():
-            if kind in cls.numbers:
-                return cls.numbers[kind]
+            if kind in numbers:
+                return numbers[kind]
         return cls.no_upper
 
     @classmethod
@@ -213,10 +231,10 @@ class Header(Layout):
 
         return show.words(self)
 
-    def __truediv__(self, other: Header | Packet | bytes) -> Packet:
-        from rawkit.wire.packet import Packet
+    if TYPE_CHECKING:
 
-        return Packet([self]) / other
+        def __truediv__(self, other: Header | Packet | bytes) -> Packet:
+            """A packet; `packet` sets it, since packets know headers and headers know no packets."""
 
     def __bytes__(self) -> bytes:
         return self._pack(b"", None, None)
@@ -241,13 +259,23 @@ LINKTYPES = Registry("linktypes")
 
 def _parse_by_length(base: type[Header], longer: type[Header], at_least: int) -> None:
     """Let `base` parse as `longer` where there are enough octets."""
-    parse_base, parse_longer = base._parse, longer._parse
+    parse_base, parse_longer = compiled(base)._parse, compiled(longer)._parse
 
-    def parse(cls: type[Header], buf: Any, offset: int, end: int) -> tuple[Header, int, int]:
-        return (parse_longer if end - offset >= at_least else parse_base)(buf, offset, end)
+    def parse(buf: Any, offset: int, end: int) -> tuple[Header, int, int]:
+        found: tuple[Header, int, int]
+        found = (parse_longer if end - offset >= at_least else parse_base)(buf, offset, end)
+        return found
 
-    base._parse = classmethod(parse)  # type: ignore[assignment]
+    base._parse = staticmethod(parse)  # type: ignore[method-assign]
     base._longer = at_least, longer
+    base.common = False
+    _forget_walks(Header)
+
+
+def _forget_walks(cls: type[Header]) -> None:
+    cls._walk = None
+    for subclass in cls.__subclasses__():
+        _forget_walks(subclass)
 
 
 def _as_tuple(number: int | tuple[int, ...]) -> tuple[int, ...]:

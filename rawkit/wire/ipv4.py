@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from struct import Struct
 from typing import Any
 
 from rawkit.wire.ethernet import Ether
@@ -34,6 +35,9 @@ PROTOCOLS = {
     51: "AH", 58: "ICMPv6", 59: "no next header", 89: "OSPF", 132: "SCTP", 136: "UDP-Lite",
     253: "experimental", 254: "experimental",
 }  # fmt: skip
+
+
+_PSEUDO, _LONG_PSEUDO = Struct(">HH").pack, Struct(">HI").pack
 
 
 class IPv4Option(Option, family=True):
@@ -136,6 +140,7 @@ IPv4Option.unknown = UnknownIPv4Option
 class IPv4(Header, over={Ether: 0x0800}, linktype=228):
     """IPv4 header. A source left at `AUTO` is chosen when the packet is sent; unsent it is 0.0.0.0."""
 
+    common = True
     is_network = True
     label = "IP"
     no_upper = 253  # for experimentation and testing (RFC 3692)
@@ -166,7 +171,8 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
         target: bytes = self._dst  # type: ignore[attr-defined]
         if self._options:  # type: ignore[attr-defined]
             target = self._final_destination().packed
-        return source + target + bytes((0, protocol)) + length.to_bytes(2 if length < 65536 else 4, "big")
+        # A length that no field can hold is left to whoever sums over it.
+        return source + target + (_PSEUDO if length < 65536 else _LONG_PSEUDO)(protocol, length)
 
     def _final_destination(self) -> IPv4Address:
         for option in self.options:

@@ -26,6 +26,7 @@ from rawkit.wire.ipv4 import PROTOCOLS, IPv4, is_reply
 class IPv6(Header, over={Ether: 0x86DD, IPv4: 41}, linktype=229):
     """IPv6 header. A source address left at `AUTO` is chosen when the packet is sent; unsent it is "::"."""
 
+    common = True
     is_network = True
     label = "IP6"
     no_upper = 59  # no next header (section 4.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, dataclass_transform
 
 from rawkit.errors import FieldError, HeaderError
@@ -38,6 +39,8 @@ class Option(Layout):
     pad_after: ClassVar[int] = 0
     members: ClassVar[Registry]
     unknown: ClassVar[type[Option]]
+    _head: ClassVar[bytes] = b""
+    """Kind and length, of a class whose options are all of one length and start with these two."""
 
     @classmethod
     def __init_layout__(cls, kind: int | None = None, family: bool = False) -> None:
@@ -49,6 +52,18 @@ class Option(Layout):
         elif kind is not None:
             cls.kind = kind
             cls.members.add(kind, cls, "option kind")
+            cls._head = cls._fixed_head()
+
+    @classmethod
+    def _fixed_head(cls) -> bytes:
+        size = cls.kind_len + cls.length_len + cls.min_len
+        varies = any(row.width == 0 or row.spec.moves for row in cls.fields)
+        if varies or cls.length_at != cls.kind_len or size % cls.length_unit:
+            return b""
+        if cls.kind in cls.singles and not cls.min_len:
+            return bytes([cls.kind])
+        length = (size - cls.uncounted) // cls.length_unit
+        return cls.kind.to_bytes(cls.kind_len, "big") + length.to_bytes(cls.length_len, "big")
 
     @classmethod
     def kind_of_list(cls) -> OptionList:
@@ -92,16 +107,21 @@ class Option(Layout):
         return tuple(found)
 
     @classmethod
-    def encode(cls, items: tuple[Option, ...], name: str) -> bytes:
-        parts = []
+    def encode(cls, items: Iterable[Option], name: str) -> bytes:
+        parts: list[bytes] = []
         for item in items:
-            if not isinstance(item, (cls, UnparsedOptions)):
+            if isinstance(item, cls):
+                parts.append(item.__bytes__())
+            elif isinstance(item, UnparsedOptions):
+                parts.append(item.data)
+            else:
                 raise FieldError(f"{name}: {item!r} is no {cls.__name__}")
-            parts.append(item.data if isinstance(item, UnparsedOptions) else bytes(item))
-        # What fills up the last one is the list's padding, not between options.
-        between = [part + b"\0" * (-len(part) % cls.align) for part in parts[:-1]]
-        data = b"".join(between + parts[-1:])
-        return data + cls.fill(-(len(data) + cls.pad_after) % cls.pad_to)
+        if cls.align > 1:
+            # What fills up the last one is the list's padding, not between options.
+            parts[:-1] = [part + b"\0" * (-len(part) % cls.align) for part in parts[:-1]]
+        data = b"".join(parts)
+        missing = -(len(data) + cls.pad_after) % cls.pad_to
+        return data + cls.fill(missing) if missing else data
 
     @classmethod
     def fill(cls, size: int) -> bytes:
@@ -126,6 +146,8 @@ class Option(Layout):
         return self.kind, self._pack(b"", None, None)
 
     def __bytes__(self) -> bytes:
+        if self._head:
+            return self._head + self._pack(b"", None, None)
         kind, body = self._kind_and_body()
         if kind in self.singles and not body:
             return bytes([kind])
@@ -150,6 +172,11 @@ class OptionList(Variable):
 
     def __init__(self, family: type[Option]) -> None:
         self.family = family
+
+    def convert(self, value: Any, name: str) -> Any:
+        if value.__class__ is list or value.__class__ is tuple:
+            return self.family.encode(value, name)
+        return super().convert(value, name)
 
     def decode(self, octets: bytes) -> tuple[Option, ...]:
         return self.family.decode(octets)

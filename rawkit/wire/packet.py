@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeVar, overload
 
 from rawkit.errors import HeaderError, Truncated
@@ -11,8 +12,11 @@ from rawkit.wire import checksum as _checksum
 from rawkit.wire.ethernet import Ether
 from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule, payload_length, total_length
 from rawkit.wire.header import LINKTYPES, Header
+from rawkit.wire.walk import make_walk
 
 H = TypeVar("H", bound=Header)
+
+_new: Any = object.__new__
 
 MAX_LAYERS = 64
 """Headers parsed in one packet at most; what follows stays payload (a guard against packet bombs)."""
@@ -45,17 +49,14 @@ class Packet:
     """
 
     __slots__ = (
-        "_after", "_at", "_buf", "_end", "_error", "_layers", "_next", "_offsets", "_payload", "_quoted",
-        "_strict",
+        "_at", "_buf", "_end", "_error", "_layers", "_payload", "_pending", "_quoted", "_strict",
     )  # fmt: skip
 
     def __init__(self, layers: Sequence[Header] = (), payload: bytes = b"") -> None:
         self._layers: list[Header] = list(layers)
-        self._offsets: list[int] = []
         self._payload: bytes | None = bytes(payload)
-        self._next: type[Header] | None = None
-        # The last header read, as long as nobody has asked what follows it.
-        self._after: Header | None = None
+        # The class of the first header; later the last header, as long as nobody has asked what follows it.
+        self._pending: type[Header] | Header | None = None
         self._buf: Any = b""
         self._at = self._end = 0
         self._error: HeaderError | None = None
@@ -70,14 +71,13 @@ class Packet:
 
         Raises: `HeaderError`, with `strict` only.
         """
-        packet = cls.__new__(cls)
-        packet._layers, packet._offsets = [], []
-        packet._payload = None
+        packet: Packet = _new(cls)
+        packet._layers = []
+        packet._payload = packet._error = None
         packet._buf = octets
-        packet._next = first
-        packet._after = None
-        packet._at, packet._end = 0, len(octets)
-        packet._error = None
+        packet._pending = first
+        packet._at = 0
+        packet._end = len(octets)
         packet._quoted = False
         packet._strict = strict
         if strict:
@@ -86,17 +86,24 @@ class Packet:
 
     # ---- parsing ------------------------------------------------------------------------------
 
-    def _parse_one(self) -> bool:
-        """Parse the next header; False when there is none, or none that is whole."""
-        cls = self._next
+    def _parse_more(self) -> bool:
+        """Parse the next header, or the first few at once; False when there is none, or it is not whole."""
+        pending: Any = self._pending
+        layers = self._layers
+        if pending is None:
+            return False
+        cls: type[Header] | None
+        if layers:
+            cls = pending.upper_class()
+        else:
+            cls = pending
+            self._at, self._end = (cls._walk or make_walk(cls))(self._buf, self._end, layers)
+            if layers:
+                self._pending = layers[-1] if self._at < self._end else None
+                return True
+        self._pending = None
         if cls is None:
-            if self._after is None:
-                return False
-            cls = self._after.upper_class()
-            self._after = None
-            if cls is None:
-                return False
-        self._next = None
+            return False
         at, end = self._at, self._end
         if 0 <= cls._discriminator_at < end - at:
             octet = self._buf[at + cls._discriminator_at]
@@ -104,6 +111,7 @@ class Packet:
             if variant is None and cls.is_choice:
                 return False
             cls = variant or cls
+        header: Header
         try:
             header, self._at, end = cls._parse(self._buf, at, end)
         except HeaderError as error:
@@ -117,14 +125,13 @@ class Packet:
         if not self._quoted:
             self._end = end
             self._quoted = header.quotes
-        self._layers.append(header)
-        self._offsets.append(at)
-        if self._at < self._end and len(self._layers) < MAX_LAYERS:
-            self._after = header
+        layers.append(header)
+        if self._at < self._end and len(layers) < MAX_LAYERS:
+            self._pending = header
         return True
 
     def _parse_all(self) -> None:
-        while self._parse_one():
+        while self._parse_more():
             pass
 
     @property
@@ -136,10 +143,10 @@ class Packet:
     @property
     def payload(self) -> bytes:
         """The octets after the last header that is known."""
+        if self._payload is not None:
+            return self._payload
         self._parse_all()
-        if self._payload is None:
-            return bytes(self._buf[self._at : self._end])
-        return self._payload
+        return bytes(self._buf[self._at : self._end])
 
     @property
     def trailer(self) -> bytes:
@@ -155,9 +162,9 @@ class Packet:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Where each header starts, in octets from the packet's start; empty for a packet not parsed."""
-        self._parse_all()
-        return tuple(self._offsets)
+        """Where each header starts, in octets from the packet's start, as it is built."""
+        lens = [len(octets) for octets in self._headers()]
+        return tuple(accumulate(lens[:-1], initial=0)) if lens else ()
 
     # ---- access -------------------------------------------------------------------------------
 
@@ -165,7 +172,7 @@ class Packet:
         """The first (or nth further) header that is a `kind`, None when there is none."""
         layers = self._layers
         i = 0
-        while i < len(layers) or self._parse_one():
+        while i < len(layers) or self._parse_more():
             header = layers[i]
             if isinstance(header, kind):
                 if nth == 0:
@@ -180,11 +187,18 @@ class Packet:
     def __getitem__(self, kind: str) -> Any: ...
     def __getitem__(self, kind: Any) -> Any:
         """The first header of a class; or what stands at a path such as "tcp.dport" (see `wire.edit`)."""
-        if isinstance(kind, str):
+        if kind.__class__ is str:
             from rawkit.wire import edit
 
             return edit.get(self, kind)
-        header: Header | None = self.get(kind)
+        layers = self._layers
+        if not layers:
+            self._parse_more()
+        header: Header | None
+        for header in layers:
+            if header.__class__ is kind and not kind._is_base:
+                return header
+        header = self.get(kind)
         if header is None:
             have = "/".join(type(layer).__name__ for layer in self.layers) or "no headers"
             raise KeyError(f"no {kind.__name__} in this packet ({have})")
@@ -195,12 +209,11 @@ class Packet:
 
     def __iter__(self) -> Iterator[Header]:
         i = 0
-        while i < len(self._layers) or self._parse_one():
+        while i < len(self._layers) or self._parse_more():
             yield self._layers[i]
             i += 1
 
     def __truediv__(self, other: Header | Packet | bytes) -> Packet:
-        self._parse_all()
         payload = self.payload
         if isinstance(other, Header):
             if payload:
@@ -245,20 +258,27 @@ class Packet:
     # ---- building -----------------------------------------------------------------------------
 
     def _headers(self) -> list[bytes]:
-        """The octets of each header as built, outermost first."""
+        """The octets of each header as built, outermost first; bytes(packet) is these and the rest."""
         octets = self.payload
         layers = self._layers
-        built: list[bytes] = []
+        headers: list[bytes] = []
         upper: type[Header] | None = None
-        for header, outer in zip(reversed(layers), reversed(_outers(layers))):
-            built.append(header._pack(octets, outer, upper))
-            octets = built[-1] + octets
-            upper = type(header)
-        built.reverse()
-        return built
+        at = len(layers)
+        for header in reversed(layers):
+            at -= 1
+            built = header._pack(octets, _outer(layers, at) if header._sums_outer else None, upper)
+            headers.append(built)
+            octets = built + octets
+            upper = header.__class__
+        headers.reverse()
+        return headers
 
     def __bytes__(self) -> bytes:
-        return b"".join(self._headers()) + self.payload + self.trailer
+        headers = self._headers()
+        headers.append(self.payload)
+        if self._end < len(self._buf):
+            headers.append(self.trailer)
+        return b"".join(headers)
 
     def replace(self, kind: type[Header], **changes: Any) -> Packet:
         """A packet in which the first header of `kind` has some fields changed (see `Header.replace`).
@@ -333,7 +353,7 @@ class Packet:
     def checksums(self) -> list[ChecksumVerdict]:
         """A verdict on each checksum field of the packet, outermost first."""
         layers = self.layers
-        headers, outers = self._headers(), _outers(layers)
+        headers = self._headers()
         verdicts = []
         whole, at, end = True, 0, sum(map(len, headers)) + len(self.payload) + len(self.trailer)
         for i, header in enumerate(layers):
@@ -356,7 +376,9 @@ class Packet:
                     # Left to the network card, or not wanted (RFC 9653).
                     state = "good" if found == expected else "bad" if found else "not filled in"
                 else:
-                    state, expected = _verdict(header, rule, found, zeroed, len(headers[i]), outers[i])
+                    state, expected = _verdict(
+                        header, rule, found, zeroed, len(headers[i]), _outer(layers, i)
+                    )
                 verdicts.append(ChecksumVerdict(type(header), row.name, state, found, expected))
             # Routers and address translators change a packet before they quote it, and quote part of it.
             whole = whole and not header.is_fragment and not header.quotes
@@ -428,26 +450,35 @@ RAW_IP, IPV4_ONLY, IPV6_ONLY = 101, 228, 229
 
 
 def _rebuild(layers: Sequence[Header], payload: bytes, trailer: bytes) -> Packet:
-    packet = Packet.__new__(Packet)
-    packet._layers, packet._offsets = list(layers), []
+    packet: Packet = _new(Packet)
+    packet._layers = layers if layers.__class__ is list else list(layers)
     packet._payload = payload
-    packet._next = packet._after = packet._error = None
-    packet._buf, packet._at, packet._end = trailer, 0, 0
+    packet._pending = packet._error = None
+    packet._buf = trailer
+    packet._at = packet._end = 0
     packet._quoted = packet._strict = False
     return packet
 
 
-def _outers(layers: Sequence[Header]) -> list[Header | None]:
-    """For each header the nearest one before it that gives a pseudo-header."""
-    found: list[Header | None] = []
-    outer: Header | None = None
-    for header in layers:
-        found.append(outer)
-        if header._has_pseudo_header:
-            outer = header
-        elif header.reroutes and outer is not None:
-            outer = header.rerouted(outer)
-    return found
+def _over(header: Header, other: Header | Packet | bytes) -> Packet:
+    if isinstance(other, Header):
+        return _rebuild([header, other], b"", b"")
+    return _rebuild([header], b"", b"") / other
+
+
+Header.__truediv__ = _over  # type: ignore[method-assign]
+
+
+def _outer(layers: Sequence[Header], at: int) -> Header | None:
+    """The nearest header before the one at `at` that gives a pseudo-header, with the final destination."""
+    below = at - 1
+    while below >= 0 and not layers[below]._has_pseudo_header:
+        below -= 1
+    outer = layers[below] if below >= 0 else None
+    if outer is not None and below < at - 1:
+        for between in layers[below + 1 : at]:
+            outer = between.rerouted(outer) if between.reroutes else outer
+    return outer
 
 
 def _answers(reply: Header, request: Header) -> bool:

@@ -98,6 +98,7 @@ TCPOption.unknown = UnknownTCPOption
 class TCP(Header, over={IPv4: 6, IPv6: 6}):
     """TCP header. `flags` takes letters too: "S", "SA", "." for ACK alone, as tcpdump prints them."""
 
+    common = True
     selected_by = ("dport", "sport")
 
     sport: u16 = 0

@@ -11,6 +11,7 @@ from rawkit.wire.ipv6 import IPv6
 class UDP(Header, over={IPv4: 17, IPv6: 17}):
     """UDP header. A checksum that comes out as 0 is sent as 0xFFFF; 0 means "none" (RFC 768)."""
 
+    common = True
     selected_by = ("dport", "sport")
 
     sport: u16 = 0

@@ -189,7 +189,8 @@ def test_nothing_known() -> None:
 
 def test_offsets() -> None:
     assert Packet.parse(bytes(PACKET)).offsets == (0, 14, 34)
-    assert PACKET.offsets == ()
+    assert PACKET.offsets == (0, 14, 34), "as it is built"
+    assert Packet().offsets == ()
 
 
 def test_checksums_need_their_octets() -> None:
