@@ -572,6 +572,15 @@ int rk_ns_die_with_parent(int parent_pid);
 /* Mount a fresh /proc over the old one, in a mount namespace of one's own. */
 int rk_ns_mount_proc(void);
 
+/* ---- privileges (rk_priv.c) --------------------------------------------------------------------- */
+
+/* Take every capability out of the calling thread's bounding set: no program it starts can gain one.
+ * -EPERM without CAP_SETPCAP. */
+int rk_priv_drop_bounds(void);
+/* Give up all capabilities of the calling thread, the inheritable and ambient ones too, and forbid the
+ * programs it starts to gain any (no_new_privs). */
+int rk_priv_drop_all(void);
+
 /* cffi: end */
 
 #endif

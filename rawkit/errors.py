@@ -105,5 +105,12 @@ class PermissionDenied(EngineError, PermissionError):
     """A capability is missing; the message names it and the command that grants it."""
 
 
+class PrivilegeError(RawkitError, OSError):
+    """Privileges could not be given up, or not all of them."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class NoRoute(RawkitError, OSError):
     """The routing table has no way to a destination."""

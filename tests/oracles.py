@@ -43,11 +43,21 @@ def _is_mapped(path: Path) -> bool:
     return any(first <= NOBODY < first + n for first, _, n in rows)
 
 
-def as_nobody() -> list[str]:
-    """Words that run a command as nobody, without capabilities. Only where one `has_other_users`."""
+def with_capability(name: str) -> list[str]:
+    """Words that run a command as this process's user, root, with one capability of root's."""
+    return [oracle("setpriv"), *_sets(name), "--", "env"]
+
+
+def as_nobody(capability: str = "") -> list[str]:
+    """Words that run a command as nobody, with one capability or none. Only where one `has_other_users`."""
     ids = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
     # setpriv still has root's capabilities when it starts a program, wherever that lies; env has none.
-    return [oracle("setpriv"), *ids, "--bounding-set", "-all", "--inh-caps", "-all", "--", "env"]
+    return [oracle("setpriv"), *ids, *_sets(capability), "--", "env"]
+
+
+def _sets(capability: str) -> list[str]:
+    kept = "-all" + (f",+{capability}" if capability else "")
+    return ["--bounding-set", kept, "--inh-caps", kept, "--ambient-caps", kept]
 
 
 def without_privilege() -> list[str]:

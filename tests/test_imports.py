@@ -26,12 +26,13 @@ ROOMS = {
     "transport": {"errors", "addr", "wire"},
     "engine": {"errors", "wire"},
     "pcap": {"errors", "wire", "engine"},
+    "privileges": {"errors", "engine"},
     "net": {"errors", "addr"},
     "lab": {"errors", "addr", "units", "engine", "net"},
     "bulk": {"errors", "wire", "engine", "pcap"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
     "tools": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "interop"},
-    "cli": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "tools", "interop"},
+    "cli": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "tools", "interop", "privileges"},
 }
 HEAVY = ["scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"]
 

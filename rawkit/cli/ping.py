@@ -70,7 +70,6 @@ def command(
     at the same time, with 1 ms at least between two requests. Ctrl-C ends with the statistics, Ctrl-\\ prints
     a line of them and goes on.
     """
-    import os
     import signal
 
     from rawkit.cli.errors import NEGATIVE, SUCCESS
@@ -81,8 +80,6 @@ def command(
     if ipv4 and ipv6:
         raise click.UsageError("-4 and -6 exclude each other")
     interval_ns = parse_duration(interval)
-    if interval_ns < MIN_INTERVAL_NS and os.geteuid() != 0:
-        raise click.BadParameter("intervals below 2ms are for root only", param_hint="'-i'")
     try:
         config = PingConfig(
             count=count,
@@ -97,6 +94,8 @@ def command(
         raise click.UsageError(str(error)) from None
     interrupted = False
     with Ping(targets, config) as session:
+        if interval_ns < MIN_INTERVAL_NS and "raw" not in session.socket_kinds.values():
+            raise click.BadParameter("intervals below 2ms need CAP_NET_RAW", param_hint="'-i'")
         json = JsonLines("ping") if as_json else None
 
         def tell(_: int, frame: FrameType | None) -> None:
