@@ -50,6 +50,18 @@ class CaptureFileError(RawkitError, ValueError):
         self.packet = packet
 
 
+class ProtocolError(RawkitError):
+    """A rule of a transport protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """By this side: an endpoint's own code, or the application above it."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """By the peer."""
+
+
 class FilterError(RawkitError, ValueError):
     """A capture filter that does not compile."""
 

@@ -1,4 +1,4 @@
-"""Building blocks of transport protocols: no socket, no clock, no randomness.
+"""Transport protocols: the endpoint contract and building blocks. No socket, no clock, no randomness.
 
 Time is an integer of nanoseconds that the caller passes in; keys are passed in too. Each block works alone
 and is imported when it is first used (docs/design/transport.md).
@@ -9,12 +9,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rawkit.transport.chance import Substream as Substream
+    from rawkit.transport.chance import chance as chance
+    from rawkit.transport.chance import draw as draw
+    from rawkit.transport.chance import stream_key as stream_key
     from rawkit.transport.congestion import AckSample as AckSample
     from rawkit.transport.congestion import Aimd as Aimd
     from rawkit.transport.congestion import CongestionControl as CongestionControl
     from rawkit.transport.congestion import Fixed as Fixed
     from rawkit.transport.congestion import NewReno as NewReno
     from rawkit.transport.cubic import Cubic as Cubic
+    from rawkit.transport.endpoint import Context as Context
+    from rawkit.transport.endpoint import Endpoint as Endpoint
+    from rawkit.transport.endpoint import Packet as Packet
+    from rawkit.transport.events import Abort as Abort
+    from rawkit.transport.events import Close as Close
+    from rawkit.transport.events import Closed as Closed
+    from rawkit.transport.events import Connected as Connected
+    from rawkit.transport.events import MtuChanged as MtuChanged
+    from rawkit.transport.events import Path as Path
+    from rawkit.transport.events import PeerClosed as PeerClosed
+    from rawkit.transport.events import Read as Read
+    from rawkit.transport.events import Reset as Reset
+    from rawkit.transport.events import Shutdown as Shutdown
+    from rawkit.transport.events import Unreachable as Unreachable
+    from rawkit.transport.events import Writable as Writable
+    from rawkit.transport.events import Write as Write
     from rawkit.transport.keyed import Isn as Isn
     from rawkit.transport.keyed import PortAllocator as PortAllocator
     from rawkit.transport.pacer import Pacer as Pacer
@@ -25,6 +45,10 @@ if TYPE_CHECKING:
     from rawkit.transport.seqspace import SeqSpace as SeqSpace
 
 _HOMES = {
+    "chance": "Substream chance draw stream_key",
+    "endpoint": "Context Endpoint Packet",
+    "events": "Abort Close Closed Connected MtuChanged Path PeerClosed Read Reset Shutdown Unreachable "
+    "Writable Write",
     "congestion": "AckSample Aimd CongestionControl Fixed NewReno",
     "cubic": "Cubic",
     "keyed": "Isn PortAllocator",

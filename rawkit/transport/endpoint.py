@@ -1,0 +1,273 @@
+"""`Endpoint`: the base of every transport protocol. Handlers that only record what they want done.
+
+A protocol is a subclass with a header and up to five handlers. Whoever drives it (a simulation, a real
+network, a test) calls `feed(now_ns, event)` and does what the actions returned say. Nothing in here waits,
+reads a clock or draws a random number that was not handed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from rawkit.errors import FieldError, HeaderError, LocalProtocolError
+from rawkit.transport.chance import Substream
+from rawkit.transport.events import (
+    Action,
+    Arrival,
+    CancelTimer,
+    Deliver,
+    Done,
+    Fired,
+    Metric,
+    MtuChanged,
+    Note,
+    Notice,
+    Open,
+    Path,
+    PathEvent,
+    Role,
+    Send,
+    SetTimer,
+    Tell,
+    Unreachable,
+)
+from rawkit.wire import checksum
+from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule
+from rawkit.wire.header import Header
+from rawkit.wire.layout import FieldInfo
+
+
+class Packet:
+    """A packet as `on_packet` gets it: parsed, its checksum verified."""
+
+    __slots__ = ("count", "ecn", "header", "path", "payload")
+
+    def __init__(self, header: Any, payload: bytes, path: Path, ecn: int) -> None:
+        self.header = header
+        self.payload = payload
+        self.path = path
+        self.ecn = ecn
+        """The ECN codepoint of the IP header: 0 not capable, 1 and 2 capable, 3 congestion experienced."""
+        self.count = 1
+        """How many packets of the wire this stands for (more where a receiver coalesces)."""
+
+    def __repr__(self) -> str:
+        return f"Packet({self.header!r}, {len(self.payload)} octets)"
+
+
+class Context:
+    """What a handler may ask for. It records; whoever drives the endpoint acts."""
+
+    __slots__ = ("_record", "now", "path", "rng")
+
+    def __init__(self) -> None:
+        self.now = 0
+        """The time, in integer nanoseconds."""
+        self.rng = Substream(0, "endpoint")
+        """The endpoint's own random numbers; the driver gives a stream derived from its seed."""
+        self.path = Path("", "")
+        """The path that the endpoint was opened on."""
+        self._record: Callable[[Action], None] = self._refuse
+
+    def _refuse(self, action: Action) -> None:
+        raise LocalProtocolError(f"{action} after done, or outside a handler")
+
+    def send(
+        self, header: Header, payload: bytes = b"", *, path: Path | None = None, ecn: int = 0, at: int = 0
+    ) -> None:
+        """Send a packet, not before `at` (ns); lengths and checksum left at AUTO are filled in.
+
+        Raises:
+            LocalProtocolError: the packet is larger than the path takes, or the endpoint is done.
+            FieldError: a value that the header cannot hold.
+        """
+        path = path or self.path
+        octets = header._pack(payload, path.lower, None) + payload
+        if len(octets) > path.mtu - path.overhead:
+            raise LocalProtocolError(
+                f"{path}: a packet of {len(octets)} octets, there is room for {path.room}"
+            )
+        self._record(Send(octets, path, ecn, at))
+
+    def timer(
+        self, name: str, *, at: int | None = None, after: int | None = None, path: Path | None = None
+    ) -> None:
+        """Set the timer `name` at a time, or after a duration (ns); one that runs already is moved.
+
+        Raises:
+            LocalProtocolError: a time in the past, or neither or both of `at` and `after`.
+        """
+        if (at is None) == (after is None):
+            raise LocalProtocolError(f"timer {name!r}: give one of at= and after=")
+        due = at if at is not None else self.now + after  # type: ignore[operator]
+        if due < self.now:
+            raise LocalProtocolError(f"timer {name!r}: {self.now - due} ns in the past")
+        self._record(SetTimer(name, due, path or self.path))
+
+    def cancel(self, name: str, path: Path | None = None) -> None:
+        """Stop the timer `name`; nothing happens when it does not run."""
+        self._record(CancelTimer(name, path or self.path))
+
+    def deliver(self, data: bytes) -> None:
+        """Hand octets, or one message, to the application."""
+        self._record(Deliver(data))
+
+    def event(self, notice: Notice) -> None:
+        """Tell the application: `Connected()`, `PeerClosed()`, `Writable(n)`, or something of one's own."""
+        self._record(Tell(notice))
+
+    def metric(self, **values: float) -> None:
+        """Values for the plots."""
+        self._record(Metric(values))
+
+    def trace(self, name: str, **fields: Any) -> None:
+        """A remark for the trace."""
+        self._record(Note(name, fields))
+
+    def done(self) -> None:
+        """The endpoint is finished: nothing may be asked for any more, and its timers are gone."""
+        self._record(Done())
+        self._record = self._refuse
+
+
+class Endpoint:
+    """Base of transport protocols: subclass it with `header=` and write handlers.
+
+    A packet whose octets are no such header, are cut short or have a wrong checksum is dropped and counted in
+    `dropped` by reason, whatever it contains: anyone can forge a packet. What a handler raises is a mistake
+    of the protocol's author and goes through.
+
+    Raises:
+        TypeError: a subclass without a header.
+    """
+
+    header: ClassVar[type[Header]]
+    """The header of this protocol's packets."""
+
+    _valid: ClassVar[staticmethod[[bytes, Header, Path], bool]]
+
+    _cx: Context
+    dropped: Counter[str]
+    """Packets that did not reach `on_packet`, by reason."""
+
+    def __init_subclass__(cls, header: type[Header] | None = None, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if header is not None:
+            cls.header = header
+            cls._valid = staticmethod(_validator(header))
+        elif not hasattr(cls, "header"):
+            raise TypeError(
+                f"{cls.__name__}: which header? Write `class {cls.__name__}(Endpoint, header=...)`"
+            )
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
+        self = super().__new__(cls)  # not in __init__, so that subclasses need not call ours
+        self._cx = Context()
+        self.dropped = Counter()
+        return self
+
+    # ---- what a protocol defines ------------------------------------------------------------------
+
+    def on_open(self, cx: Context, role: Role) -> None:
+        """The endpoint begins; `cx.path` is where to."""
+
+    def on_packet(self, cx: Context, packet: Packet) -> None:
+        """A sound packet arrived."""
+
+    def on_timer(self, cx: Context, name: str, path: Path) -> None:
+        """A timer is due, and no longer set."""
+
+    def on_app(self, cx: Context, operation: Any) -> None:
+        """The application wants something: `Write(data)`, `Close()`, ..., or an operation of one's own."""
+
+    def on_path(self, cx: Context, event: PathEvent) -> None:
+        """The network says something of a path."""
+
+    # ---- what drives it -----------------------------------------------------------------------------
+
+    def use(self, rng: Substream) -> None:
+        """Take this stream for `cx.rng`. Before the first event."""
+        self._cx.rng = rng
+
+    def feed(self, now_ns: int, event: Any) -> list[Action]:
+        """Let something happen at a time, and return what the endpoint wants done, in order.
+
+        Events are those of `rawkit.transport.events`; anything else is an operation of the application.
+        """
+        cx = self._cx
+        cx.now = now_ns
+        actions: list[Action] = []
+        cx._record = actions.append
+        kind = type(event)
+        if kind is Arrival:
+            octets, path, ecn = event
+            try:
+                header, at, end = self.header._parse(octets, 0, len(octets))
+                sound = self._valid(octets, header, path)
+            except HeaderError as error:
+                self.dropped[type(error).__name__.lower()] += 1
+                return actions
+            if sound:
+                self.on_packet(cx, Packet(header, octets[at:end], path, ecn))
+            else:
+                self.dropped["checksum"] += 1
+        elif kind is Fired:
+            self.on_timer(cx, *event)
+        elif kind is Open:
+            cx.path = event.path
+            self.on_open(cx, event.role)
+        elif kind is Unreachable or kind is MtuChanged:
+            self.on_path(cx, event)
+        else:
+            self.on_app(cx, event)
+        return actions
+
+
+def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
+    """A function that says whether the checksums in octets of this header are right."""
+    checks = [
+        (row, row.spec.rule) for row in header.fields if isinstance(row.spec.rule, (ChecksumRule, CRC32cRule))
+    ]
+    if not checks:
+        return lambda octets, parsed, path: True
+    if len(checks) == 1:
+        rule = checks[0][1]
+        plain = isinstance(rule, ChecksumRule) and not (
+            rule.coverage or rule.skips[1] or rule.absent_when or not rule.payload
+        )
+        if plain and isinstance(rule, ChecksumRule):
+            return _sum_with_addresses(header) if rule.pseudo_header else _plain_sum
+    rows = [row for row, _ in checks]
+    return lambda octets, parsed, path: _built_again(octets, parsed, path, rows)
+
+
+def _plain_sum(octets: bytes, parsed: Header, path: Path) -> bool:
+    return checksum.add(0, octets) == 0xFFFF  # RFC 1071: with a right checksum all ones come out
+
+
+def _sum_with_addresses(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
+    def valid(octets: bytes, parsed: Header, path: Path) -> bool:
+        lower = path.lower_back
+        pseudo = lower and lower.pseudo_header(lower._number_of(header), len(octets))
+        # Without addresses the field was left 0, and there is nothing to verify.
+        return not pseudo or checksum.add(checksum.add(0, pseudo), octets) == 0xFFFF
+
+    return valid
+
+
+def _built_again(octets: bytes, parsed: Header, path: Path, rows: list[FieldInfo]) -> bool:
+    """Whether building the same header would give its checksum fields the values that they have."""
+    found = {row.slot: getattr(parsed, row.slot) for row in rows}
+    _, at, _ = type(parsed)._parse(octets, 0, len(octets))
+    for slot, value in found.items():
+        if value is not None:
+            setattr(parsed, slot, AUTO)
+    try:
+        return parsed._pack(octets[at:], path.lower_back, None) == octets[:at]
+    except FieldError:
+        return False
+    finally:
+        for slot, value in found.items():
+            setattr(parsed, slot, value)
