@@ -1,7 +1,9 @@
-"""Durations and ratios as people type them: "20ms", "1.5s", "1%".
+"""Durations, rates and ratios as people type them: "20ms", "1.5s", "1%".
 
 >>> parse_duration("20ms"), parse_duration(0.02)
 (20000000, 20000000)
+>>> parse_rate("1.5Mbit/s")
+1500000
 >>> parse_ratio("0.5%")
 0.005
 """
@@ -24,6 +26,7 @@ _NANOSECONDS = {
 }
 _MAX_NS = 2**63 - 1
 _QUANTITY = re.compile(r"(\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})\s*([^\d\s.]*)", re.ASCII)
+_EXAMPLES = {"duration": "20ms or 1.5s", "rate": "10Mbit/s or 1.5Gbit/s", "ratio": "1% or 0.01"}
 
 
 def parse_duration(text: str | int | float) -> int:
@@ -45,6 +48,25 @@ def parse_duration(text: str | int | float) -> int:
     if duration_ns > _MAX_NS:
         raise UnitError(f"bad duration {text!r}: longer than 292 years")
     return duration_ns
+
+
+_BITS_PER_SECOND = {"": 1, "bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12}
+
+
+def parse_rate(text: str | int | float) -> int:
+    """Bits per second in a rate: a number and bit/s, kbit/s, Mbit/s, Gbit/s or Tbit/s, in powers of ten.
+
+    Raises:
+        UnitError: no number, an unknown unit, or less than 1 bit/s.
+    """
+    number, unit = _split(text, "rate")
+    if unit not in _BITS_PER_SECOND:
+        units = ", ".join(filter(None, _BITS_PER_SECOND))
+        raise UnitError(f"bad rate {text!r}: unknown unit {unit!r}, expected one of {units}")
+    rate_bps = int(number * _BITS_PER_SECOND[unit])
+    if rate_bps < 1:
+        raise UnitError(f"bad rate {text!r}: must be at least 1 bit/s")
+    return rate_bps
 
 
 def parse_ratio(text: str | int | float) -> float:
@@ -72,6 +94,5 @@ def _split(text: str | int | float, kind: str) -> tuple[Fraction, str]:
         return Fraction(str(text)), ""
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
-        example = "20ms or 1.5s" if kind == "duration" else "1% or 0.01"
-        raise UnitError(f"bad {kind} {text!r}: expected a number and a unit, such as {example}")
+        raise UnitError(f"bad {kind} {text!r}: expected a number and a unit, such as {_EXAMPLES[kind]}")
     return Fraction(match[1].rstrip(".")), match[2]

@@ -24,6 +24,7 @@ ROOMS = {
     "clock": set(),
     "wire": {"errors", "addr"},
     "transport": {"errors", "addr", "wire"},
+    "sim": {"errors", "addr", "units", "wire", "transport"},
     "engine": {"errors", "wire"},
     "pcap": {"errors", "wire", "engine"},
     "privileges": {"errors", "engine"},
@@ -158,7 +159,7 @@ def test_no_heavy_library_is_imported_on_the_way(module: str, loaded: dict[str, 
     assert [name for name in HEAVY if name in loaded[module]] == []
 
 
-def test_the_transport_kit_reaches_no_socket_clock_or_chance() -> None:
+def test_the_transport_kit_and_the_simulator_reach_no_socket_clock_or_chance() -> None:
     banned = {
         "socket",
         "time",
@@ -171,7 +172,7 @@ def test_the_transport_kit_reaches_no_socket_clock_or_chance() -> None:
         "asyncio",
         "cffi",
     }
-    for path in (PACKAGE / "transport").rglob("*.py"):
+    for path in (*(PACKAGE / "transport").rglob("*.py"), *(PACKAGE / "sim").rglob("*.py")):
         assert [name for _, name in imports_of(path) if name.split(".")[0] in banned] == [], path
 
 

@@ -1,0 +1,344 @@
+"""A link: two directions, each a pipeline that every packet goes through in this order.
+
+    mtu check -> fate (loss, duplication, corruption) -> queue (limit, AQM, ECN) -> serializer
+              -> propagation (delay, jitter, reordering) -> delivery
+
+A packet's way through it is worked out when it is offered: a first-in-first-out queue at a rate that is known
+for all times has no surprises. So a packet costs one event. Only a discipline that decides at the head of
+the queue (CoDel) is run packet by packet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from rawkit.errors import LocalProtocolError
+from rawkit.sim.core import FOREVER, Clockwork
+from rawkit.sim.models import Judge, Model, Verdict
+from rawkit.sim.queues import DROP, MARK, DropTail, Queue
+from rawkit.sim.rates import Mahimahi, serializer
+from rawkit.transport.chance import draw, stream_key
+from rawkit.units import parse_duration
+
+if TYPE_CHECKING:
+    from rawkit.sim.network import Node
+    from rawkit.sim.trace import Trace
+
+HOLD_NS = 100 * 10**6
+"""How long a packet that others are to overtake waits for them at most."""
+
+
+class Datagram:
+    """A packet under way: transport octets, and what the IP header around them says."""
+
+    __slots__ = ("dst", "ecn", "number", "octets", "port", "size", "src")
+
+    def __init__(
+        self, octets: bytes, size: int, src: Node, dst: Node, port: int, ecn: int, number: int
+    ) -> None:
+        self.octets = octets
+        self.size = size
+        """Octets of the IP packet."""
+        self.src = src
+        self.dst = dst
+        self.port = port
+        """Which of the endpoints at the ends it belongs to."""
+        self.ecn = ecn
+        self.number = number
+        """Counts the packets of the whole run; a copy has the number of its original."""
+
+    def copy(self) -> Datagram:
+        return Datagram(self.octets, self.size, self.src, self.dst, self.port, self.ecn, self.number)
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """What a link does, as a value. Rates count bits of IP packets, plus `frame_octets` for each of them.
+
+    `models` are applied in their order; what one loses is not seen by the next.
+    """
+
+    rate: str | float | Mahimahi | None = None
+    """Bits per second ("10Mbit/s"), a delivery trace, or None: infinitely fast."""
+    delay: str | float = 0
+    """Propagation, one way."""
+    queue: Queue = field(default_factory=DropTail)
+    models: tuple[Model, ...] = ()
+    mtu: int = 1500
+    jitter: str | float = 0
+    """A random delay between 0 and this, that keeps packets in order (`models.Jitter` does not)."""
+    changes: tuple[tuple[str | float, dict[str, Any]], ...] = ()
+    """Times, and what is different from then on: `rate` (0 suspends the link) and `delay`."""
+    frame_octets: int = 0
+
+    def at(self, time: str | float, **change: Any) -> LinkSpec:
+        """The same link, on which `rate` or `delay` changes at a time.
+
+        Raises:
+            TypeError: another attribute than those two.
+        """
+        if not change.keys() <= {"rate", "delay"}:
+            raise TypeError(f"rate and delay can change, not {', '.join(change.keys() - {'rate', 'delay'})}")
+        return replace(self, changes=(*self.changes, (time, change)))
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    behind: int  # how many are still to overtake it
+    datagram: Datagram
+
+
+class Direction:
+    """One direction of a link."""
+
+    def __init__(
+        self, clock: Clockwork, spec: LinkSpec, source: Node, target: Node, seed: int, trace: Trace | None
+    ) -> None:
+        self.clock, self.spec = clock, spec
+        self.source, self.target = source, target
+        self.name = f"{source.name}>{target.name}"
+        self.trace = trace
+        self.counts: Counter[str] = Counter()
+        """Packets by what became of them: "offered", "delivered", "duplicated", "marked", or why they were
+        lost.
+        """
+        self.octets = 0
+        """Octets of IP packets delivered."""
+        self._judges = self._bind(spec.models, seed)
+        self._mtu = spec.mtu
+        key = stream_key(seed, self.name, "queue")
+        self._queue = spec.queue.bind(key)
+        self._unlimited = spec.queue == DropTail()
+        changes = [(parse_duration(at), change) for at, change in spec.changes]
+        self._serial = serializer(spec.rate, [(at, c["rate"]) for at, c in changes if "rate" in c])
+        self._delays: list[tuple[int, int]] = sorted(
+            [
+                (0, parse_duration(spec.delay)),
+                *((at, parse_duration(c["delay"])) for at, c in changes if "delay" in c),
+            ]
+        )
+        self._jitter_ns, self._jitter_key = parse_duration(spec.jitter), stream_key(seed, self.name, "jitter")
+        self._delay_ns = self._delays[0][1]
+        self._steady = len(self._delays) == 1 and not self._jitter_ns
+        # Where nothing can reorder packets, `_last_ns` is not needed.
+        self._plain = self._steady and not spec.models
+        self._number = self._jittered = 0
+        self._busy_ns = 0  # when the wire is free
+        self._last_ns = 0  # when the last packet in order arrives
+        self._waiting: deque[tuple[int, int]] = deque()  # (when its turn comes, size), first-in-first-out
+        self._waiting_octets = 0
+        self._line: deque[tuple[int, Datagram, Verdict | None]] = deque()  # for disciplines that decide there
+        self._serving = False
+        self._held: list[_Held] = []
+
+    def _bind(self, models: Iterable[Model], seed: int) -> list[Judge]:
+        # The k-th model of a kind has a stream of its own, whatever other kinds stand beside it.
+        seen: Counter[str] = Counter()
+        judges = []
+        for model in models:
+            name = type(model).__name__
+            judges.append(model.bind(stream_key(seed, self.name, name, seen[name])))
+            seen[name] += 1
+        return judges
+
+    def add_judge(self, judge: Judge) -> None:
+        """Let one more judge decide, before the models of the link."""
+        self._judges.insert(0, judge)
+        self._plain = False
+
+    @property
+    def backlog(self) -> int:
+        """How many packets wait now, without the one being sent."""
+        if self._queue.at_dequeue:
+            return len(self._line)
+        self._expire()
+        return len(self._waiting)
+
+    def send(self, datagram: Datagram) -> None:
+        """Offer a packet to the link."""
+        number = self._number
+        self._number += 1
+        if datagram.size > self._mtu:
+            self._lose(datagram, "too large")
+            return
+        verdict = None
+        if self._judges:
+            verdict = Verdict()
+            for judge in self._judges:
+                judge.judge(number, self.clock.now, datagram, verdict)
+                if verdict.drop:
+                    self._lose(datagram, verdict.drop)
+                    return
+            for gap_ns in verdict.copies_ns:
+                self.counts["duplicated"] += 1
+                copy = datagram.copy()
+                if self.trace is not None:
+                    self.trace.add(self.clock.now, "duplicate", self.name, copy)
+                self.clock.at(self.clock.now + gap_ns, self._enqueue_copy, copy)
+            if verdict.flips and not self._damage(datagram, verdict.flips):
+                return
+        self._enqueue(datagram, verdict)
+
+    def _damage(self, datagram: Datagram, flips: list[int]) -> bool:
+        self.counts["corrupted"] += 1
+        first = (datagram.size - len(datagram.octets)) * 8
+        if min(flips) < first:
+            self._lose(datagram, "damaged IP header")  # whose own checksum gives it away
+            return False
+        octets = bytearray(datagram.octets)
+        for bit in flips:
+            octets[(bit - first) >> 3] ^= 0x80 >> (bit - first & 7)
+        datagram.octets = bytes(octets)
+        if self.trace is not None:
+            self.trace.add(self.clock.now, "corrupt", self.name, datagram, ", ".join(map(str, flips)))
+        return True
+
+    # ---- queue and serializer ---------------------------------------------------------------------
+
+    def _enqueue_copy(self, datagram: Datagram) -> None:
+        self._enqueue(datagram, None)
+
+    def _expire(self) -> None:
+        now, waiting = self.clock.now, self._waiting
+        while waiting and waiting[0][0] <= now:
+            self._waiting_octets -= waiting.popleft()[1]
+
+    def _enqueue(self, datagram: Datagram, verdict: Verdict | None) -> None:
+        now = self.clock.now
+        if self._queue.at_dequeue:
+            self._join_line(datagram, verdict)
+            return
+        if self._serial is None:
+            self._propagate(now, datagram, verdict)
+            return
+        start = self._busy_ns if self._busy_ns > now else now
+        if not self._unlimited:
+            waiting = self._waiting
+            if waiting:
+                self._expire()
+            said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
+            if said and not self._heed(said, datagram):
+                return
+            if start > now:
+                waiting.append((start, datagram.size))
+                self._waiting_octets += datagram.size
+        size = datagram.size + self.spec.frame_octets
+        self._busy_ns = end = self._serial.finish(start, size)
+        if end < FOREVER:
+            self._propagate(end, datagram, verdict)
+
+    def _heed(self, said: str, datagram: Datagram) -> bool:
+        """Whether the packet goes on after the queue's verdict."""
+        if said == MARK and datagram.ecn:
+            datagram.ecn = 3
+            self.counts["marked"] += 1
+            return True
+        if said == DROP or self._queue.drops_unmarked:
+            self._lose(datagram, "queue full" if said == DROP else "queue management")
+            return False
+        return True
+
+    def _join_line(self, datagram: Datagram, verdict: Verdict | None) -> None:
+        waits = int(self._serving)  # how long, only its turn tells
+        said = self._queue.arrive(self.clock.now, datagram.size, len(self._line), self._waiting_octets, waits)
+        if said and not self._heed(said, datagram):
+            return
+        self._line.append((self.clock.now, datagram, verdict))
+        self._waiting_octets += datagram.size
+        if not self._serving:
+            self._serve(None)
+
+    def _serve(self, _: Any) -> None:
+        self._serving = False
+        while self._line:
+            since, datagram, verdict = self._line.popleft()
+            self._waiting_octets -= datagram.size
+            said = self._queue.leave(self.clock.now, self.clock.now - since, self._waiting_octets)
+            if said and not self._heed(said, datagram):
+                continue
+            end = self.clock.now
+            if self._serial is not None:
+                end = self._serial.finish(end, datagram.size + self.spec.frame_octets)
+            if end < FOREVER:
+                self._serving = True
+                self._propagate(end, datagram, verdict)
+                self.clock.at(end, self._serve)
+            return
+
+    # ---- propagation ------------------------------------------------------------------------------
+
+    def _propagate(self, leaves_ns: int, datagram: Datagram, verdict: Verdict | None) -> None:
+        if self._plain and not self._held:
+            self.clock.at(leaves_ns + self._delay_ns, self._deliver, datagram)
+            return
+        if self._steady:
+            arrives = leaves_ns + self._delay_ns
+        else:
+            arrives = leaves_ns + next(delay for at, delay in reversed(self._delays) if at <= leaves_ns)
+            if self._jitter_ns:
+                self._jittered += 1
+                arrives += draw(self._jitter_key, self._jittered) * (self._jitter_ns + 1) >> 64
+            if arrives < self._last_ns:
+                arrives = self._last_ns  # this link keeps order, unless a model says otherwise
+        if verdict is not None and (verdict.delay_ns or verdict.behind):
+            if verdict.behind:
+                entry = _Held(verdict.behind, datagram)
+                self._held.append(entry)
+                self.clock.at(arrives + verdict.delay_ns + HOLD_NS, self._release, entry)
+            else:
+                self.clock.at(arrives + verdict.delay_ns, self._deliver, datagram)
+            return
+        self._last_ns = arrives
+        self.clock.at(arrives, self._deliver, datagram)
+        if self._held:
+            for entry in list(self._held):
+                entry.behind -= 1
+                if not entry.behind:
+                    self.clock.at(arrives, self._release, entry)
+
+    def _release(self, entry: _Held) -> None:
+        if entry in self._held:
+            self._held.remove(entry)
+            self._deliver(entry.datagram)
+
+    def _deliver(self, datagram: Datagram) -> None:
+        self.counts["delivered"] += 1
+        self.octets += datagram.size
+        self.target.receive(datagram)
+
+    def _lose(self, datagram: Datagram, reason: str) -> None:
+        self.counts[reason] += 1
+        if self.trace is not None:
+            self.trace.add(self.clock.now, "drop", self.name, datagram, reason)
+        if reason == "too large":
+            datagram.src.too_large(datagram, self._mtu)
+
+    @property
+    def offered(self) -> int:
+        """How many packets were offered."""
+        return self._number
+
+
+class Link:
+    """Two directions between two nodes."""
+
+    def __init__(self, forth: Direction, back: Direction) -> None:
+        self.forth = forth
+        self.back = back
+
+    def __iter__(self) -> Iterator[Direction]:
+        return iter((self.forth, self.back))
+
+
+def check_name(name: str) -> str:
+    """A node's name, which stands in "a>b".
+
+    Raises:
+        LocalProtocolError: an empty one, or one with spaces or ">".
+    """
+    if not name or ">" in name or any(map(str.isspace, name)):
+        raise LocalProtocolError(f"bad name for a node: {name!r}")
+    return name
