@@ -1,7 +1,7 @@
 # The everyday commands. Everything they need lives in .venv and build/, both made here.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test slow check asan bench docs fuzz native wheel clean FORCE
+.PHONY: help demo test slow check asan bench coverage docs fuzz fuzz-long native wheel clean FORCE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quietly = mkdir -p $(dir $(1)) && { $(2); } >$(1) 2>&1 || { cat $(1); echo "make: failed: see $(1)" >&2; exit 1; }
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: $(VENV)/.installed ## show the main jobs on real traffic between two private hosts
 	@$(BIN)/rawkit demo
@@ -68,6 +68,24 @@ fuzz: $(VENV)/.ready ## fuzz what reads octets in C, FUZZ_SECONDS (60) for each 
 			$$(ls -d csrc/fuzz/corpus/$${name#fuzz_} 2>/dev/null) >$$log 2>&1 \
 			|| { tail -n 50 $$log; echo "make: $$name found something: see $$log" >&2; exit 1; }; \
 		echo "$$name: $$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) inputs in $(FUZZ_SECONDS) s, no fault"; done
+
+fuzz-long: ## fuzz ten minutes for each target, as a nightly run does
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=600
+
+# Lines of the engine that are reached by the C tests and by the Python tests of the rooms that call it. Python
+# runs with the instrumented module in a copy of the tree, as under `make asan`.
+COVERAGE := build/coverage
+COVERAGE_MIN ?= 90
+coverage: $(VENV)/.installed ## how many lines of C the tests reach; fails below COVERAGE_MIN (90) percent
+	@command -v gcov >/dev/null || { echo "make: 'make coverage' needs gcov (Debian: build-essential)" >&2; exit 1; }
+	@$(call quietly,$(COVERAGE).log,{ test -f $(COVERAGE)/build.ninja || CC=gcc meson setup $(COVERAGE) -Dtests=true \
+		-Dbuildtype=debug -Db_coverage=true; } && ninja -C $(COVERAGE) && find $(COVERAGE) -name '*.gcda' -delete)
+	@meson test -C $(COVERAGE) --no-rebuild --print-errorlogs >$(COVERAGE).tests.log 2>&1 \
+		|| { cat $(COVERAGE).tests.log; exit 1; }
+	@rm -rf $(COVERAGE)/tree && mkdir -p $(COVERAGE)/tree && cp -r rawkit $(COVERAGE)/tree/ \
+		&& cp $(COVERAGE)/csrc/_native.abi3.so $(COVERAGE)/tree/rawkit/
+	@PYTHONPATH=$(CURDIR)/$(COVERAGE)/tree $(PYTEST) -q tests/engine tests/bulk tests/pcap
+	@$(BIN)/python csrc/coverage.py $(COVERAGE) $(COVERAGE_MIN)
 
 native: $(VENV)/.ready ## build the C engine into rawkit/, so that the source tree runs as it is
 	@$(call quietly,build/native.log,{ test -f build/native/build.ninja || meson setup build/native; } \
