@@ -407,6 +407,10 @@ int rk_dissect(const struct rk_dissector *table, uint32_t first, const uint8_t *
  * it are filled then). */
 int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
                uint32_t first, uint32_t n, const struct rk_column *columns, uint32_t columns_n, uint64_t row);
+/* Fill row 0 of the columns, whose `present` it clears first, from one frame; returns how many had a value.  It
+ * does not look at table and columns again: rk_extract has to have accepted both (n may be 0). */
+uint32_t rk_pick(const struct rk_dissector *table, uint32_t first_header, const uint8_t *octets, uint32_t len,
+                 const struct rk_column *columns, uint32_t columns_n);
 
 /* ---- templates (rk_field.c) -------------------------------------------------------------------- */
 

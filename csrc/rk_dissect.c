@@ -311,6 +311,31 @@ static bool columns_ok(const struct rk_dissector *table, const struct rk_column 
     return true;
 }
 
+/* Fill row `row` of the columns from one frame; returns how many columns had a value. */
+static uint32_t extract_frame(const struct rk_dissector *table, uint32_t first_header, const uint8_t *octets,
+                              uint32_t len, const struct rk_column *columns, uint32_t columns_n, uint64_t row)
+{
+    struct walk walk = {.table = table, .octets = octets, .next = first_header, .end = len};
+    struct rk_layer layer;
+    uint32_t left = columns_n;
+    for (uint32_t depth = 0; left > 0 && depth < RK_MAX_LAYERS && take(&walk, &layer); depth++) {
+        const struct rk_header *h = &table->headers[layer.header];
+        for (uint32_t k = 0; k < h->columns_n; k++) {
+            const struct rk_column *c = &columns[table->wanted[h->columns + k]];
+            const uint8_t *here = walk.octets + layer.offset;
+            uint64_t at;
+            if (c->present[row] || !place(table, &layer, here, c, &at))
+                continue; /* the outermost header of the kind is meant */
+            c->present[row] = 1;
+            store(c, row, here + at);
+            left--;
+        }
+        if (left > 0)
+            follow(&walk, &layer);
+    }
+    return columns_n - left;
+}
+
 int rk_extract(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch, uint32_t first,
                uint32_t n, const struct rk_column *columns, uint32_t columns_n, uint64_t row)
 {
@@ -322,25 +347,15 @@ int rk_extract(const struct rk_dissector *table, uint32_t first_header, const st
         const struct rk_frame *frame = &batch->frames[f];
         if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
             return -EINVAL;
-        struct walk walk = {
-            .table = table, .octets = batch->arena + frame->offset, .next = first_header, .end = frame->cap_len};
-        struct rk_layer layer;
-        uint32_t left = columns_n;
-        for (uint32_t depth = 0; left > 0 && depth < RK_MAX_LAYERS && take(&walk, &layer); depth++) {
-            const struct rk_header *h = &table->headers[layer.header];
-            for (uint32_t k = 0; k < h->columns_n; k++) {
-                const struct rk_column *c = &columns[table->wanted[h->columns + k]];
-                const uint8_t *here = walk.octets + layer.offset;
-                uint64_t at;
-                if (c->present[row] || !place(table, &layer, here, c, &at))
-                    continue; /* the outermost header of the kind is meant */
-                c->present[row] = 1;
-                store(c, row, here + at);
-                left--;
-            }
-            if (left > 0)
-                follow(&walk, &layer);
-        }
+        extract_frame(table, first_header, batch->arena + frame->offset, frame->cap_len, columns, columns_n, row);
     }
     return (int)n;
+}
+
+uint32_t rk_pick(const struct rk_dissector *table, uint32_t first_header, const uint8_t *octets, uint32_t len,
+                 const struct rk_column *columns, uint32_t columns_n)
+{
+    for (uint32_t i = 0; i < columns_n; i++)
+        columns[i].present[0] = 0;
+    return extract_frame(table, first_header, octets, len, columns, columns_n, 0);
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rawkit.addr import TargetSet as TargetSet
     from rawkit.addr import parse_ports as parse_ports
     from rawkit.addr import parse_target as parse_target
+    from rawkit.bulk import Picker as Picker
     from rawkit.bulk import columns as columns
     from rawkit.engine.batch import FrameBatch as FrameBatch
     from rawkit.engine.filter import compile_filter as compile_filter
@@ -75,7 +76,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "rawkit.addr": "MAC TargetSet parse_ports parse_target",
-    "rawkit.bulk": "columns",
+    "rawkit.bulk": "Picker columns",
     "rawkit.engine.batch": "FrameBatch",
     "rawkit.engine.filter": "compile_filter",
     "rawkit.engine.sockets": "PacketSocket RawIPSocket",

@@ -196,6 +196,13 @@ static void test_columns(void)
     EXPECT(rk_extract(&table, ETHER, batch, 0, 1, columns, 5, 3), 1);
     EXPECT(present[3][3], 1);
     EXPECT(present[4][3], 0);
+    /* Row 0 from octets; what was there before is forgotten. */
+    EXPECT(rk_pick(&table, ETHER, first.octets, first.len, columns, 5), 4);
+    EXPECT(sport[0], 0x1234);
+    EXPECT(rk_pick(&table, ETHER, second.octets, second.len, columns, 5), 2);
+    EXPECT(present[0][0], 0);
+    EXPECT(rk_pick(&table, ETHER, second.octets, 13, columns, 5), 0);
+    memset(present, 0, sizeof present);
 
     EXPECT(rk_extract(&table, ETHER, batch, 0, 2, columns, 5, 0), -EINVAL);
     EXPECT(rk_extract(&table, ETHER, batch, UINT32_MAX, 2, columns, 5, 0), -EINVAL);

@@ -116,7 +116,7 @@ def columns(
     of_frame = {name: _OF_FRAME[name] for name in names if name in _OF_FRAME}
     load_all()
     classes = header_classes()
-    fields = [_find(name, classes) for name in dict.fromkeys(names) if name not in of_frame]
+    fields = [find_field(name, classes) for name in dict.fromkeys(names) if name not in of_frame]
     table = HeaderTable([(field.owner, field.info) for field in fields])
     chunks = [
         _of_batch(np, table, fields, of_frame, batch, batch_linktype)
@@ -137,7 +137,7 @@ def _numpy() -> ModuleType:
     return numpy
 
 
-def _find(name: str, classes: dict[str, type[Header]]) -> _Field:
+def find_field(name: str, classes: dict[str, type[Header]]) -> _Field:
     """The field that a name means, and the shape of its column."""
     header, dot, field = name.lower().partition(".")
     owner = classes.get(ALIASES.get(header, header))

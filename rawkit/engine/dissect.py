@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +52,16 @@ class ColumnTarget:
     at: int
     width: int
     item_len: int = 0
+    octets_n: int = 0
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class PickedField:
+    """A field as in `ColumnTarget`, of at most 64 bits or of `octets_n` octets."""
+
+    at: int
+    width: int
     octets_n: int = 0
     part: int = 0
 
@@ -112,6 +122,43 @@ class Dissector:
             n = min(_SLICE_N, rows_n - start)
             result = lib.rk_extract(self._table, first, batch.handle, start, n, targets, len(columns), start)
             check(result, "extract columns")
+
+    def picker(self, first: int, fields: Sequence[PickedField]) -> Callable[[ReadableBuffer], list[Any]]:
+        """A function that gives the fields of one frame, which starts with row `first`: integers, or bytes
+        where `octets_n` is not 0, and None where the frame has no such field.
+
+        Each is one call into C. Not for several threads at a time.
+
+        Raises: EngineError as `extract`; what the function is given has to be a buffer.
+        """
+        n = len(fields)
+        values = ffi.new("uint64_t[]", n)
+        present = ffi.new("uint8_t[]", n)
+        octets = {i: ffi.new("uint8_t[]", field.octets_n) for i, field in enumerate(fields) if field.octets_n}
+        targets = ffi.new("struct rk_column[]", n)
+        for i, field in enumerate(fields):
+            targets[i].values = octets.get(i, values + i)
+            targets[i].present = present + i
+            targets[i].field = (field.at, field.width)
+            targets[i].item_len, targets[i].octets_n = 0 if field.octets_n else 8, field.octets_n
+            targets[i].part = field.part
+        empty = ffi.new("struct rk_batch *")
+        check(lib.rk_extract(self._table, first, empty, 0, 0, targets, n, 0), "pick fields")
+        pick, unpack, views = lib.rk_pick, ffi.unpack, list(octets.items())
+
+        def picked(data: ReadableBuffer) -> list[Any]:
+            # cffi passes bytes as they are; it would take a list of integers as well.
+            frame = data if type(data) is bytes else ffi.from_buffer("uint8_t[]", data)
+            # Through self, which keeps alive what the table points to.
+            found = pick(self._table, first, frame, len(frame), targets, n)
+            row: list[Any] = unpack(values, n)
+            for i, place in views:
+                row[i] = bytes(ffi.buffer(place))
+            if found < n:
+                row = [value if there else None for value, there in zip(row, unpack(present, n))]
+            return row
+
+        return picked
 
 
 def frame_rows(batch: FrameBatch) -> Any:

@@ -21,11 +21,12 @@ from rawkit.errors import RawkitError
 GROUP = "rawkit.protocols"
 
 
-class _State:
-    """Whether the extensions were looked for, and what went wrong."""
+class State:
+    """Whether the extensions were looked for, what went wrong, and whether they are all there."""
 
     looked = False
     error: RawkitError | None = None
+    complete = False
 
 
 def load_extensions() -> None:
@@ -33,14 +34,15 @@ def load_extensions() -> None:
 
     Raises: `RawkitError`, as often as it is called, when one of them cannot be used.
     """
-    if not _State.looked:
-        _State.looked = True  # first: while they are imported, they look up numbers themselves
+    if not State.looked:
+        State.looked = True  # first: while they are imported, they look up numbers themselves
         try:
             _load()
+            State.complete = True
         except RawkitError as error:
-            _State.error = error
-    if _State.error is not None:
-        raise _State.error
+            State.error = error
+    if State.error is not None:
+        raise State.error
 
 
 def _load() -> None:

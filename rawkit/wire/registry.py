@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from rawkit.wire.extension import load_extensions
+from rawkit.wire.extension import State, load_extensions
 from rawkit.wire.field import LENGTH
 
 _OVER_BOTH: dict[str, tuple[int, ...]] = {
@@ -52,6 +52,8 @@ class Registry(dict[int, Any]):
         if number in self.later:
             # While the module itself runs it finds its own numbers free, and takes them.
             import_module(f"rawkit.wire.{self.later[number]}")
+        elif State.complete:
+            return None
         else:
             load_extensions()
         return self.get(number)
