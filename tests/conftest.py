@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -38,6 +39,11 @@ NO_NETWORK = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job ignores these, and so would all the programs that tests start and interrupt. A
+    # handler, unlike that, is not inherited.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     config.stash[NO_NETWORK] = _move_to_private_network()
 
 
