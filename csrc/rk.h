@@ -223,7 +223,9 @@ int rk_rawip_send_one(struct rk_rawip *sock, const uint8_t *octets, uint32_t len
                       int64_t deadline_ns);
 uint64_t rk_rawip_full(const struct rk_rawip *sock);
 /* As rk_packet_receive; every frame is a whole IP packet.  Where the socket delivers none (IPv6, ICMP
- * datagram), the header is rebuilt from ancillary data and the frame says RK_FRAME_REBUILT_IP. */
+ * datagram), the header is rebuilt from ancillary data and the frame says RK_FRAME_REBUILT_IP.  An ICMP
+ * datagram socket also gets the ICMP errors about its own requests, rebuilt from its error queue: of the
+ * quoted IP header only the addresses, the protocol and the length are known, and of the error the rest. */
 int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns);
 /* As rk_packet_counters; received counts frames handed out plus dropped. */
 int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out);

@@ -154,7 +154,11 @@ static int fill(struct rk_inbox *inbox, int fd, uint32_t n)
             .msg_controllen = RK_CONTROL_LEN,
         };
     }
-    int got = recvmmsg(fd, inbox->messages, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    int got = -1;
+    if (inbox->errors)
+        got = recvmmsg(fd, inbox->messages, n, MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE, NULL);
+    if (got <= 0)
+        got = recvmmsg(fd, inbox->messages, n, MSG_DONTWAIT | MSG_TRUNC, NULL);
     if (got < 0)
         return -errno;
     inbox->first = 0;
@@ -185,6 +189,10 @@ static bool hand_out(struct rk_inbox *inbox, struct rk_batch *batch, const void 
         .octets_len = wire_len < RK_SLOT_LEN ? wire_len : RK_SLOT_LEN,
     };
     describe(sock, &inbox->messages[i].msg_hdr, inbox->prefixes[i], &arrival);
+    if (arrival.unwanted) {
+        inbox->first++;
+        return true;
+    }
 
     /* Only a frame longer than the whole arena is cut; the record tells. */
     uint32_t room = batch->arena_len - batch->arena_used;

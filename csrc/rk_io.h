@@ -13,7 +13,7 @@
  * distance between slots is no multiple of a page, or all of them would compete for the same cache lines. */
 #define RK_SLOT_LEN (65536 + 320)
 #define RK_CONTROL_LEN 256
-#define RK_EXTRA_LEN 40
+#define RK_EXTRA_LEN 96
 
 /* Wait for events (POLLIN, POLLOUT) or an error on fd.  1 when there are any, 0 at the deadline, -EINTR. */
 int rk_io_wait(int fd, short events, int64_t deadline_ns);
@@ -43,6 +43,7 @@ struct rk_inbox {
     uint32_t n;
     int error;      /* came after messages that were handed out; reported by the next call */
     bool prefixed;  /* each message starts with a struct virtio_net_hdr, kept in prefixes */
+    bool errors;    /* the socket's error queue is read as well, and first */
     struct mmsghdr messages[RK_CHUNK];
     struct iovec iov[RK_CHUNK][2];
     struct sockaddr_storage names[RK_CHUNK];
@@ -51,7 +52,7 @@ struct rk_inbox {
 };
 
 /* One message on its way into a batch: the record as far as it is known, and octets to put in at `at`
- * (a VLAN tag, a rebuilt header). */
+ * (a VLAN tag, rebuilt headers). */
 struct rk_arrival {
     struct rk_frame frame; /* offset, cap_len are filled in later; wire_len without extra */
     const uint8_t *octets;
@@ -59,6 +60,7 @@ struct rk_arrival {
     uint32_t at;
     uint32_t extra_len;
     uint8_t extra[RK_EXTRA_LEN];
+    bool unwanted; /* not handed out */
 };
 
 /* Describe message i of the inbox: fill in what the socket's kind knows.  arrival comes with octets,

@@ -10,16 +10,19 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/errqueue.h>
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #define IP4_LEN 20
 #define IP6_LEN 40
+#define ICMP_LEN 8 /* of the part in front of what an error quotes */
 #ifndef IPV6_FLOWINFO
 #define IPV6_FLOWINFO 11 /* linux/in6.h, which does not go together with netinet/in.h */
 #endif
@@ -81,6 +84,10 @@ static int set_up(struct rk_rawip *sock, int ifindex, const struct rk_insn *insn
     if (sock->flags & RK_RAWIP_ICMP_DATAGRAM) {
         /* Binding makes the kernel choose the identifier now, not with the first request. */
         struct sockaddr_storage any = {.ss_family = sock->family == 4 ? AF_INET : AF_INET6};
+        if ((error = sock->family == 4 ? rk_io_set_option(sock->fd, IPPROTO_IP, IP_RECVERR, 1)
+                                       : rk_io_set_option(sock->fd, IPPROTO_IPV6, IPV6_RECVERR, 1)) != 0)
+            return error;
+        sock->inbox.errors = true;
         if (bind(sock->fd, (struct sockaddr *)&any,
                  sock->family == 4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) != 0)
             return -errno;
@@ -243,10 +250,33 @@ static int prepare(void *owner, const struct rk_frame *frame, uint8_t *octets, u
                              : prepare_v6(sock, frame, octets, slot, message);
 }
 
+/* Whether an ICMP error about an earlier packet can be behind an error of the socket (icmp(7), IP_RECVERR; the
+ * kernel's icmp_err_convert and its like for IPv6).  The error queue holds the message itself. */
+static bool is_news(int error)
+{
+    switch (-error) {
+    case EACCES:
+    case ECONNREFUSED:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case EMSGSIZE:
+    case ENETUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EPROTO:
+        return true;
+    }
+    return false;
+}
+
 static int offer(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
     struct rk_rawip *sock = owner;
-    return rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
+    int sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
+    if (sock->inbox.errors && is_news(sent)) /* of an earlier packet, perhaps: then it is told only once */
+        sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
+    return sent;
 }
 
 int rk_rawip_send(struct rk_rawip *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
@@ -277,6 +307,8 @@ struct facts {
     uint32_t flow; /* IPv6: traffic class and flow label, as in the header's first word */
     uint8_t hop_limit;
     uint8_t traffic_class;
+    struct sock_extended_err error;
+    uint8_t offender[16]; /* who sent the ICMP error */
 };
 
 static int int_of(const struct cmsghdr *c)
@@ -284,6 +316,15 @@ static int int_of(const struct cmsghdr *c)
     int value;
     memcpy(&value, CMSG_DATA(c), sizeof value);
     return value;
+}
+
+/* An error with the address of who reported it behind (ip(7), IP_RECVERR). */
+static void read_error(const struct cmsghdr *c, size_t address_at, size_t address_len, struct facts *facts)
+{
+    if (c->cmsg_len < CMSG_LEN(sizeof facts->error + address_at + address_len))
+        return;
+    memcpy(&facts->error, CMSG_DATA(c), sizeof facts->error);
+    memcpy(facts->offender, CMSG_DATA(c) + sizeof facts->error + address_at, address_len);
 }
 
 static void read_control(const struct cmsghdr *c, struct rk_frame *frame, struct facts *facts)
@@ -307,6 +348,9 @@ static void read_control(const struct cmsghdr *c, struct rk_frame *frame, struct
             memcpy(facts->destination, &info.ipi_addr, 4);
             frame->ifindex = info.ipi_ifindex;
             break;
+        case IP_RECVERR:
+            read_error(c, offsetof(struct sockaddr_in, sin_addr), 4, facts);
+            break;
         }
     } else if (c->cmsg_level == IPPROTO_IPV6) {
         struct in6_pktinfo info;
@@ -322,38 +366,84 @@ static void read_control(const struct cmsghdr *c, struct rk_frame *frame, struct
             memcpy(facts->destination, &info.ipi6_addr, 16);
             frame->ifindex = (int32_t)info.ipi6_ifindex;
             break;
+        case IPV6_RECVERR:
+            read_error(c, offsetof(struct sockaddr_in6, sin6_addr), 16, facts);
+            break;
         }
     }
 }
 
-static void rebuild_v4(const struct rk_rawip *sock, const struct facts *facts, const struct sockaddr_in *source,
-                       struct rk_arrival *arrival)
+static void write_v4(uint8_t *header, const struct rk_rawip *sock, const void *src, const void *dst,
+                     uint8_t traffic_class, uint8_t ttl, uint32_t payload_len)
 {
-    uint8_t *header = arrival->extra;
     memset(header, 0, IP4_LEN);
     header[0] = 0x45;
-    header[1] = facts->traffic_class;
-    rk_store_be16(header + 2, (uint16_t)(IP4_LEN + arrival->frame.wire_len));
-    header[8] = facts->hop_limit;
+    header[1] = traffic_class;
+    rk_store_be16(header + 2, (uint16_t)(IP4_LEN + payload_len));
+    header[8] = ttl;
     header[9] = (uint8_t)sock->protocol;
-    memcpy(header + 12, &source->sin_addr, 4);
-    memcpy(header + 16, facts->destination, 4);
+    memcpy(header + 12, src, 4);
+    memcpy(header + 16, dst, 4);
     rk_store_be16(header + 10, rk_csum(header, IP4_LEN));
-    arrival->extra_len = IP4_LEN;
 }
 
-/* Extension headers are lost: the kernel delivers what comes after them. */
-static void rebuild_v6(const struct rk_rawip *sock, const struct facts *facts, const struct sockaddr_in6 *source,
-                       struct rk_arrival *arrival)
+static void write_v6(uint8_t *header, const struct rk_rawip *sock, const void *src, const void *dst,
+                     uint32_t flow, uint8_t hop_limit, uint32_t payload_len)
 {
-    uint8_t *header = arrival->extra;
-    rk_store_be32(header, 0x60000000 | facts->flow);
-    rk_store_be16(header + 4, (uint16_t)arrival->frame.wire_len);
+    rk_store_be32(header, 0x60000000 | flow);
+    rk_store_be16(header + 4, (uint16_t)payload_len);
     header[6] = (uint8_t)sock->protocol;
-    header[7] = facts->hop_limit;
-    memcpy(header + 8, &source->sin6_addr, 16);
-    memcpy(header + 24, facts->destination, 16);
-    arrival->extra_len = IP6_LEN;
+    header[7] = hop_limit;
+    memcpy(header + 8, src, 16);
+    memcpy(header + 24, dst, 16);
+}
+
+/* Put the IP header back; extension headers are lost: the kernel delivers what comes after them. */
+static void rebuild(const struct rk_rawip *sock, const struct facts *facts, const struct sockaddr_storage *source,
+                    struct rk_arrival *arrival)
+{
+    if (sock->family == 4)
+        write_v4(arrival->extra, sock, &((const struct sockaddr_in *)source)->sin_addr, facts->destination,
+                 facts->traffic_class, facts->hop_limit, arrival->frame.wire_len);
+    else
+        write_v6(arrival->extra, sock, &((const struct sockaddr_in6 *)source)->sin6_addr, facts->destination,
+                 facts->flow, facts->hop_limit, arrival->frame.wire_len);
+    arrival->extra_len = sock->family == 4 ? IP4_LEN : IP6_LEN;
+}
+
+/* From the error queue comes what an ICMP error quoted of a message of ours; put back what was in front of that:
+ * the error's IP and ICMP headers, and the quoted IP header (RFC 792, RFC 4443 section 3).  Its hop limit,
+ * identification and the like are not known, and 0 here. */
+static void rebuild_error(const struct rk_rawip *sock, const struct facts *facts,
+                          const struct sockaddr_storage *asked, struct rk_arrival *arrival)
+{
+    const struct sock_extended_err *error = &facts->error;
+    bool v4 = sock->family == 4;
+    arrival->unwanted = error->ee_origin != (v4 ? SO_EE_ORIGIN_ICMP : SO_EE_ORIGIN_ICMP6);
+    if (arrival->unwanted)
+        return; /* the kernel's own, which the call that met it has already returned */
+    uint32_t head = v4 ? IP4_LEN : IP6_LEN, quoted_len = arrival->frame.wire_len;
+    uint32_t message_len = ICMP_LEN + head + quoted_len;
+    uint8_t *message = arrival->extra + head, *quoted = message + ICMP_LEN;
+    if (v4) {
+        write_v4(arrival->extra, sock, facts->offender, facts->destination, facts->traffic_class, facts->hop_limit,
+                 message_len);
+        write_v4(quoted, sock, facts->destination, &((const struct sockaddr_in *)asked)->sin_addr, 0, 0, quoted_len);
+    } else {
+        write_v6(arrival->extra, sock, facts->offender, facts->destination, facts->flow, facts->hop_limit,
+                 message_len);
+        write_v6(quoted, sock, facts->destination, &((const struct sockaddr_in6 *)asked)->sin6_addr, 0, 0,
+                 quoted_len);
+    }
+    memset(message, 0, ICMP_LEN);
+    message[0] = error->ee_type;
+    message[1] = error->ee_code;
+    /* MTU or pointer: where IPv4 has them in a part of the word (RFC 1191 section 4, RFC 792). */
+    rk_store_be32(message + 4, v4 && error->ee_type == ICMP_PARAMETERPROB ? error->ee_info << 24 : error->ee_info);
+    uint32_t sum = v4 ? 0 : rk_csum_pseudo(facts->offender, facts->destination, 16, IPPROTO_ICMPV6, message_len);
+    sum = rk_csum_add(sum, message, ICMP_LEN + head);
+    rk_store_be16(message + 2, (uint16_t)~rk_csum_add(sum, arrival->octets, arrival->octets_len));
+    arrival->extra_len = 2 * head + ICMP_LEN;
 }
 
 static void describe(const void *owner, const struct msghdr *message, const uint8_t *prefix,
@@ -371,16 +461,16 @@ static void describe(const void *owner, const struct msghdr *message, const uint
     if (!sock->rebuild)
         return;
     frame->flags |= RK_FRAME_REBUILT_IP;
-    if (sock->family == 4)
-        rebuild_v4(sock, &facts, message->msg_name, arrival);
+    if (message->msg_flags & MSG_ERRQUEUE)
+        rebuild_error(sock, &facts, message->msg_name, arrival);
     else
-        rebuild_v6(sock, &facts, message->msg_name, arrival);
+        rebuild(sock, &facts, message->msg_name, arrival);
 }
 
 static int receive_failed(void *owner, int error)
 {
-    (void)owner;
-    return error;
+    const struct rk_rawip *sock = owner;
+    return sock->inbox.errors && is_news(error) ? 0 : error;
 }
 
 int rk_rawip_receive(struct rk_rawip *sock, struct rk_batch *batch, int64_t deadline_ns)

@@ -47,9 +47,10 @@ static void check_rebuild(void)
 {
     struct rk_rawip sock = {.family = 4, .protocol = 1};
     struct facts facts = {.destination = {192, 0, 2, 2}, .hop_limit = 9, .traffic_class = 0xb8};
-    struct sockaddr_in source = {.sin_addr.s_addr = htonl(0xc0000201)};
+    struct sockaddr_storage source = {0};
+    ((struct sockaddr_in *)&source)->sin_addr.s_addr = htonl(0xc0000201);
     struct rk_arrival arrival = {.frame.wire_len = 8};
-    rebuild_v4(&sock, &facts, &source, &arrival);
+    rebuild(&sock, &facts, &source, &arrival);
     EXPECT(arrival.extra_len, 20);
     EXPECT(memcmp(arrival.extra, "\x45\xb8\0\x1c\0\0\0\0\x09\x01", 10), 0);
     EXPECT(memcmp(arrival.extra + 12, "\xc0\0\x02\x01\xc0\0\x02\x02", 8), 0);
@@ -57,13 +58,59 @@ static void check_rebuild(void)
 
     sock = (struct rk_rawip){.family = 6, .protocol = 58};
     facts = (struct facts){.destination = {[15] = 2}, .hop_limit = 255, .flow = 0x0b812345};
-    struct sockaddr_in6 source6 = {.sin6_addr.s6_addr = {[15] = 1}};
+    source = (struct sockaddr_storage){0};
+    ((struct sockaddr_in6 *)&source)->sin6_addr.s6_addr[15] = 1;
     arrival = (struct rk_arrival){.frame.wire_len = 24};
-    rebuild_v6(&sock, &facts, &source6, &arrival);
+    rebuild(&sock, &facts, &source, &arrival);
     EXPECT(arrival.extra_len, 40);
     EXPECT(memcmp(arrival.extra, "\x6b\x81\x23\x45\0\x18\x3a\xff", 8), 0);
     EXPECT(arrival.extra[23], 1);
     EXPECT(arrival.extra[39], 2);
+}
+
+static void check_rebuild_error(void)
+{
+    static const uint8_t request[12] = {8, 0, 0x12, 0x34, 0, 1, 0, 2, 'a', 'b', 'c', 'd'};
+    struct rk_rawip sock = {.family = 4, .protocol = 1};
+    struct facts facts = {.destination = {192, 0, 2, 1}, .hop_limit = 60, .offender = {192, 0, 2, 254}};
+    facts.error = (struct sock_extended_err){
+        .ee_origin = SO_EE_ORIGIN_ICMP, .ee_type = 3, .ee_code = 4, .ee_info = 1400};
+    struct sockaddr_storage asked = {0};
+    ((struct sockaddr_in *)&asked)->sin_addr.s_addr = htonl(0xc6336401);
+    struct rk_arrival arrival = {.frame.wire_len = sizeof request, .octets = request, .octets_len = sizeof request};
+    rebuild_error(&sock, &facts, &asked, &arrival);
+    EXPECT(arrival.unwanted, 0);
+    EXPECT(arrival.extra_len, 48);
+    EXPECT(memcmp(arrival.extra, "\x45\0\0\x3c\0\0\0\0\x3c\x01", 10), 0);
+    EXPECT(memcmp(arrival.extra + 12, "\xc0\0\x02\xfe\xc0\0\x02\x01\x03\x04", 10), 0);
+    EXPECT(memcmp(arrival.extra + 24, "\0\0\x05\x78\x45\0\0\x20\0\0\0\0\0\x01", 14), 0);
+    EXPECT(memcmp(arrival.extra + 40, "\xc0\0\x02\x01\xc6\x33\x64\x01", 8), 0);
+    uint32_t sum = rk_csum_add(0, arrival.extra + 20, 28);
+    EXPECT(rk_csum_add(sum, request, sizeof request), 0xffff);
+
+    facts.error.ee_type = 12; /* parameter problem: the pointer is the first octet of the word */
+    facts.error.ee_info = 5;
+    rebuild_error(&sock, &facts, &asked, &arrival);
+    EXPECT(memcmp(arrival.extra + 24, "\x05\0\0\0", 4), 0);
+
+    facts.error.ee_origin = SO_EE_ORIGIN_LOCAL;
+    rebuild_error(&sock, &facts, &asked, &arrival);
+    EXPECT(arrival.unwanted, 1);
+
+    sock = (struct rk_rawip){.family = 6, .protocol = 58};
+    facts = (struct facts){.destination = {[15] = 1}, .hop_limit = 60, .offender = {[15] = 0xfe}};
+    facts.error = (struct sock_extended_err){.ee_origin = SO_EE_ORIGIN_ICMP6, .ee_type = 3};
+    asked = (struct sockaddr_storage){0};
+    ((struct sockaddr_in6 *)&asked)->sin6_addr.s6_addr[15] = 9;
+    arrival.unwanted = false;
+    rebuild_error(&sock, &facts, &asked, &arrival);
+    EXPECT(arrival.extra_len, 88);
+    EXPECT(rk_load_be16(arrival.extra + 4), 60);
+    EXPECT(rk_load_be16(arrival.extra + 52), 12);
+    EXPECT(arrival.extra[48 + 39], 9);
+    sum = rk_csum_pseudo(arrival.extra + 8, arrival.extra + 24, 16, 58, 60);
+    sum = rk_csum_add(sum, arrival.extra + 40, 48);
+    EXPECT(rk_csum_add(sum, request, sizeof request), 0xffff);
 }
 
 static void check_arguments(void)
@@ -140,6 +187,7 @@ int main(void)
 {
     check_prepare();
     check_rebuild();
+    check_rebuild_error();
     if (!enter_private_network())
         return result();
     check_arguments();

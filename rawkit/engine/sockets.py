@@ -529,7 +529,8 @@ class RawIPSocket(_Socket):
         source address is the kernel's choice, and so is the ICMPv6 checksum.  Protocol 255 only sends, and
         sends IPv6 packets too with their own header.
         `icmp_datagram`: a socket for echo requests that needs no capability; the kernel overwrites their
-        identifier with `icmp_id`.
+        identifier with `icmp_id`. Replies and ICMP errors about its own requests come back; what an error
+        quotes has an IP header with addresses, protocol and length only.
         `interface` restricts it to one; `filter` is a tcpdump expression on the packet (link type 101).
 
         Raises:

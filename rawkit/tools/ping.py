@@ -77,7 +77,7 @@ class Ping:
         self.socket_kinds = {
             version: "datagram" if datagram else "raw" for version, (_, datagram) in self._sockets.items()
         }
-        """How each IP version is spoken: "raw" or "datagram" (unprivileged; ICMP errors are not seen)."""
+        """How each IP version is spoken: "raw" or "datagram" (needs no privilege)."""
         self._pinger = Pinger(
             self.targets,
             self.config,

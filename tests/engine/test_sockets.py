@@ -772,6 +772,72 @@ def test_icmpv6_datagrams(veth: VethPair) -> None:
     assert reply.data == on_wire.data[14:]
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_icmp_datagrams_hear_the_errors_about_their_requests(veth: VethPair, family: int) -> None:
+    """As they were on the wire, but for what the error queue does not tell of the quoted IP header."""
+    allow_ping(veth)
+    prefix, router = ("198.51.100.", veth.near_ipv4) if family == 4 else ("2001:db8::", veth.near_ipv6)
+    forbidden, far_away = prefix + "1", prefix + "2"
+    make_router(veth, router, forbidden, far_away, veth.far_ipv4 if family == 4 else veth.far_ipv6)
+    kind, unreachable, exceeded = (8, (3, 13), (11, 0)) if family == 4 else (128, (1, 1), (3, 0))
+    head, wanted = (20, "icmp") if family == 4 else (40, "icmp6")
+    body = struct.pack(">BBHHH", kind, 0, 0, 0, 9) + b"abcd" * 14
+
+    def request(target: str, hop_limit: int) -> bytes:
+        return (
+            ipv4(1, body, target, ttl=hop_limit)
+            if family == 4
+            else ipv6(58, body, target, hop_limit=hop_limit)
+        )
+
+    with (
+        RawIPSocket(family, 1 if family == 4 else 58, icmp_datagram=True, namespace=veth.namespace) as sock,
+        PacketSocket(veth.far, filter=f"{wanted} and src host {router}", namespace=veth.namespace) as wire,
+    ):
+        for target, said in ((forbidden, unreachable), (far_away, exceeded), (forbidden, unreachable)):
+            sock.send(request(target, 9 if target == forbidden else 1))
+            (error,) = collect(sock, 1)
+            packet = error.data
+            assert (packet[head], packet[head + 1]) == said
+            seen = next(f.data[14:] for f in wire.frames(timeout=5) if f.data[14 + head] == said[0])
+            quoted = head + 8
+            if family == 4:
+                assert packet[12:20] == seen[12:20]
+                assert (packet[8], packet[1]) == (seen[8], seen[1])
+                assert checksum(packet[:20]) == checksum(packet[20:]) == 0
+                assert packet[quoted + 12 : quoted + 20] == seen[quoted + 12 : quoted + 20]
+            else:
+                assert packet[:40] == seen[:40]
+                upper = packet[8:40] + struct.pack(">IHH", len(packet) - 40, 0, 58) + packet[40:]
+                assert checksum(upper) == 0
+                assert packet[quoted + 8 : quoted + 40] == seen[quoted + 8 : quoted + 40]
+            assert packet[head : head + 2] + packet[head + 4 : head + 8] == (
+                seen[head : head + 2] + seen[head + 4 : head + 8]
+            )
+            assert packet[quoted + head :] == seen[quoted + head :]
+        # Nothing is left of it for what follows, neither for sending nor for receiving.
+        sock.send(request(forbidden, 9))
+        next(f for f in wire.frames(timeout=5) if f.data[14 + head] == unreachable[0])
+        sock.send(request(router, 9))
+        assert [frame.data[head] for frame in collect(sock, 2)] == [unreachable[0], 0 if family == 4 else 129]
+
+
+def make_router(veth: VethPair, router: str, forbidden: str, far_away: str, hop: str) -> None:
+    """Let the near host be a router on the way from the far one to two addresses, one of them prohibited."""
+    from pyroute2 import IPRoute
+
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+    for name in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
+        Path(f"/proc/sys/net/{name}").write_text("0")
+    with IPRoute() as route:
+        route.route("replace", dst=forbidden, type="prohibit")
+        route.route("add", dst=far_away, gateway=hop)
+    with veth.namespace.enter(), IPRoute() as route:
+        for target in (forbidden, far_away):
+            route.route("add", dst=target, gateway=router)
+
+
 def test_a_forbidden_icmp_datagram_socket_names_the_setting() -> None:
     value = " ".join(Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
     with pytest.raises(PermissionDenied, match=f'ping_group_range, which is "{value}"') as caught:

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import oracle
+from pyroute2 import IPRoute
 
 import rawkit.tools.pinger as pinger_module
 from rawkit.clock import FakeClock
@@ -645,7 +647,7 @@ except Exception as error:
     print(type(error).__name__, error)
 else:
     events = list(session)
-    print(session.socket_kinds, [type(event).__name__ for event in events])
+    print(session.socket_kinds, *events)
 """
 
 
@@ -656,6 +658,24 @@ def test_without_privileges_datagram_sockets_are_used(ordinary: list[str]) -> No
         said = subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout
     assert said.startswith("{4: 'datagram', 6: 'datagram'}")
     assert said.count("PingReply") == 4
+
+
+@pytest.mark.net
+def test_without_privileges_icmp_errors_are_told_too(ordinary: list[str]) -> None:
+    with Lab() as lab:
+        for host in (lab.a, lab.b):  # b forwards, and has no route to go on with
+            with host, IPRoute() as route:
+                Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+                Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+                if host is lab.a:
+                    route.route("add", dst="198.51.100.0/24", gateway=str(lab.b.ipv4))
+                    route.route("add", dst="2001:db8::/32", gateway=str(lab.b.ipv6))
+        with lab.a:
+            argv = [*ordinary, "-c", ORDINARY, "198.51.100.1", "2001:db8::1"]
+            said = subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout
+    assert said.count("PingError") == 4, said
+    assert said.count(f"reporter='{lab.b.ipv4}', icmp_type=3, icmp_code=0") == 2
+    assert said.count(f"reporter='{lab.b.ipv6}', icmp_type=1, icmp_code=0") == 2
 
 
 @pytest.mark.net
