@@ -1,15 +1,19 @@
-"""How fast do frames of 60 octets leave, by each backend, beside trafgen, tcpreplay, plain Python and scapy?
+"""How fast do frames of 60 octets leave, beside trafgen, tcpreplay, masscan, plain Python and scapy?
 
 All send from one host of a private lab to the other, taking turns; medians of 5 repeats, more is better. The
-rates of tools and backends are what the receiver's interface counts between a tenth and nine tenths
-of the run, so that starting a process costs nothing; a run whose frames do not all arrive is an error. The
-receiver has GRO on, without which a veth interface takes no XDP live frames. masscan is left out: it sends IP
-only, which the receiver would answer. Prints one JSON object per line.
+rates of tools and backends are what the receiver's interface counts between a tenth and nine tenths of the
+run, so that starting a process costs nothing; a run whose frames do not all arrive is an error. "the same
+frame" is sent over and over; "address and port vary" comes from a template, made while it is sent, both
+checksums right. The frames are for nobody's MAC address: the receiver throws them away at once. It has GRO,
+without which a veth interface takes no XDP live frames. masscan sends 54 octets, and is ended when all have
+arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket:
+limit_send.c, which does nothing but call sendmmsg. Prints one JSON object per line.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -18,40 +22,53 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from rawkit.bulk.template import Counter, Permutation, Template, send_template
 from rawkit.engine import FrameBatch, PacketSocket, Transmitter, open_transmitter
 from rawkit.engine.namespace import become_namespace_root
-from rawkit.errors import RawkitError
+from rawkit.errors import PermissionDenied, RawkitError
 from rawkit.lab import Lab
 from rawkit.pcap import create_pcap
+from rawkit.wire import UDP, Ether, IPv4
 from rawkit.wire.frame import Frame
 
 REPEATS = 5
-COUNT = 800_000
-AT_ONCE = 200_000
-SINGLES = 50_000
+COUNT = 12 << 16  # masscan's targets are a /16 at 12 ports
+AT_ONCE = 4096
+SINGLES = 2000
+SINGLE_BLOCKS = 50
 PACKETS = 1000
+NOBODY = "00:00:5e:00:53:99"
+LIMIT = Path(__file__).parent / "limit_send.c"
 
 
 def main() -> None:
+    with suppress(PermissionError):
+        # Whatever else runs here, all sides get a processor when they want one: children inherit it.
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     become_namespace_root()
     with Lab() as lab, tempfile.TemporaryDirectory() as directory:
         lab.b.run(["ethtool", "-K", "veth0", "gro", "on"])
-        header = bytes(lab.b.mac) + bytes(lab.a.mac) + b"\x88\xb5"
-        frame = header + bytes(46)
+        header = Ether(dst=NOBODY, src=lab.a.mac) / IPv4(src=lab.a.ipv4, dst=lab.b.ipv4)
+        template = Template(
+            header / UDP(sport=4000, dport=9) / bytes(18),
+            {"ip.dst": Counter("10.78.0.0", stop="10.79.0.0"), "udp.dport": Permutation(1, 65536, seed=1)},
+        )
+        frame = bytes(template.packet)
         with open_transmitter("veth0", "packet", namespace=lab.b.namespace) as counter:
-            compare_tools(lab, frame, counter, Path(directory))
+            compare_tools(lab, frame, template, counter, Path(directory))
         with lab.a:
             compare_loops(frame)
             compare_lists(frame)
 
 
-def compare_tools(lab: Lab, frame: bytes, counter: Transmitter, directory: Path) -> None:
+def compare_tools(lab: Lab, frame: bytes, template: Template, counter: Transmitter, directory: Path) -> None:
     batch = FrameBatch(AT_ONCE, AT_ONCE * 60)
     batch.extend([frame] * AT_ONCE)
 
-    def ours(backend: str) -> Callable[[], None]:
+    def fixed(backend: str) -> Callable[[], None]:
         def send() -> None:
             with open_transmitter("veth0", backend, namespace=lab.a.namespace) as transmitter:
                 for _ in range(COUNT // AT_ONCE):
@@ -59,23 +76,43 @@ def compare_tools(lab: Lab, frame: bytes, counter: Transmitter, directory: Path)
 
         return send
 
-    def tool(argv: list[str]) -> Callable[[], None]:
+    def varying(backend: str) -> Callable[[], None]:
         def send() -> None:
-            with lab.a.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                process.wait(60)
+            with open_transmitter("veth0", backend, namespace=lab.a.namespace) as transmitter:
+                send_template(transmitter, template, COUNT, timeout=60)
 
         return send
 
-    sides = {"rawkit packet": ours("packet"), "rawkit xdp": ours("xdp")}
+    def tool(argv: list[str]) -> Callable[[], None]:
+        def send() -> None:
+            start = arrived(counter)
+            with lab.a.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                while process.poll() is None and arrived(counter) - start < COUNT:
+                    time.sleep(0.01)
+                process.terminate()
+
+        return send
+
+    sides = {
+        "packet": fixed("packet"),
+        "packet, varying": varying("packet"),
+        "xdp": fixed("xdp"),
+        "xdp, varying": varying("xdp"),
+    }
     config, capture = directory / "frame.cfg", directory / "frames.pcap"
     config.write_text("{ " + ", ".join(map(str, frame)) + " }")
     with create_pcap(capture) as writer:
-        for _ in range(COUNT // 100):
+        for _ in range(COUNT // 96):
             writer.write(Frame(frame))
     peers = {
-        "trafgen, one thread": f"trafgen --dev veth0 --conf {config} -n {COUNT} -P 1",
-        "tcpreplay -K": f"tcpreplay -i veth0 --topspeed -K --loop 100 {capture}",
+        "trafgen, one thread": f"trafgen --dev veth0 --conf {config} -n {COUNT} -P 1 -q",
+        "tcpreplay -K": f"tcpreplay -i veth0 --topspeed -K --loop 96 {capture}",
+        "masscan": f"masscan 10.79.0.0/16 -p 1-12 --rate 10000000 -e veth0 --router-mac {NOBODY}"
+        f" --adapter-ip {lab.a.ipv4} --wait 0",
     }
+    if shutil.which("cc"):
+        subprocess.run(["cc", "-O2", "-o", directory / "limit_send", LIMIT], check=True)
+        peers["C sendmmsg loop"] = f"{directory}/limit_send veth0 {frame.hex()} {COUNT} 64"
     for name, command in peers.items():
         if shutil.which(command.split()[0]):
             sides[name] = tool(command.split())
@@ -86,16 +123,21 @@ def compare_tools(lab: Lab, frame: bytes, counter: Transmitter, directory: Path)
         for name, send in list(sides.items()):
             try:
                 rate = arrivals_per_second(send, counter, name)
-            except PermissionError as error:
+            except PermissionDenied as error:
                 print(f"{name}: {error}")
-                del sides[name]
+                del sides[name], rates[name]
                 continue
             if repeat:  # the first round warms up
                 rates[name].append(rate)
-    for mine in ("rawkit packet", "rawkit xdp"):
-        for peer in sides:
-            if mine in sides and peer not in ("rawkit xdp", mine):
-                report(f"60 octets, {mine[7:]} backend", "frames/s", rates[mine], rates[peer], peer)
+    for mine in ("packet", "xdp"):
+        if mine not in rates:
+            continue
+        for peer in (*peers, "packet"):
+            if peer in rates and peer != mine:
+                report(f"the same frame, {mine} backend", rates[mine], rates[peer], peer)
+        report(
+            f"address and port vary, {mine} backend", rates[f"{mine}, varying"], rates[mine], "the same frame"
+        )
 
 
 def arrivals_per_second(send: Callable[[], None], counter: Transmitter, name: str) -> float:
@@ -130,35 +172,40 @@ def arrived(counter: Transmitter) -> int:
 
 
 def compare_loops(frame: bytes) -> None:
-    """A Python loop of single sends of ready octets."""
+    """A Python loop of single sends of ready octets, in short blocks that take turns."""
+    with (
+        PacketSocket("veth0", protocol=0) as mine,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as plain,
+    ):
+        plain.bind(("veth0", 0))
 
-    def ours() -> float:
-        with PacketSocket("veth0", protocol=0) as sock:
+        def ours() -> float:
             start = time.perf_counter()
             for _ in range(SINGLES):
-                sock.send(frame)
+                mine.send(frame)
             return SINGLES / (time.perf_counter() - start)
 
-    def plain() -> float:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-            sock.bind(("veth0", 0))
+        def theirs() -> float:
             start = time.perf_counter()
             for _ in range(SINGLES):
-                sock.send(frame)
+                plain.send(frame)
             return SINGLES / (time.perf_counter() - start)
 
-    alternate("single sends of octets from Python", "frames/s", ours, plain, "plain AF_PACKET loop")
+        alternate("single sends of octets from Python", ours, theirs, "plain AF_PACKET loop", SINGLE_BLOCKS)
 
 
 def compare_lists(frame: bytes) -> None:
     """A list of packets: ready octets here, scapy's packets of the same octets there."""
-    # scapy reads the interfaces when it is imported: here, on host a.
-    from scapy.all import conf, sendp
-    from scapy.layers.l2 import Ether
-
+    try:
+        # scapy reads the interfaces when it is imported: here, on host a.
+        from scapy.all import conf, sendp
+        from scapy.layers.l2 import Ether as ScapyEther
+    except ImportError:
+        print("scapy: not installed")
+        return
     conf.verb = 0
     octets = [frame] * PACKETS
-    theirs = [Ether(frame) for _ in range(PACKETS)]
+    packets = [ScapyEther(frame) for _ in range(PACKETS)]
 
     def ours() -> float:
         with PacketSocket("veth0", protocol=0) as sock:
@@ -168,25 +215,25 @@ def compare_lists(frame: bytes) -> None:
             sock.send_batch(batch, timeout=10)
             return PACKETS / (time.perf_counter() - start)
 
-    def scapy() -> float:
+    def theirs() -> float:
         start = time.perf_counter()
-        sendp(theirs, iface="veth0")
+        sendp(packets, iface="veth0")
         return PACKETS / (time.perf_counter() - start)
 
-    alternate("a list of 1000 frames", "frames/s", ours, scapy, "scapy sendp")
+    alternate("a list of 1000 frames", ours, theirs, "scapy sendp", REPEATS)
 
 
 def alternate(
-    case: str, unit: str, ours: Callable[[], float], theirs: Callable[[], float], peer_name: str
+    case: str, ours: Callable[[], float], theirs: Callable[[], float], peer_name: str, repeats: int
 ) -> None:
-    results = [(ours(), theirs()) for _ in range(REPEATS + 1)][1:]  # the first round warms up
-    report(case, unit, [mine for mine, _ in results], [peer for _, peer in results], peer_name)
+    results = [(ours(), theirs()) for _ in range(repeats + 1)][1:]  # the first round warms up
+    report(case, [mine for mine, _ in results], [peer for _, peer in results], peer_name)
 
 
-def report(case: str, unit: str, ours: list[float], theirs: list[float], peer_name: str) -> None:
+def report(case: str, ours: list[float], theirs: list[float], peer_name: str) -> None:
     mine, peer = statistics.median(ours), statistics.median(theirs)
     line: dict[str, object] = {"bench": "send", "case": case, "rawkit": round(mine), "peer": round(peer)}
-    line |= {"peer_name": peer_name, "unit": unit, "ratio": round(mine / peer, 2)}
+    line |= {"peer_name": peer_name, "unit": "frames/s", "ratio": round(mine / peer, 2)}
     print(json.dumps(line), flush=True)
 
 
