@@ -83,13 +83,14 @@ class _Field:
 def columns(
     source: FrameBatch | str | os.PathLike[str] | Iterable[FrameBatch | Frame | bytes],
     names: Sequence[str],
-    linktype: int = 1,
+    linktype: int | None = None,
 ) -> Columns:
     """Header fields of all frames of a source, as arrays.
 
     `source` is a FrameBatch, a capture file's path, or something that yields batches, frames (an open capture
     file, `capture()`) or octets. Each batch is read before the next is asked for, so it may be refilled.
-    `linktype` is the LINKTYPE_ number of octets and batches; frames have their own. Each call takes a
+    `linktype` is the LINKTYPE_ number of octets (None: 1, Ethernet) and of batches (None: as each says);
+    frames have their own. Each call takes a
     millisecond to look at all header classes: many small batches are better given in one call.
 
     A name is a header's and a field's, joined by a dot: `tcp.dport`. Headers are called by their class in
@@ -121,9 +122,11 @@ def columns(
     chunks = [
         _of_batch(np, table, fields, of_frame, batch, batch_linktype)
         for batch, batch_linktype in _batches(np, source, linktype)
-    ] or [_of_batch(np, table, fields, of_frame, FrameBatch(1, 1), linktype)]
-    arrays = {name: _join(np, [chunk.arrays[name] for chunk in chunks]) for name in names}
-    present = {name: _join(np, [chunk.present[name] for chunk in chunks]) for name in names}
+    ] or [_of_batch(np, table, fields, of_frame, FrameBatch(1, 1), 1)]
+    # Taken out of the chunks, so that only one column is there twice.
+    wanted = dict.fromkeys(names)
+    arrays = {name: _join(np, [chunk.arrays.pop(name) for chunk in chunks]) for name in wanted}
+    present = {name: _join(np, [chunk.present.pop(name) for chunk in chunks]) for name in wanted}
     return Columns(arrays, present, sum(map(len, chunks)))
 
 
@@ -214,14 +217,15 @@ def _join(np: ModuleType, parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _batches(np: ModuleType, source: Any, linktype: int) -> Iterator[tuple[FrameBatch, int]]:
+def _batches(np: ModuleType, source: Any, linktype: int | None) -> Iterator[tuple[FrameBatch, int]]:
     """The source in batches, each with its LINKTYPE_ number."""
     if isinstance(source, FrameBatch):
-        yield source, linktype
+        yield source, source.linktype if linktype is None else linktype
         return
     if isinstance(source, (str, os.PathLike)):
         with open_pcap(source) as reader:
-            yield from _batches(np, reader, linktype)
+            for batch in reader.batches():
+                yield batch, batch.linktype
         return
     if isinstance(source, (bytes, bytearray, memoryview)):
         raise TypeError("source: the octets of one frame; put them into a list")
@@ -232,9 +236,13 @@ def _batches(np: ModuleType, source: Any, linktype: int) -> Iterator[tuple[Frame
             if pending:
                 yield _gathered(np, pending)
                 pending, octets_n = [], 0
-            yield item, linktype
+            yield item, item.linktype if linktype is None else linktype
             continue
-        frame = item if isinstance(item, Frame) else Frame(bytes(memoryview(item)), linktype=linktype)
+        frame = (
+            item
+            if isinstance(item, Frame)
+            else Frame(bytes(memoryview(item)), linktype=1 if linktype is None else linktype)
+        )
         full = len(pending) == _BATCH_FRAMES or octets_n + len(frame.data) > _BATCH_LEN
         if pending and (full or pending[0].linktype != frame.linktype):
             yield _gathered(np, pending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +23,10 @@ REBUILT_IP: int = lib.RK_FRAME_REBUILT_IP
 NO_DIRECTION: int = lib.RK_FRAME_NO_DIRECTION
 OPTIONS: int = lib.RK_FRAME_OPTIONS
 
-# struct rk_frame: the first picks what FrameRecord shows, the second where the octets are.
+# struct rk_frame: what FrameRecord shows; where the octets are; what a capture file says.
 _RECORD = struct.Struct("=q4xIIIiHHHH4x")
 _PLACE = struct.Struct("=8xII24x")
+_PLAIN = struct.Struct("=qIIIIi12x")
 
 # Fresh memory from the system is zero already; clearing it again would touch every page of the arena.
 _allocate: Callable[..., Any] = ffi.new_allocator(should_clear_after_alloc=False)
@@ -62,10 +64,10 @@ class FrameBatch:
     __slots__ = (
         "__weakref__",
         "_arena",
-        "_buffer",
         "_frames",
         "_rows",
         "_views",
+        "arena",
         "arena_len",
         "capacity",
         "handle",
@@ -89,7 +91,8 @@ class FrameBatch:
         self.linktype = 1
         self._arena = _allocate("uint8_t[]", arena_len)
         self._frames = _allocate("struct rk_frame[]", capacity)
-        self._buffer = ffi.buffer(self._arena)
+        self.arena = ffi.buffer(self._arena)
+        """The octets of all frames, and what lies between them, as a writable buffer."""
         self._rows = ffi.buffer(self._frames)
         self._views: list[memoryview] = []
         self.handle = ffi.new(
@@ -117,18 +120,18 @@ class FrameBatch:
 
     def __getitem__(self, i: int) -> bytes:
         start, end = self._place(i)
-        octets: bytes = self._buffer[start:end]
+        octets: bytes = self.arena[start:end]
         return octets
 
     def __iter__(self) -> Iterator[bytes]:
-        buffer = self._buffer
+        buffer = self.arena
         for offset, cap_len in _PLACE.iter_unpack(self._rows[: len(self) * _PLACE.size]):
             yield buffer[offset : offset + cap_len]
 
     def view(self, i: int) -> memoryview:
         """Frame i's octets in place; using the view after the batch was refilled or cleared raises."""
         start, end = self._place(i)
-        with memoryview(self._buffer) as whole:
+        with memoryview(self.arena) as whole:
             view = whole[start:end]
         self._views.append(view)
         return view
@@ -137,11 +140,16 @@ class FrameBatch:
         """One record for each frame, in order."""
         return list(map(FrameRecord._make, _RECORD.iter_unpack(self._rows[: len(self) * _RECORD.size])))
 
+    def places(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """For each frame time_ns, where its octets are in `arena`, cap_len, wire_len, flags, ifindex."""
+        return _PLAIN.iter_unpack(self._rows[: len(self) * _PLAIN.size])
+
     def refill(self) -> Any:
         """Close all views and return the handle for C to fill.
 
         Raises:
-            BufferError: something else still looks through one of the views (an array made from it).
+            BufferError: something else still looks through one of the views. An array that NumPy makes of a
+                view is not noticed: it sees what comes next.
         """
         views = self._views
         while views:
@@ -212,6 +220,12 @@ def make_frames(batch: FrameBatch, origin: Callable[[int], tuple[str, int]]) -> 
     rows = zip(list(batch), batch.records())
     for octets, (time_ns, _, wire_len, flags, ifindex, _, _, _, gso_len) in rows:
         name, linktype = origin(ifindex)
-        direction = "out" if flags & OUTGOING else "in" if ifindex and not flags & NO_DIRECTION else ""
-        checksum = "not ready" if flags & CSUM_NOT_READY else "valid" if flags & CSUM_VALID else ""
+        direction, checksum = flag_words(flags, ifindex != 0)
         yield Frame(octets, time_ns, wire_len, linktype, name, direction, checksum, gso_len)
+
+
+@functools.cache  # a handful of values
+def flag_words(flags: int, from_interface: bool) -> tuple[str, str]:
+    """What a record's flags say of direction and checksum, in the words of `Frame`."""
+    direction = "out" if flags & OUTGOING else "in" if from_interface and not flags & NO_DIRECTION else ""
+    return direction, "not ready" if flags & CSUM_NOT_READY else "valid" if flags & CSUM_VALID else ""

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rawkit.engine.native import ffi, lib
+from rawkit.engine.native import check, ffi, lib
 
 if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch
@@ -17,6 +17,64 @@ MORE: int = lib.RK_PCAP_MORE
 FULL: int = lib.RK_PCAP_FULL
 BLOCK: int = lib.RK_PCAP_BLOCK
 DAMAGED: int = lib.RK_PCAP_DAMAGED
+
+
+class PcapParser:
+    """Finds the packets of a pcap file. They get ifindex 1."""
+
+    def __init__(self, *, big_endian: bool, record_len: int, tick_ns: int) -> None:
+        """`record_len` octets stand before each packet; fractions of a second count in `tick_ns`."""
+        self._file = ffi.new(
+            "struct rk_pcap_file *", {"big_endian": big_endian, "record_len": record_len, "tick_ns": tick_ns}
+        )
+        self._at = ffi.new("uint32_t *")
+
+    def read(self, batch: FrameBatch, at: int) -> tuple[int, int]:
+        """Make rows, in place of those there were, of the packets in the batch's arena from octet `at` on.
+
+        Gives why it stopped (MORE, FULL, BLOCK, DAMAGED; see `RK_PCAP_...` in csrc/rk.h) and where. Views of
+        the batch are closed.
+        """
+        self._at[0] = at
+        stop = check(lib.rk_pcap_read(self._file, batch.refill(), self._at), "find packets")
+        return stop, self._at[0]
+
+
+class PcapngParser:
+    """Finds the packets of a section of a pcapng file, between its other blocks.
+
+    All in a batch have one link type.
+    """
+
+    def __init__(self, *, big_endian: bool) -> None:
+        self._interfaces = ffi.new("struct rk_pcap_interface[]", 4)
+        self._section = ffi.new(
+            "struct rk_pcapng_section *", {"interfaces": self._interfaces, "big_endian": big_endian}
+        )
+        self._at = ffi.new("uint32_t *")
+
+    def __len__(self) -> int:
+        """How many interfaces the section has described."""
+        n: int = self._section.interfaces_n
+        return n
+
+    def add_interface(self, ifindex: int, linktype: int, snaplen: int, tsresol: int, offset_s: int) -> None:
+        """Say what the next interface of the section is; its frames get `ifindex`."""
+        n = self._section.interfaces_n
+        if n == len(self._interfaces):
+            more = ffi.new("struct rk_pcap_interface[]", 2 * n)
+            ffi.memmove(more, self._interfaces, ffi.sizeof(self._interfaces))
+            self._interfaces = self._section.interfaces = more
+        row = self._interfaces[n]
+        row.ifindex, row.linktype, row.snaplen = ifindex, linktype, snaplen
+        row.tsresol, row.offset_s = tsresol, offset_s
+        self._section.interfaces_n = n + 1
+
+    def read(self, batch: FrameBatch, at: int) -> tuple[int, int]:
+        """As `PcapParser.read`."""
+        self._at[0] = at
+        stop = check(lib.rk_pcapng_read(self._section, batch.refill(), self._at), "find packets")
+        return stop, self._at[0]
 
 
 class RecordWriter:

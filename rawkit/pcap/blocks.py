@@ -43,6 +43,7 @@ SPB = 3  # simple packet
 NRB = 4  # name resolution
 ISB = 5  # interface statistics
 EPB = 6  # enhanced packet
+DSB = 0x0A  # decryption secrets
 SHB_MAGIC = SHB.to_bytes(4, "big")
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
@@ -60,7 +61,7 @@ BLOCK_NAMES = {
 SKIPPED_NAMES = {
     NRB: "name resolution",
     9: "systemd journal export",
-    0x0A: "decryption secrets",
+    DSB: "decryption secrets",
     0x00000BAD: "custom",
     0x40000BAD: "custom",
 }
@@ -156,6 +157,51 @@ class Section:
     os: str = ""
     application: str = ""
     comments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a pcapng file as it stands there.
+
+    `octets` are all of them, type and lengths included; `order` is the byte order of its section, "<" or ">".
+    """
+
+    kind: int
+    octets: bytes
+    order: str
+
+    @property
+    def name(self) -> str:
+        """What the draft calls it."""
+        if self.kind in BLOCK_NAMES:
+            return BLOCK_NAMES[self.kind]
+        return f"{SKIPPED_NAMES.get(self.kind, 'unknown')} block"
+
+    @property
+    def options(self) -> list[tuple[int, bytes]]:
+        """(code, value) of each option, in the file's order; none for blocks whose layout is not known.
+
+        Raises `DamagedOptions` where one reaches past the end of the block.
+        """
+        start = self._options_start()
+        return [] if start is None else list(options(self.octets, start, len(self.octets) - 4, self.order))
+
+    def _options_start(self) -> int | None:
+        if self.kind in (EPB, PB):
+            (cap_len,) = struct.unpack_from(self.order + "I", self.octets, 20)
+            return 28 + int(cap_len + 3 & ~3)
+        if self.kind == DSB:
+            (secrets_len,) = struct.unpack_from(self.order + "I", self.octets, 12)
+            return 16 + int(secrets_len + 3 & ~3)
+        if self.kind == NRB:
+            at = 8
+            while at + 4 < len(self.octets):
+                kind, length = struct.unpack_from(self.order + "HH", self.octets, at)
+                at += 4 + int(length + 3 & ~3)
+                if kind == 0:  # end of names
+                    return at
+            return None
+        return {SHB: 24, IDB: 16, ISB: 20}.get(self.kind)
 
 
 class DamagedOptions(Exception):

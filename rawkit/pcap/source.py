@@ -1,33 +1,37 @@
-"""Where a reader's octets come from: a path, standard input or a binary stream, gzip or not, in chunks."""
+"""Where a reader's octets come from: a path, standard input or a binary stream, packed or not."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-CHUNK_LEN = 256 << 10
-_GZIP_MAGIC = b"\x1f\x8b\x08"
+from rawkit.engine.batch import FrameBatch
+from rawkit.pcap.unpack import CHUNK_LEN, packer, unpacked
+
+WINDOW_LEN = (
+    1 << 20
+)  # a read of this length is the fastest: the octets are still near when they are looked at
+WINDOW_ROWS = 4096
 
 
 class Source:
-    """A window on the octets of a file: `buf[pos:]` is what has been fetched and not consumed.
+    """The octets of a file, in the order in which they stand there.
 
-    `base` is the place of buf[0] in the file (of the unpacked octets, when it is gzip). The window never
-    holds more than was asked of `fill` and one chunk. `failure` says why the octets ended, "" at an ordinary
-    end.
+    `packed` is the name of what the file is packed with ("" for none); octets are given unpacked. `failure`
+    says why they ended, "" at an ordinary end.
     """
 
     def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
         """Open a path, "-" for standard input, or take a stream with read(); streams are not closed.
 
-        Raises OSError when a path cannot be opened, TypeError for anything else.
+        Raises OSError when a path cannot be opened, TypeError for anything else, `MissingUnpacker` for what
+        there is no library to unpack with.
         """
         self._close: Callable[[], None] | None = None
-        self._closed = False
         if isinstance(path_or_stream, (str, os.PathLike)):
             self.path = os.fspath(path_or_stream)
             if self.path == "-":
@@ -36,7 +40,7 @@ class Source:
                     raise OSError(errno.EBADF, "standard input is closed")
                 stream: Any = sys.stdin.buffer
             else:
-                # Unbuffered: a read from a pipe then gives what is there and does not wait for a whole chunk.
+                # Unbuffered: a read from a pipe then gives what is there and does not wait for more.
                 stream = open(self.path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
                 self._close = stream.close
         elif hasattr(path_or_stream, "read"):
@@ -49,95 +53,115 @@ class Source:
                 f"a path, '-' or a binary stream is needed, not {kind} (wrap octets in io.BytesIO)"
             )
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-        self.buf = b""
-        self.pos = 0
-        self.base = 0
+        # Only the library's own streams: in others, either of the two may be all that works.
+        self._read_into: Callable[[memoryview], int | None] | None = None
+        if type(stream) is io.FileIO:
+            self._read_into = stream.readinto
+        elif type(stream) in (io.BufferedReader, io.BytesIO):
+            self._read_into = getattr(stream, "readinto1", stream.readinto)
         self.failure = ""
-        self._chunks = self._plain()
+        self._waiting = b""  # octets that were read, or unpacked, and not yet given away
+        self._chunks: Iterator[bytes] | None = None
         try:
-            self.fill(len(_GZIP_MAGIC))
+            while len(self._waiting) < 6 and (chunk := self._chunk()):
+                self._waiting += chunk
+            self.packed = packer(self._waiting)
+            if self.packed:
+                self._chunks = unpacked(self.packed, self._packed_chunks(self._waiting), self._fail)
+                self._waiting = b""
         except BaseException:
             self.close()
             raise
-        self.gzip = self.buf.startswith(_GZIP_MAGIC)
-        if self.gzip:
-            self._chunks = self._inflated(self.buf)
-            self.buf = b""
+
+    def read_into(self, room: memoryview) -> int:
+        """Put the next octets into `room`, as many as are there; gives how many, 0 only at the end."""
+        if not self._waiting:
+            if self._chunks is not None:
+                self._waiting = next(self._chunks, b"")
+            elif self._read_into is not None:
+                n = self._read_into(room)
+                if n is None:
+                    raise self._not_ready()
+                return n
+            else:
+                self._waiting = self._chunk()
+        n = min(len(self._waiting), len(room))
+        room[:n] = self._waiting[:n]
+        self._waiting = self._waiting[n:]
+        return n
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._close is not None:
+            self._close()
+
+    def _chunk(self) -> bytes:
+        chunk = self._read(CHUNK_LEN)
+        if isinstance(chunk, str):
+            raise TypeError(f"{self.path}: a binary stream is needed, this one gives text")
+        if chunk is None:
+            raise self._not_ready()
+        return bytes(chunk)
+
+    def _not_ready(self) -> BlockingIOError:
+        return BlockingIOError(f"{self.path}: no octets are ready, and a reader needs a stream that waits")
+
+    def _packed_chunks(self, first: bytes) -> Iterator[bytes]:
+        yield first
+        while chunk := self._chunk():
+            yield chunk
+
+    def _fail(self, failure: str) -> None:
+        self.failure = failure
+
+
+class Window:
+    """A piece of a file in the arena of a batch: `buf[pos:end]` is what was fetched and not yet consumed.
+
+    `base` is the place of buf[0] in the file (of the unpacked octets, when it is packed). The window holds no
+    more than WINDOW_LEN octets, or what was asked of `fill`. The batch is another one after that.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.batch = FrameBatch(WINDOW_ROWS, WINDOW_LEN)
+        self.buf = self.batch.arena
+        self.pos = self.end = self.base = 0
+        self._closed = False
 
     def fill(self, wanted: int) -> int:
         """Drop what is consumed and fetch until `wanted` octets follow `pos`.
 
-        Gives how many follow: fewer only at the end of the file.
+        Gives how many follow: fewer only at the end of the file. Rows of the batch become void.
         """
         if self._closed:
-            raise ValueError(f"{self.path}: the reader is closed")
-        parts = [self.buf[self.pos :]]
-        have = len(parts[0])
-        while have < wanted:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                break
-            parts.append(chunk)
-            have += len(chunk)
+            raise ValueError(f"{self.source.path}: the reader is closed")
+        have = self.end - self.pos
+        if have >= wanted:
+            return have
+        rest = self.buf[self.pos : self.end]
+        if wanted > self.batch.arena_len:
+            self.batch = FrameBatch(WINDOW_ROWS, wanted)
+            self.buf = self.batch.arena
+        self.batch.clear()
+        self.buf[:have] = rest
         self.base += self.pos
-        self.pos = 0
-        self.buf = b"".join(parts)
-        return have
+        self.pos, self.end = 0, have
+        with memoryview(self.buf) as room:
+            while self.end < wanted:
+                n = self.source.read_into(room[self.end :])
+                if not n:
+                    break
+                self.end += n
+        self.batch.handle.arena_used = self.end
+        return self.end
+
+    def peek(self, n: int) -> bytes:
+        """The next `n` octets, or as many as are there."""
+        octets: bytes = self.buf[self.pos : min(self.pos + n, self.end)]
+        return octets
 
     def close(self) -> None:
-        """Close what was opened here; fetching more raises ValueError from now on."""
+        """Close the source; fetching more raises ValueError from now on."""
         self._closed = True
-        if self._close is not None:
-            self._close()
-
-    def _plain(self) -> Iterator[bytes]:
-        while True:
-            chunk = self._read(CHUNK_LEN)
-            if isinstance(chunk, str):
-                raise TypeError(f"{self.path}: a binary stream is needed, this one gives text")
-            if chunk is None:
-                raise BlockingIOError(
-                    f"{self.path}: no octets are ready, and a reader needs a stream that waits"
-                )
-            if not chunk:
-                return
-            yield bytes(chunk)
-
-    def _inflated(self, first: bytes) -> Iterator[bytes]:
-        """Unpack gzip, several members in a row too; a step gives at most a chunk, however well packed."""
-        plain = self._plain()
-        packed = first
-        while packed:
-            inflater = zlib.decompressobj(wbits=31)
-            while not inflater.eof:
-                while not packed:
-                    packed = next(plain, b"")
-                    if not packed:
-                        self.failure = "the gzip file is cut short"
-                        rest = inflater.flush()  # the end of a match that the last step had no room for
-                        if rest:
-                            yield rest
-                        return
-                before = inflater.copy()
-                try:
-                    chunk = inflater.decompress(packed, CHUNK_LEN)
-                except zlib.error as error:
-                    # zlib drops what this step had unpacked before the damage: repeat it octet by octet.
-                    yield from _inflate_until_error(before, packed)
-                    self.failure = f"the gzip file is damaged ({error})"
-                    return
-                packed = inflater.unconsumed_tail
-                if chunk:
-                    yield chunk
-            packed = inflater.unused_data.lstrip(b"\0") or next(plain, b"").lstrip(b"\0")
-
-
-def _inflate_until_error(inflater: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
-    """Yield what comes out before the octet at which `inflater` fails; one octet gives a few thousand."""
-    for at in range(len(packed)):
-        try:
-            chunk = inflater.decompress(packed[at : at + 1])
-        except zlib.error:
-            return
-        if chunk:
-            yield chunk
+        self.source.close()

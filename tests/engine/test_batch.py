@@ -90,7 +90,7 @@ def test_a_batch_that_is_looked_into_cannot_be_cleared() -> None:
     batch = FrameBatch(4)
     batch.append(b"abc")
     view = batch.view(0)
-    array = ffi.from_buffer(view)  # holds it open, as an array of NumPy would
+    array = ffi.from_buffer(view)  # holds it open
     with pytest.raises(BufferError):
         batch.clear()
     del array

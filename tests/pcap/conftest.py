@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
-from dataclasses import dataclass
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import pytest
 
 from rawkit.errors import CaptureFileError
-from rawkit.pcap import open_pcap
+from rawkit.pcap import Reader, open_pcap
 from rawkit.wire.frame import Frame
 
 
@@ -131,18 +136,33 @@ def make_both(request: pytest.FixtureRequest) -> Maker:
 
 
 class Outcome:
-    """What reading a file gave: its frames, then perhaps an error."""
+    """What reading a file gave: its frames, then perhaps an error.
 
-    def __init__(self, octets: bytes) -> None:
-        self.frames: list[Frame] = []
-        self.error: CaptureFileError | None = None
-        try:
-            with open_pcap(io.BytesIO(octets)) as reader:
-                self.reader = reader
-                for frame in reader:
-                    self.frames.append(frame)
-        except CaptureFileError as error:
-            self.error = error
+    It is read four times, unless `once`, and has to give the same each time: as a stream, frame by frame and
+    in batches, as a file, and from a pipe that brings it in two parts.
+    """
+
+    def __init__(self, octets: bytes, once: bool = False) -> None:
+        self.reader, self.frames, self.error = reading(io.BytesIO(octets), iter)
+        if once:
+            return
+        ways = [reading(io.BytesIO(octets), in_batches)]
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(octets)
+            file.flush()
+            ways.append(reading(file.name, iter))
+        ways.append(through_pipe(octets))
+        for way, (reader, frames, error) in enumerate(ways):
+            assert place(error) == place(self.error), f"way {way}"
+            if way == 0:  # batches have no comments
+                frames = [replace(frame, comments=full.comments) for frame, full in zip(frames, self.frames)]
+            assert frames == self.frames, f"way {way}"
+            if reader and self.reader:
+                assert (reader.interfaces, reader.statistics) == (
+                    self.reader.interfaces,
+                    self.reader.statistics,
+                )
+                assert (reader.section, reader.linktype) == (self.reader.section, self.reader.linktype)
 
     @property
     def data(self) -> list[bytes]:
@@ -154,6 +174,50 @@ class Outcome:
         assert self.error is not None, f"no error after {len(self.frames)} frames"
         assert self.error.packet == len(self.frames)
         return str(self.error)
+
+
+def reading(source, how) -> tuple[Reader | None, list[Frame], CaptureFileError | None]:
+    """Read all of a source; `how` gives the frames of a reader."""
+    frames: list[Frame] = []
+    reader = None
+    try:
+        with open_pcap(source) as reader:
+            for frame in how(reader):
+                frames.append(frame)
+    except CaptureFileError as error:
+        return reader, frames, error
+    return reader, frames, None
+
+
+def in_batches(reader: Reader) -> Iterator[Frame]:
+    for batch in reader.batches():
+        frames = batch.frames(interface_names=reader.interface_names)
+        assert [frame.data for frame in frames] == [batch[i] for i in range(len(batch))]
+        yield from frames
+
+
+def through_pipe(octets: bytes) -> tuple[Reader | None, list[Frame], CaptureFileError | None]:
+    readable, writable = os.pipe()
+
+    def write() -> None:
+        half = len(octets) // 2
+        with suppress(BrokenPipeError), open(writable, "wb", buffering=0) as out:
+            for part in (octets[:half], octets[half:]):
+                while part:
+                    part = part[out.write(part) :]
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        with open(readable, "rb", buffering=0) as source:
+            return reading(source, iter)
+    finally:
+        thread.join()
+
+
+def place(error: CaptureFileError | None) -> tuple[str, int, int] | None:
+    """An error without the path."""
+    return error and (str(error).removeprefix(f"{error.path}: "), error.offset, error.packet)
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-import zlib
 
 import pytest
 
 from rawkit.errors import CaptureFileError
 from rawkit.pcap import Statistics, open_pcap
-from rawkit.pcap.source import CHUNK_LEN
 from rawkit.wire.frame import Frame
 
 
@@ -286,71 +284,6 @@ def test_a_file_read_while_it_is_written(make, tmp_path):
             CaptureFileError, match="packet: the file ends inside it, wanted 35 octets, got 20"
         ):
             next(frames)
-
-
-# ---- gzip
-
-
-def test_gzip_members_in_a_row_with_padding(make, outcome):
-    octets = make.every_block()
-    packed = gzip.compress(octets[:100]) + gzip.compress(b"") + gzip.compress(octets[100:]) + bytes(512)
-    assert outcome(packed).frames == outcome(octets).frames
-    assert outcome(packed).error is None
-
-
-def test_gzip_cut_short_delivers_what_was_packed_before(make, outcome):
-    octets = make.pcap_header() + b"".join(make.record(os.urandom(40), n) for n in range(1000))
-    packed = gzip.compress(octets)
-    seen = -1
-    for keep in range(20, len(packed), 997):
-        result = outcome(packed[:keep])
-        assert "the gzip file is cut short" in result.message
-        assert len(result.frames) >= seen
-        seen = len(result.frames)
-        assert result.data == [octets[24 + 56 * n + 16 : 24 + 56 * (n + 1)] for n in range(seen)]
-    assert seen > 900
-    assert "offset" in result.message
-    assert "of the unpacked octets" in result.message
-    assert len(outcome(packed[:-8]).frames) == 1000  # only the checksum is missing
-    assert "cut short" in outcome(packed[:-8]).message
-
-
-def test_gzip_cut_where_a_chunk_is_full_loses_nothing(make, outcome):
-    packed = gzip.compress(make.pcap_header() + make.record(b"", 1, 0) * 40_000)
-    tried = 0
-    for keep in range(len(packed)):
-        unpacked = len(zlib.decompressobj(31).decompress(packed[:keep]))
-        if CHUNK_LEN < unpacked < CHUNK_LEN + 4000:
-            tried += 1
-            assert len(outcome(packed[:keep]).frames) == (unpacked - 24) // 16
-    assert tried > 1
-
-
-def test_gzip_with_a_wrong_checksum_delivers_everything_and_then_says_so(make, outcome):
-    packed = bytearray(gzip.compress(make.pcap_header() + make.record(b"data") * 5000))
-    packed[-8] ^= 1
-    result = outcome(bytes(packed))
-    assert len(result.frames) == 5000
-    assert "the gzip file is damaged" in result.message
-
-
-def test_gzip_followed_by_something_else(make, outcome):
-    result = outcome(gzip.compress(make.pcap_header() + make.record(b"data")) + b"trailing")
-    assert result.data == [b"data"]
-    assert "the gzip file is damaged" in result.message
-
-
-def test_a_gzip_bomb_needs_no_memory(make):
-    packed = gzip.compress(make.pcap_header() + make.record(b"", 1, 0) * 4_000_000)
-    assert len(packed) < 200_000
-    tracemalloc.start()
-    try:
-        with open_pcap(io.BytesIO(packed)) as reader:
-            for _, _ in zip(reader, range(100_000), strict=False):
-                pass
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
-    finally:
-        tracemalloc.stop()
 
 
 # ---- size
