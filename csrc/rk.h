@@ -253,13 +253,54 @@ int64_t rk_monotonic_ns(void);
 int64_t rk_realtime_ns(void);
 /* Wait until due_ns, sleeping and then spinning for the last spin_ns.  Returns 0, or -EINTR. */
 int rk_pace_wait(int64_t due_ns, int64_t spin_ns);
-/* Send frames [first, first + n), frame i not before due_ns[i] (rows as in the batch).  sent_ns[i]
- * becomes the monotonic time just before its system call, or a negative errno where it was refused
- * (too large, queue full).  Returns how many rows were handled: fewer than n when deadline_ns passed
- * or a signal came, so that the caller can look around and continue; a negative errno when the
- * interface went down or away before any row was handled. */
-int rk_pace_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
-                 const int64_t *due_ns, int64_t *sent_ns, int64_t spin_ns, int64_t deadline_ns);
+/* Frames, or bits, that may go in a time, and how many of them have gone. */
+struct rk_rate {
+    int64_t start_ns;      /* when the first frame is due */
+    uint64_t used;         /* frames or bits so far */
+    uint64_t units;        /* so many of them ... */
+    uint64_t period_ns;    /* ... in this time */
+    uint32_t in_bits;      /* a frame counts as its bits, not as one */
+    uint32_t overhead_len; /* in_bits: and as so many octets more */
+};
+
+/* When frames [first, first + n) are due: each when those before it have used up their time, counted from the
+ * start, so that rounding does not add up.  due_ns has a row for each frame of the batch.  -EINVAL for a
+ * range outside the batch, or a rate of nothing or in no time. */
+int rk_rate_plan(struct rk_rate *rate, const struct rk_batch *batch, uint32_t first, uint32_t n, int64_t *due_ns);
+
+#define RK_BY_PACKET 1 /* struct rk_packet * */
+#define RK_BY_XDP 2    /* struct rk_xdp * */
+#define RK_BY_RAWIP 3  /* struct rk_rawip * */
+#define RK_PACE_ERRNOS 134
+/* Bins of lateness: a number's highest 8 bits, so 0..255 ns one by one, then 128 for each further bit. */
+#define RK_PACE_BINS 7296
+
+/* How frames are sent each at its own moment, and what became of them. */
+struct rk_pace {
+    int64_t spin_ns;    /* the last stretch before each moment, which is spent spinning and not sleeping */
+    int64_t slack_ns;   /* lag beyond this is not made up for: all later moments move by the rest ... */
+    int64_t moved_ns;   /* ... by so much until now */
+    uint32_t catch_up;  /* it is made up for however long, and a frame that finds the queue full is given up */
+    uint32_t reserved;
+    int64_t first_ns;   /* monotonic time just before the system call of the first frame, and of the last */
+    int64_t last_ns;
+    int64_t latest_ns;  /* the largest lag */
+    uint64_t sent;
+    uint64_t octets;
+    uint64_t failed[RK_PACE_ERRNOS]; /* frames by why they were refused; 0: another errno */
+    uint64_t late[RK_PACE_BINS];     /* frames by how long after their moment they were sent */
+};
+
+/* Send frames [first, first + n), frame i not before due_ns[i] + moved_ns (rows as in the batch), by a handle of
+ * the kind `by`.  Frames that are due together go in one call.  A frame refused for its own sake is counted, and
+ * so is one that finds the queue full if lag has to be caught up; otherwise a full queue is waited for.
+ * Returns how many rows were dealt with: fewer than n when deadline_ns passed or a signal came, so that the
+ * caller can look around and continue; or what met the first row: -ENETDOWN, -ENXIO, and of live frames
+ * -EFBIG, -EOPNOTSUPP; -EINVAL for an unknown kind or a range outside the batch. */
+int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_batch *batch, uint32_t first,
+                 uint32_t n, const int64_t *due_ns, int64_t deadline_ns);
+/* Count a frame that was dealt with elsewhere: sent at now_ns, or refused with a negative errno. */
+void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t due_ns, int64_t now_ns);
 
 /* ---- probes (rk_cookie.c, rk_probe.c) --------------------------------------------------------- */
 

@@ -97,7 +97,4 @@ int rk_outbox_offer(struct rk_outbox *outbox, int fd, const struct rk_batch *bat
 int rk_outbox_send(struct rk_outbox *outbox, int fd, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns, void *sock, rk_offer *offer);
 
-/* rk_packet.c for rk_pace.c: an rk_offer. */
-int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n);
-
 #endif

@@ -8,9 +8,11 @@
 #include "rk_internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <time.h>
 
 #define SECOND_NS 1000000000
+#define AT_ONCE 256 /* frames that share one moment of sending */
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -44,45 +46,114 @@ int rk_pace_wait(int64_t due_ns, int64_t spin_ns)
     return 0;
 }
 
-int rk_pace_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
-                 const int64_t *due_ns, int64_t *sent_ns, int64_t spin_ns, int64_t deadline_ns)
+int rk_rate_plan(struct rk_rate *rate, const struct rk_batch *batch, uint32_t first, uint32_t n, int64_t *due_ns)
 {
-    if (!rk_range_ok(first, n, batch->n))
+    __extension__ typedef unsigned __int128 wide;
+    if (!rk_range_ok(first, n, batch->n) || rate->units == 0 || rate->period_ns == 0)
+        return -EINVAL;
+    for (uint32_t row = first; row < first + n; row++) {
+        due_ns[row] = rate->start_ns + (int64_t)((wide)rate->used * rate->period_ns / rate->units);
+        rate->used += rate->in_bits ? ((uint64_t)batch->frames[row].cap_len + rate->overhead_len) * 8 : 1;
+    }
+    return 0;
+}
+
+static uint32_t bin_of(int64_t late_ns)
+{
+    if (late_ns < 256)
+        return late_ns < 0 ? 0 : (uint32_t)late_ns;
+    uint32_t shift = 56 - (uint32_t)__builtin_clzll((uint64_t)late_ns);
+    return shift * 128 + (uint32_t)(late_ns >> shift);
+}
+
+void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t due_ns, int64_t now_ns)
+{
+    if (now_ns < 0) {
+        pace->failed[-now_ns < RK_PACE_ERRNOS ? -now_ns : 0]++;
+        return;
+    }
+    int64_t late_ns = now_ns - due_ns;
+    if (pace->sent == 0)
+        pace->first_ns = now_ns;
+    pace->last_ns = now_ns;
+    pace->sent++;
+    pace->octets += frame->cap_len;
+    pace->late[bin_of(late_ns)]++;
+    if (late_ns > pace->latest_ns)
+        pace->latest_ns = late_ns;
+}
+
+/* Send frames that are due, not waiting beyond the deadline. */
+static int send_by(int by, void *sender, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                   int64_t deadline_ns)
+{
+    switch (by) {
+    case RK_BY_PACKET:
+        return rk_packet_send(sender, batch, first, n, deadline_ns);
+    case RK_BY_XDP:
+        return rk_xdp_send(sender, batch, first, n, deadline_ns);
+    case RK_BY_RAWIP:
+        return rk_rawip_send(sender, batch, first, n, deadline_ns);
+    default:
+        return -EINVAL;
+    }
+}
+
+/* Errors of the way, not of the frame. */
+static bool ends_all(int error)
+{
+    return error == -ENETDOWN || error == -ENXIO || error == -EFBIG || error == -EOPNOTSUPP;
+}
+
+int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_batch *batch, uint32_t first,
+                 uint32_t n, const int64_t *due_ns, int64_t deadline_ns)
+{
+    if (!rk_range_ok(first, n, batch->n) || by < RK_BY_PACKET || by > RK_BY_RAWIP)
         return -EINVAL;
     uint32_t done = 0;
     while (done < n) {
         uint32_t row = first + done;
-        int64_t now = rk_monotonic_ns();
+        int64_t now = rk_monotonic_ns(), due = due_ns[row] + pace->moved_ns;
         if (done > 0 && now >= deadline_ns)
             break;
-        if (due_ns[row] > now) {
-            if (due_ns[row] > deadline_ns) {
+        if (due > now) {
+            if (due > deadline_ns) {
                 int error = rk_pace_wait(deadline_ns, 0);
                 return error == 0 || error == -EINTR ? (int)done : error;
             }
-            int error = rk_pace_wait(due_ns[row], spin_ns);
+            int error = rk_pace_wait(due, pace->spin_ns);
             if (error != 0)
                 return error == -EINTR || done > 0 ? (int)done : error;
             now = rk_monotonic_ns();
         }
+        const int64_t planned = due;
+        if (!pace->catch_up && now - due > pace->slack_ns) {
+            pace->moved_ns += now - due - pace->slack_ns;
+            due = now - pace->slack_ns;
+        }
         /* What is already late goes along in the same system call. */
         uint32_t together = 1;
-        while (together < n - done && together < RK_CHUNK && due_ns[row + together] <= now)
+        while (together < n - done && together < AT_ONCE && due_ns[row + together] + pace->moved_ns <= now)
             together++;
-        int sent = rk_packet_offer(sock, batch, row, together);
+        int sent = send_by(by, sender, batch, row, together, pace->catch_up ? now : deadline_ns);
         if (sent > 0) {
-            for (int i = 0; i < sent; i++)
-                sent_ns[row + (uint32_t)i] = now;
+            /* A pause counts as lag once, of the frame that met it. */
+            rk_pace_count(pace, &batch->frames[row], planned, now);
+            for (uint32_t i = 1; i < (uint32_t)sent; i++)
+                rk_pace_count(pace, &batch->frames[row + i], due_ns[row + i] + pace->moved_ns, now);
             done += (uint32_t)sent;
-        } else if (sent == -EAGAIN || sent == -EWOULDBLOCK) {
-            int64_t pause_ns = 0;
-            if (rk_io_send_again(rk_packet_fd(sock), sent, deadline_ns, &pause_ns) != 1)
+        } else if (sent == 0 && pace->catch_up) {
+            /* The socket's own buffer is full: its frames are still to go, and no frame is at fault. */
+            int fd = by == RK_BY_PACKET ? rk_packet_fd(sender) : rk_rawip_fd(sender);
+            if (rk_io_wait(fd, POLLOUT, deadline_ns) <= 0)
                 return (int)done;
-        } else if (sent == -ENETDOWN || sent == -ENXIO || sent == -EINTR) {
-            return sent == -EINTR || done > 0 ? (int)done : sent;
+        } else if (sent == 0 || sent == -EINTR || (sent == -ENOBUFS && !pace->catch_up)) {
+            return (int)done;
+        } else if (ends_all(sent)) {
+            return done > 0 ? (int)done : sent;
         } else {
             /* The frame's own fault, or the queue's: trying again would delay the ones behind it. */
-            sent_ns[row] = sent;
+            rk_pace_count(pace, &batch->frames[row], due, sent);
             done++;
         }
     }

@@ -183,8 +183,9 @@ static int prepare(void *owner, const struct rk_frame *frame, uint8_t *octets, u
     return address_frame(sock, frame, octets, &sock->out_names[slot]);
 }
 
-int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+static int offer(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
+    struct rk_packet *sock = owner;
     pthread_mutex_lock(&sock->prefix_lock);
     int sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
     if (sent == -ENETDOWN) {
@@ -196,11 +197,6 @@ int rk_packet_offer(struct rk_packet *sock, const struct rk_batch *batch, uint32
     }
     pthread_mutex_unlock(&sock->prefix_lock);
     return sent;
-}
-
-static int offer(void *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
-{
-    return rk_packet_offer(sock, batch, first, n);
 }
 
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,

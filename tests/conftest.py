@@ -124,6 +124,15 @@ class VethPair:
         """The Ethernet header of a frame from near to far."""
         return self.far_mac + self.near_mac + ethertype.to_bytes(2, "big")
 
+    def receive_live_frames(self, on: bool = True) -> None:
+        """Switch GRO of the far end, without which a veth interface throws redirected frames away."""
+        from rawkit.engine.native import ffi  # an address that the kernel can follow
+
+        value = ffi.new("uint32_t[2]", [0x2C, on])  # ETHTOOL_SGRO
+        request = struct.pack("=16sQ16x", self.far.encode(), int(ffi.cast("uintptr_t", value)))
+        with self.namespace.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, 0x8946, request)  # SIOCETHTOOL
+
 
 def wait_until_up(name: str, namespace: Namespace | None) -> None:
     """Wait until an interface really sends; for a while after `ip link set up` it throws frames away."""

@@ -54,6 +54,13 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
 @click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
 @click.option("--dst-mac", type=MACType(), help="Destination MAC address for every frame.")
 @click.option("--src-mac", type=MACType(), help="Source MAC address for every frame.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "packet", "xdp"]),
+    default="auto",
+    show_default=True,
+    help="How to send; xdp is live frames, for --topspeed.",
+)
 @click.option("--no-spin", is_flag=True, help="Sleep until each deadline, sparing the CPU; less exact.")
 @click.option(
     "--dry-run",
@@ -72,6 +79,7 @@ def command(
     limit: int | None,
     dst_mac: MAC | None,
     src_mac: MAC | None,
+    backend: str,
     no_spin: bool,
     dry_run: str | None,
     as_json: bool,
@@ -100,6 +108,7 @@ def command(
         limit=limit,
         dst_mac=dst_mac,
         src_mac=src_mac,
+        backend=backend,
         **({"spin_ns": 0} if no_spin else {}),
     )
     with open_pcap(file) as reader:
@@ -156,8 +165,11 @@ def _sent_lines(report: ReplayReport) -> list[str]:
     )
     if report.pps:
         line += f" ({report.pps:,.0f} packets/s)"
+    how = f"by backend {report.backend}: {report.backend_reason}"
+    if report.counted is not None:
+        how += f"; the interface counted {counted(report.counted, 'packet')}"
     error = report.timing_error
     if error is None:
-        return [line]
+        return [line, how]
     median, p99, worst = (f"{ns / 1000:.1f}" for ns in (error.median_ns, error.p99_ns, error.max_ns))
-    return [line, f"late by {median} us (median), {p99} us (p99), {worst} us (max)"]
+    return [line, how, f"late by {median} us (median), {p99} us (p99), {worst} us (max)"]

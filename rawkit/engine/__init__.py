@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rawkit.engine.link import LinkRelay
     from rawkit.engine.namespace import Namespace
     from rawkit.engine.native import monotonic_ns, realtime_ns
-    from rawkit.engine.pace import PacedSender, wait_until
+    from rawkit.engine.pace import PacedSender, PaceReport, Rate, wait_until
     from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
     from rawkit.engine.transmit import TransmitReport, Transmitter, open_transmitter
 
@@ -27,8 +27,10 @@ __all__ = [
     "FrameRecord",
     "LinkRelay",
     "Namespace",
+    "PaceReport",
     "PacedSender",
     "PacketSocket",
+    "Rate",
     "RawIPSocket",
     "TransmitReport",
     "Transmitter",
@@ -45,7 +47,7 @@ _HOMES = {
     "link": ("LinkRelay",),
     "namespace": ("Namespace",),
     "native": ("monotonic_ns", "realtime_ns"),
-    "pace": ("PacedSender", "wait_until"),
+    "pace": ("PaceReport", "PacedSender", "Rate", "wait_until"),
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
     "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),
 }

@@ -1,36 +1,147 @@
-"""Sending frames each at its own moment."""
+"""Sending frames each at its own moment: by a list of moments, or at a steady rate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rawkit.engine.native import check, deadline, ffi, lib, slice_end
+from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
 
 if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch
-    from rawkit.engine.sockets import PacketSocket
+    from rawkit.engine.sockets import PacketSocket, RawIPSocket
+    from rawkit.engine.transmit import Transmitter
 
-SPIN_NS = 100_000
-"""Default for the last stretch before each frame that is spent spinning instead of sleeping, in nanoseconds.
+SPIN_NS = 150_000
+"""The last stretch before each frame that is spent spinning instead of sleeping, in nanoseconds.
 
-Sleeping ends 50 to 80 us late with the usual timer slack.
+Sleeping ends 50 to 80 us late with the usual timer slack, later on a busy machine.
 """
+
+SLACK_NS = 1_000_000
+"""Lag that a rate makes up for, in nanoseconds: without any, each late awakening would lower it."""
+
+_SECOND_NS = 10**9
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A steady rate: `per_second` frames, or, with `bits`, bits of frames.
+
+    `overhead_len` is what each frame costs besides its own octets, with `bits`: on Ethernet 24 (preamble,
+    check sequence, gap between frames) make it the rate of the line.
+    """
+
+    per_second: float
+    bits: bool = False
+    overhead_len: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1e-6 <= self.per_second <= 1e15:
+            raise ValueError(f"a rate of {self.per_second} a second; possible are 1e-6..1e15")
+        if self.overhead_len < 0:
+            raise ValueError(f"overhead_len is {self.overhead_len}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class TimingError:
+    """How late frames went, in nanoseconds: time of the system call minus planned time."""
+
+    median_ns: int
+    p99_ns: int
+    max_ns: int
+
+
+class PaceReport(NamedTuple):
+    """What became of frames that were sent each at its moment.
+
+    `failed` counts frames by the errno of their refusal. `first_ns` and `last_ns` are moments of the
+    monotonic clock (0: none was sent), `paused_ns` is the lag that was not made up for. `lateness` is a
+    histogram: how many frames went so many nanoseconds late, rounded down to 8 significant bits; `max_ns` is
+    the largest, exact.
+    """
+
+    sent: int
+    octets: int
+    failed: Mapping[int, int]
+    first_ns: int
+    last_ns: int
+    paused_ns: int
+    lateness: Mapping[int, int]
+    max_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame's system call to the last one's."""
+        return (self.last_ns - self.first_ns) / 1e9
+
+    @property
+    def frames_per_second(self) -> float:
+        """The rate achieved; 0 for fewer than two frames."""
+        return (self.sent - 1) / self.seconds if self.sent > 1 and self.seconds else 0.0
+
+    @property
+    def bits_per_second(self) -> float:
+        """The rate achieved, of the frames' own octets."""
+        return self.frames_per_second * self.octets / self.sent * 8 if self.sent else 0.0
+
+    @property
+    def timing_error(self) -> TimingError | None:
+        """Median and 99th percentile (nearest rank), and the exact maximum; None without any frame."""
+        if not self.lateness:
+            return None
+        return TimingError(self._late(50), self._late(99), self.max_ns)
+
+    def _late(self, percent: int) -> int:
+        rank = -(-sum(self.lateness.values()) * percent // 100)
+        values = sorted(self.lateness)
+        upto = accumulate(self.lateness[value] for value in values)
+        return next(value for value, count in zip(values, upto) if count >= rank)
+
+
+def default_spin_ns() -> int:
+    """SPIN_NS, and 0 for an ordinary user or a process that was made nice: neither should spin unasked."""
+    return SPIN_NS if os.geteuid() == 0 and os.getpriority(os.PRIO_PROCESS, 0) <= 0 else 0
 
 
 class PacedSender:
-    """Sends rows of a batch on a packet socket, none before it is due.
+    """Sends rows of a batch, none before it is due, through a socket or a transmitter.
 
     Moments are absolute, so a late frame does not delay the ones after it; frames that are overdue go
-    out at once, together.
+    out at once, together. With `send` the caller says when each is due; with `send_batch` the rate does. The
+    transmitter may be asked for live frames, but a call of them costs 15 us, so their moments are exact only
+    below some 30,000 frames a second, and beyond that frames go in clumps.
     """
 
-    def __init__(self, socket: PacketSocket, spin_ns: int = SPIN_NS) -> None:
-        """`spin_ns` trades processor time for punctuality; 0 only sleeps."""
+    def __init__(
+        self,
+        sender: PacketSocket | RawIPSocket | Transmitter,
+        spin_ns: int | None = None,
+        *,
+        rate: Rate | None = None,
+        catch_up: bool | None = None,
+    ) -> None:
+        """`spin_ns` trades processor time for punctuality; 0 only sleeps, None is `default_spin_ns()`.
+
+        `catch_up` says what happens after a pause of more than SLACK_NS. If true, everything overdue goes at
+        once, and a frame that finds the device's queue full is given up (ENOBUFS). If false, what is due
+        later moves by the pause, and a full queue is waited for. None: true without a rate, false with one.
+        """
+        if spin_ns is None:
+            spin_ns = default_spin_ns()
         if not 0 <= spin_ns < 2**63:
             raise ValueError(f"spin_ns is {spin_ns}; it must be 0 or more")
-        self.socket = socket
-        self.spin_ns = spin_ns
+        self.sender = sender
+        self.rate = rate
+        self._state = ffi.new("struct rk_pace *")
+        self._state.spin_ns = spin_ns
+        self._state.slack_ns = SLACK_NS
+        self._state.catch_up = rate is None if catch_up is None else catch_up
+        self._rate: Any = None
 
     def send(
         self,
@@ -39,38 +150,123 @@ class PacedSender:
         first: int = 0,
         n: int | None = None,
         timeout: float | None = None,
-    ) -> list[int]:
+    ) -> int:
         """Send frames [first, first + n) (n None: all that follow), frame i not before `due_ns[i]`.
 
-        `due_ns` has one row per frame of the batch, in nanoseconds of the monotonic clock.  Returns, for
-        each frame that was dealt with, the monotonic time just before it was handed to the kernel, or a
-        negative errno where it was refused (-EMSGSIZE: too long, -ENOBUFS: queue full).  The list is
-        shorter than n when `timeout` (seconds) passed first: go on from there.
+        `due_ns` has one row per frame of the batch, in nanoseconds of the monotonic clock. Returns how many
+        frames were dealt with, sent or refused: fewer than n when `timeout` (seconds) passed first; go on
+        from there. `report` says what became of them.
 
         Raises:
             EngineError: the interface is down (ENETDOWN) or gone (ENXIO), and no frame was dealt with.
         """
-        if n is None:
-            n = len(batch) - first
-        if first < 0 or n < 0 or first + n > min(len(batch), len(due_ns)):
-            raise ValueError(
-                f"frames [{first}, {first + n}) of a batch of {len(batch)} with {len(due_ns)} moments"
-            )
+        n = _frames(batch, first, n, len(due_ns))
+        return self._send(batch, ffi.new("int64_t[]", due_ns), first, n, deadline(timeout))
+
+    def send_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Send frames [first, first + n) at the rate; the first frame of all is due at once. As `send`.
+
+        Raises:
+            ValueError: there is no rate.
+        """
+        if self.rate is None:
+            raise ValueError("this sender has no rate")
+        n = _frames(batch, first, n, len(batch))
         end_ns = deadline(timeout)
-        due = ffi.new("int64_t[]", due_ns)
-        sent = ffi.new("int64_t[]", len(due))
+        if self._rate is None:
+            self._rate = _rate(self.rate)
+        due = ffi.new("int64_t[]", len(batch))
+        used = self._rate.used
+        check(lib.rk_rate_plan(self._rate, batch.handle, first, n, due), "plan")
+        done = self._send(batch, due, first, n, end_ns)
+        if done < n:
+            self._rate.used = used
+            check(lib.rk_rate_plan(self._rate, batch.handle, first, done, due), "plan")
+        return done
+
+    def _send(self, batch: FrameBatch, due: Any, first: int, n: int, end_ns: int) -> int:
         done = 0
         while done < n:
-            with self.socket.sending() as handle:
-                result = lib.rk_pace_send(
-                    handle, batch.handle, first + done, n - done, due, sent, self.spin_ns, slice_end(end_ns)
-                )
+            result = self.sender.send_paced(
+                self._state, batch, first + done, n - done, due, slice_end(end_ns)
+            )
             if result < 0 and done > 0:
                 break  # the next call meets it again
-            done += check(result, "send", self.socket.name)
-            if done < n and end_ns <= lib.rk_monotonic_ns():
+            done += check(result, "send", self.sender.name)
+            if done < n and end_ns <= monotonic_ns():
                 break
-        return list(sent[first : first + done])
+        return done
+
+    @property
+    def sent(self) -> int:
+        """Frames sent so far; this and the next three cost less to ask than a report."""
+        n: int = self._state.sent
+        return n
+
+    @property
+    def octets(self) -> int:
+        """Octets of these."""
+        n: int = self._state.octets
+        return n
+
+    @property
+    def first_ns(self) -> int:
+        """Monotonic time just before the first one's system call; 0: none was sent."""
+        ns: int = self._state.first_ns
+        return ns
+
+    @property
+    def last_ns(self) -> int:
+        """The same of the last one."""
+        ns: int = self._state.last_ns
+        return ns
+
+    def report(self) -> PaceReport:
+        """What became of the frames so far."""
+        state = self._state
+        late = ffi.unpack(state.late, lib.RK_PACE_BINS)
+        failed = ffi.unpack(state.failed, lib.RK_PACE_ERRNOS)
+        return PaceReport(
+            state.sent,
+            state.octets,
+            {number: n for number, n in enumerate(failed) if n},
+            state.first_ns,
+            state.last_ns,
+            state.moved_ns,
+            {_lowest(bin): n for bin, n in enumerate(late) if n},
+            state.latest_ns,
+        )
+
+
+def _frames(batch: FrameBatch, first: int, n: int | None, moments: int) -> int:
+    """The number of frames meant by n.  Raises `ValueError` where they are not all there."""
+    if n is None:
+        n = len(batch) - first
+    if first < 0 or n < 0 or first + n > min(len(batch), moments):
+        raise ValueError(f"frames [{first}, {first + n}) of a batch of {len(batch)} with {moments} moments")
+    return n
+
+
+def _rate(rate: Rate) -> Any:
+    exact = Fraction(rate.per_second).limit_denominator(10**6)
+    return ffi.new(
+        "struct rk_rate *",
+        {
+            "start_ns": monotonic_ns(),
+            "units": exact.numerator,
+            "period_ns": exact.denominator * _SECOND_NS,
+            "in_bits": rate.bits,
+            "overhead_len": rate.overhead_len,
+        },
+    )
+
+
+def _lowest(bin: int) -> int:
+    """The smallest number of a bin (rk.h, RK_PACE_BINS)."""
+    shift = max(bin // 128 - 1, 0)
+    return (bin - shift * 128) << shift
 
 
 def wait_until(due_ns: int, spin_ns: int = SPIN_NS) -> None:
@@ -78,5 +274,5 @@ def wait_until(due_ns: int, spin_ns: int = SPIN_NS) -> None:
     while True:
         end_ns = slice_end(due_ns)
         lib.rk_pace_wait(end_ns, spin_ns if end_ns == due_ns else 0)
-        if due_ns <= lib.rk_monotonic_ns():
+        if due_ns <= monotonic_ns():
             return

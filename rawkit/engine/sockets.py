@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from fcntl import ioctl
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
@@ -74,6 +74,7 @@ class _Socket:
     _c_receive: Any
     _c_counters: Any
     _c_full: Any
+    _c_by: int
 
     def __init__(self, name: str, filter: Filter | None) -> None:
         self.name = name
@@ -324,11 +325,13 @@ class _Socket:
             for frame in make_frames(batch, self._origin):
                 yield frame
 
-    @contextmanager
-    def sending(self) -> Iterator[Any]:
-        """The C handle, held for sending: no other thread sends or closes meanwhile."""
+    def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        """One call of C for `PacedSender`: rows dealt with, or a negative errno."""
         with self._send_lock:
-            yield self._live()
+            result: int = lib.rk_pace_send(
+                pace, self._c_by, self._live(), batch.handle, first, n, due, end_ns
+            )
+        return result
 
     def _send_hint(self, result: int, length: int) -> str:
         if result == -errno.EPERM:
@@ -386,6 +389,7 @@ class PacketSocket(_Socket):
     _c_receive = staticmethod(lib.rk_packet_receive)
     _c_counters = staticmethod(lib.rk_packet_counters)
     _c_full = staticmethod(lib.rk_packet_full)
+    _c_by = lib.RK_BY_PACKET
 
     def __init__(
         self,
@@ -508,6 +512,7 @@ class RawIPSocket(_Socket):
     _c_receive = staticmethod(lib.rk_rawip_receive)
     _c_counters = staticmethod(lib.rk_rawip_counters)
     _c_full = staticmethod(lib.rk_rawip_full)
+    _c_by = lib.RK_BY_RAWIP
 
     def __init__(
         self,

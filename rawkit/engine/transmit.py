@@ -75,6 +75,9 @@ class TransmitReport(NamedTuple):
 class Transmitter(Protocol):
     """What every backend offers."""
 
+    name: str
+    """What error messages call it: the interface."""
+
     @property
     def backend(self) -> str:
         """The one in use: "packet", "xdp" or "ip"."""
@@ -91,6 +94,9 @@ class Transmitter(Protocol):
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
     ) -> int:
         """Send frames [first, first + n); how many were accepted. As `PacketSocket.send_batch`."""
+
+    def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        """For `PacedSender`."""
 
     def report(self) -> TransmitReport:
         """What happened so far."""
@@ -169,6 +175,15 @@ class _LiveFrames:
                 break
         return done
 
+    def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        with self._lock:
+            if not self._handle:
+                raise ValueError(f"the transmitter on {self.name} is closed")
+            result: int = lib.rk_pace_send(
+                pace, lib.RK_BY_XDP, self._handle, batch.handle, first, n, due, end_ns
+            )
+        return result
+
 
 class _IPSockets:
     """A raw IP socket for each family; a packet goes to the one its header says."""
@@ -192,16 +207,23 @@ class _IPSockets:
 
     def send_batch(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
         """Send the first packets that are of one family. What is no IP packet is refused as one of IPv4."""
+        return self._socket_for(batch, first).send_batch(batch, first, n, timeout)
+
+    def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        # One packet only: in the middle of a call one of the other family would count as refused.
+        return self._socket_for(batch, first).send_paced(pace, batch, first, min(n, 1), due, end_ns)
+
+    def _socket_for(self, batch: FrameBatch, first: int) -> RawIPSocket:
         octets = batch[first]
         version = octets[0] >> 4 if octets else 4
-        return self._sockets.get(version, self._sockets[4]).send_batch(batch, first, n, timeout)
+        return self._sockets.get(version, self._sockets[4])
 
 
 class _Transmitter:
     """A packet socket, live frames, live frames until they turn out not to work, or raw IP sockets."""
 
     def __init__(self, interface: str | None, backend: str, namespace: Enterable | None) -> None:
-        self._name = interface or "IP"
+        self.name = interface or "IP"
         self._choice = backend
         self._accepted = 0
         self._failed: Counter[int] = Counter()
@@ -264,7 +286,7 @@ class _Transmitter:
         return "ip" if self._choice == "ip" else "packet"
 
     def __repr__(self) -> str:
-        return f"<transmitter on {self._name}: {self.backend}, {self.reason}>"
+        return f"<transmitter on {self.name}: {self.backend}, {self.reason}>"
 
     def __enter__(self) -> Self:
         return self
@@ -331,13 +353,9 @@ class _Transmitter:
             except EngineError as error:
                 if self._socket is None or error.errno not in (errno.EFBIG, errno.EOPNOTSUPP):
                     raise
-                self._fall_back(
-                    f"a frame exceeds the {FRAME_LEN} octets of a live frame"
-                    if error.errno == errno.EFBIG
-                    else "this kernel has no XDP live frames"
-                )
+                self._give_up(-error.errno)
         if self._socket is None:
-            raise ValueError(f"the transmitter on {self._name} is closed")
+            raise ValueError(f"the transmitter on {self.name} is closed")
         return self._socket.send_batch(batch, first, n, timeout)
 
     def _prove(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
@@ -362,10 +380,53 @@ class _Transmitter:
         problem = f"the interface counted {moved} of the first {accepted} live frames"
         if self._socket is None:
             raise EngineError(
-                errno.EOPNOTSUPP, "send", self._name, f"{problem}; a veth peer needs GRO on (ethtool -K)"
+                errno.EOPNOTSUPP, "send", self.name, f"{problem}; a veth peer needs GRO on (ethtool -K)"
             )
         self._fall_back(problem)
         return 0
+
+    def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        sent, failed = pace.sent, ffi.unpack(pace.failed, lib.RK_PACE_ERRNOS)
+        result = self._send_paced(pace, batch, first, n, due, end_ns)
+        self._accepted += pace.sent - sent
+        if result > pace.sent - sent:
+            for number, now in enumerate(ffi.unpack(pace.failed, lib.RK_PACE_ERRNOS)):
+                if now > failed[number]:
+                    self._failed[number] += now - failed[number]
+        return result
+
+    def _send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
+        frame, due_ns = batch.handle.frames + first, due[first] + pace.moved_ns
+        if self._live is not None and self._unproven > 0:
+            n = 1
+            lib.rk_pace_wait(min(due_ns, end_ns), pace.spin_ns)
+            now_ns = monotonic_ns()
+            if now_ns < due_ns:
+                return 0
+            if self._prove(batch, first, 1, 0):
+                lib.rk_pace_count(pace, frame, due_ns, now_ns)
+                return 1
+        if self._live is not None:
+            result = self._live.send_paced(pace, batch, first, n, due, end_ns)
+            if result not in (-errno.EFBIG, -errno.EOPNOTSUPP):
+                return result
+            if self._socket is None and result == -errno.EFBIG:
+                lib.rk_pace_count(pace, frame, due_ns, result)
+                return 1
+            if self._socket is None:
+                return result
+            self._give_up(result)
+        if self._socket is None:
+            raise ValueError(f"the transmitter on {self.name} is closed")
+        return self._socket.send_paced(pace, batch, first, n, due, end_ns)
+
+    def _give_up(self, error: int) -> None:
+        """Go over to the packet socket because of what live frames cannot do."""
+        self._fall_back(
+            f"a frame exceeds the {FRAME_LEN} octets of a live frame"
+            if error == -errno.EFBIG
+            else "this kernel has no XDP live frames"
+        )
 
     def _fall_back(self, reason: str) -> None:
         assert self._live is not None
@@ -389,11 +450,11 @@ class _Transmitter:
         request = _STATS.pack(0, self._ifindex, 1)  # IFLA_STATS_LINK_64
         with self._rtnl_lock:
             if self._rtnl is None:
-                raise ValueError(f"the transmitter on {self._name} is closed")
+                raise ValueError(f"the transmitter on {self.name} is closed")
             self._rtnl.send(_HEADER.pack(_HEADER.size + len(request), _RTM_GETSTATS, 1, 0, 0) + request)
             answer = self._rtnl.recv(4096)
         if _HEADER.unpack_from(answer)[1] != _NEWSTATS:
             error = struct.unpack_from("=i", answer, _HEADER.size)[0]  # struct nlmsgerr
-            check(error, "read counters", self._name)
+            check(error, "read counters", self.name)
         # The one attribute that was asked for, behind its own header of 4 octets.
         return InterfaceCounters(*_STATS64.unpack_from(answer, _HEADER.size + _STATS.size + 4))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 
 from rawkit.addr import MAC
-from rawkit.engine import FrameBatch, PacedSender, PacketSocket, monotonic_ns
+from rawkit.engine import FrameBatch, PacedSender, Transmitter, monotonic_ns, open_transmitter
+from rawkit.engine.pace import TimingError
 from rawkit.errors import CaptureFileError, EngineError, RawkitError
 from rawkit.wire.frame import Frame
 
@@ -40,7 +40,9 @@ class ReplayConfig:
     """How a file is replayed.
 
     `speed` multiplies the file's own pace; `pps` sends at a steady rate instead, and `topspeed` without
-    waiting. `spin_ns` is how long before each deadline sleeping gives way to spinning (0: never spin).
+    waiting. `spin_ns` is how long before each deadline sleeping gives way to spinning (0: never spin; None:
+    as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`): "auto" is live frames
+    where they work at topspeed, and the packet socket for frames at their own times.
     """
 
     interface: str
@@ -51,7 +53,8 @@ class ReplayConfig:
     dst_mac: MAC | None = None
     loop: int = 1
     limit: int | None = None
-    spin_ns: int = 150_000
+    spin_ns: int | None = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         if self.pps is not None and self.topspeed:
@@ -61,47 +64,14 @@ class ReplayConfig:
                 raise ValueError(f"replay: {name} must be above 0, not {value}")
 
 
-@dataclass(frozen=True)
-class TimingError:
-    """How late frames went, in nanoseconds: time of the system call minus planned time."""
-
-    median_ns: int
-    p99_ns: int
-    max_ns: int
-
-
-class Lateness:
-    """How late frames went, in bounded memory: values are rounded down to 8 significant bits (0.8 %)."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self._max_ns = 0
-
-    def add(self, late_ns: int) -> None:
-        shift = max(late_ns.bit_length() - 8, 0)
-        self._counts[late_ns >> shift << shift] += 1
-        self._max_ns = max(self._max_ns, late_ns)
-
-    def summary(self) -> TimingError | None:
-        """Median and 99th percentile (nearest rank), and the exact maximum; None without any value."""
-        if not self._counts:
-            return None
-        median_ns, p99_ns = self._at(50), self._at(99)
-        return TimingError(median_ns, p99_ns, self._max_ns)
-
-    def _at(self, percent: int) -> int:
-        rank = -(-self._counts.total() * percent // 100)
-        values = sorted(self._counts)
-        upto = accumulate(self._counts[value] for value in values)
-        return next(value for value, count in zip(values, upto) if count >= rank)
-
-
 @dataclass
 class ReplayReport:
     """What became of a replay: sent + failed + skipped + unsent is what was read of the file.
 
     `failed` and `skipped` count by cause. A skipped frame cannot go out as it was; `unsent` ones are those
-    that were read when the replay ended early. Times are of the monotonic clock.
+    that were read when the replay ended early. Times are of the monotonic clock. `backend` and
+    `backend_reason` say how frames went and why so; `counted` is how many the interface says it sent
+    meanwhile, everybody's (None: not known yet, or it is gone).
     """
 
     interface: str
@@ -112,7 +82,11 @@ class ReplayReport:
     skipped: dict[str, int] = field(default_factory=dict)
     first_ns: int = 0
     last_ns: int = 0
-    lateness: Lateness = field(default_factory=Lateness, repr=False, compare=False)
+    timing_error: TimingError | None = None
+    """How late frames went; None when nothing was sent, nothing was timed (topspeed), or it goes on."""
+    backend: str = ""
+    backend_reason: str = ""
+    counted: int | None = None
 
     @property
     def read(self) -> int:
@@ -134,34 +108,19 @@ class ReplayReport:
         """Frames per second; 0 for fewer than two."""
         return (self.sent - 1) / self.duration_ns * 1e9 if self.sent > 1 and self.duration_ns else 0.0
 
-    @property
-    def timing_error(self) -> TimingError | None:
-        """None when nothing was sent, or when nothing was timed (topspeed)."""
-        return self.lateness.summary()
-
-    def add(self, length: int, due_ns: int, stamp: int) -> None:
-        """Count one frame of `length` octets: `stamp` is when it was sent, or a negative errno."""
-        if stamp < 0:
-            reason = failure_text(-stamp)
-            self.failed[reason] = self.failed.get(reason, 0) + 1
-            return
-        self.sent += 1
-        self.octets += length
-        self.first_ns = self.first_ns or stamp
-        self.last_ns = stamp
-        if due_ns:
-            self.lateness.add(stamp - due_ns)
-
     def to_dict(self) -> dict[str, object]:
         """The report as plain values; times in nanoseconds."""
         return {
             "interface": self.interface,
+            "backend": self.backend,
+            "backend_reason": self.backend_reason,
             "read": self.read,
             "sent": self.sent,
             "octets": self.octets,
             "failed": self.failed,
             "skipped": self.skipped,
             "unsent": self.unsent,
+            "counted": self.counted,
             "duration_ns": self.duration_ns,
             "pps": self.pps,
             "timing_error": self.timing_error,
@@ -246,7 +205,12 @@ class Replay:
         self.report = ReplayReport(config.interface)
         self._plan = Plan(frames, config)
         self._stopped = False
-        self._socket = PacketSocket(config.interface, protocol=0)
+        self._sender: PacedSender | None = None
+        backend, self._reason = config.backend, ""
+        if backend == "auto" and not config.topspeed:
+            # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
+            backend, self._reason = "packet", "exact for frames that go one by one"
+        self._transmitter = open_transmitter(config.interface, backend)
 
     def stop(self) -> None:
         """Let the iteration end; may be called from anywhere."""
@@ -254,46 +218,70 @@ class Replay:
 
     def __iter__(self) -> Iterator[ReplayReport]:
         report = self.report
-        with self._socket as socket:
-            topspeed = self.config.topspeed
-            sender = PacedSender(socket, spin_ns=self.config.spin_ns)
-            most = TOPSPEED_CHUNK if topspeed else CHUNK
+        with self._transmitter as transmitter:
+            send = self._send_at_once if self.config.topspeed else self._paced(transmitter)
+            most = TOPSPEED_CHUNK if self.config.topspeed else CHUNK
             batch = FrameBatch(most, CHUNK_LEN)
             start_ns = 0
-            for chunk in _chunks(self._plan, most):
-                report.planned, report.skipped = self._plan.planned, self._plan.skipped
-                batch.clear()
-                batch.extend([octets for _, octets in chunk])
-                # The clock starts when the first frames lie ready.
-                start_ns = start_ns or monotonic_ns() + LEAD_NS
-                due = [0 if topspeed else start_ns + offset_ns for offset_ns, _ in chunk]
-                done = 0
-                while done < len(chunk) and not self._stopped:
-                    if topspeed:
-                        stamps = _send_at_once(socket, batch, done)
-                    else:
-                        stamps = sender.send(batch, due, first=done, timeout=SLICE)
-                    for (_, octets), due_ns, stamp in zip(chunk[done:], due[done:], stamps):
-                        report.add(len(octets), due_ns, stamp)
-                    done += len(stamps)
-                    yield report
-                if self._stopped:
-                    return
-            report.skipped = self._plan.skipped
+            try:
+                for chunk in _chunks(self._plan, most):
+                    report.planned, report.skipped = self._plan.planned, self._plan.skipped
+                    batch.clear()
+                    batch.extend([octets for _, octets in chunk])
+                    # The clock starts when the first frames lie ready.
+                    start_ns = start_ns or monotonic_ns() + LEAD_NS
+                    due = [start_ns + offset_ns for offset_ns, _ in chunk]
+                    done = 0
+                    while done < len(chunk) and not self._stopped:
+                        done += send(batch, due, done)
+                        yield report
+                    if self._stopped:
+                        return
+                report.skipped = self._plan.skipped
+            finally:
+                self._finish(transmitter)
 
+    def _paced(self, transmitter: Transmitter) -> Callable[[FrameBatch, list[int], int], int]:
+        self._sender = sender = PacedSender(transmitter, self.config.spin_ns)
+        report = self.report
 
-def _send_at_once(socket: PacketSocket, batch: FrameBatch, first: int) -> list[int]:
-    """Send frames [first, ...) of a batch as fast as they are taken; gives stamps as `PacedSender.send`.
+        def send(batch: FrameBatch, due: list[int], first: int) -> int:
+            dealt = sender.send(batch, due, first, timeout=SLICE)
+            report.octets, report.first_ns, report.last_ns = sender.octets, sender.first_ns, sender.last_ns
+            if sender.sent - report.sent < dealt:
+                report.failed = {failure_text(number): n for number, n in sender.report().failed.items()}
+            report.sent = sender.sent
+            return dealt
 
-    A full queue is waited for, with nobody behind who would be late for it.
-    """
-    try:
-        sent = socket.send_batch(batch, first, timeout=SLICE)
-    except EngineError as error:
-        if error.errno in (errno.ENETDOWN, errno.ENXIO):
-            raise
-        return [-(error.errno or errno.EIO)]
-    return [monotonic_ns()] * sent
+        return send
+
+    def _send_at_once(self, batch: FrameBatch, due: list[int], first: int) -> int:
+        """Send frames as fast as they are taken. A full queue is waited for: nobody behind is late for it."""
+        report = self.report
+        try:
+            sent = self._transmitter.send_batch(batch, first, timeout=SLICE)
+        except EngineError as error:
+            if error.errno in (errno.ENETDOWN, errno.ENXIO, errno.EOPNOTSUPP):
+                raise
+            reason = failure_text(error.errno or errno.EIO)
+            report.failed[reason] = report.failed.get(reason, 0) + 1
+            return 1
+        if sent:
+            report.last_ns = monotonic_ns()
+            report.first_ns = report.first_ns or report.last_ns
+            report.sent += sent
+            report.octets += sum(record.cap_len for record in batch.records()[first : first + sent])
+        return sent
+
+    def _finish(self, transmitter: Transmitter) -> None:
+        """What is told once, at the end."""
+        told, report = transmitter.report(), self.report
+        report.backend = told.backend
+        report.backend_reason = self._reason or told.reason
+        if told.before is not None and told.after is not None:
+            report.counted = told.after.tx_packets - told.before.tx_packets
+        if self._sender is not None:
+            report.timing_error = self._sender.report().timing_error
 
 
 def _chunks(rows: Iterable[tuple[int, bytes]], most: int) -> Iterator[list[tuple[int, bytes]]]:
@@ -347,6 +335,8 @@ def failure_text(number: int) -> str:
         return "longer than the interface's MTU"
     if number == errno.ENOBUFS:
         return "the device queue stayed full"
+    if number == errno.EFBIG:
+        return "longer than a live frame"
     return os.strerror(number)
 
 

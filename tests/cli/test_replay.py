@@ -58,22 +58,29 @@ def test_a_replay_in_words(veth: VethPair, file: Path) -> None:
         live.stop()
         assert [frame.data for frame in live] == [frame.data for frame in reader]
     assert (done.returncode, done.stderr) == (0, "")
-    first, second = done.stdout.splitlines()
+    first, how, second = done.stdout.splitlines()
     assert re.fullmatch(r"10 packets, 600 octets sent on v0 in 0\.\d{6} s \([\d,]+ packets/s\)", first)
+    counted = re.fullmatch(
+        r"by backend packet: exact for frames that go one by one; the interface counted (\d+) packets", how
+    )
+    assert counted is not None
+    assert int(counted[1]) >= 10
     assert re.fullmatch(r"late by [\d.]+ us \(median\), [\d.]+ us \(p99\), [\d.]+ us \(max\)", second)
 
 
 @pytest.mark.net
 def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
-    done = replay(str(file), "-i", veth.near, "--pps", "1000", "-l", "2", "--json")
+    done = replay(str(file), "-i", veth.near, "--pps", "100", "-l", "2", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     header, report = map(json.loads, done.stdout.splitlines())
     assert header == {"type": "header", "schema": "rawkit.replay/1"}
     assert report.pop("timing_error").keys() == {"median_ns", "p99_ns", "max_ns"}
-    assert report.pop("duration_ns") == pytest.approx(19 * MS, rel=0.5)
-    assert report.pop("pps") == pytest.approx(1000, rel=0.5)
+    assert report.pop("duration_ns") == pytest.approx(190 * MS, rel=0.5)
+    assert report.pop("pps") == pytest.approx(100, rel=0.5)
+    assert report.pop("counted") >= 20
     assert report == {
-        "type": "report", "file": str(file), "interface": "v0", "read": 20, "sent": 20, "octets": 1200,
+        "type": "report", "file": str(file), "interface": "v0", "backend": "packet",
+        "backend_reason": "exact for frames that go one by one", "read": 20, "sent": 20, "octets": 1200,
         "failed": {}, "skipped": {}, "unsent": 0,
     }  # fmt: skip
 
@@ -81,9 +88,10 @@ def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
 @pytest.mark.net
 def test_what_did_not_go_out_is_told_with_the_reason(veth: VethPair, tmp_path: Path) -> None:
     path = make(tmp_path / "odd.pcapng", odd=True)
-    done = replay(str(path), "-i", veth.near, "-t")
+    done = replay(str(path), "-i", veth.near, "-t", "--backend", "packet")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.splitlines()[1:] == [
+    assert done.stdout.splitlines()[1].startswith("by backend packet: asked for; the interface counted ")
+    assert done.stdout.splitlines()[2:] == [
         "1 failed: longer than the interface's MTU",
         "1 skipped: cut short by the capture",
         "1 skipped: link type 101 is not Ethernet",

@@ -26,23 +26,9 @@ pytestmark = pytest.mark.net
 LOCAL = 0x88B5  # EtherType for local experiments
 
 
-def receive_live_frames(veth: VethPair, on: bool = True) -> None:
-    """Switch GRO of the far end, without which a veth interface throws redirected frames away."""
-    import fcntl
-    import socket
-    import struct
-
-    from rawkit.engine.native import ffi  # an address that the kernel can follow
-
-    value = ffi.new("uint32_t[2]", [0x2C, on])  # ETHTOOL_SGRO
-    request = struct.pack("=16sQ16x", veth.far.encode(), int(ffi.cast("uintptr_t", value)))
-    with veth.namespace.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, 0x8946, request)  # SIOCETHTOOL
-
-
 def live_or_skip(veth: VethPair) -> Transmitter:
     """An XDP transmitter on the near end, its far end ready to receive."""
-    receive_live_frames(veth)
+    veth.receive_live_frames()
     try:
         return open_transmitter(veth.near, "xdp")
     except PermissionDenied as error:  # root of a user namespace is not enough
@@ -96,7 +82,7 @@ def test_auto_falls_back_when_the_counters_stand_still(veth: VethPair) -> None:
     """The peer takes no redirected frames: the same frames go by the packet socket, each once."""
     with live_or_skip(veth):
         pass
-    receive_live_frames(veth, on=False)
+    veth.receive_live_frames(on=False)
     batch = make_batch(veth, [60] * 40)
     with listen(veth) as sock, open_transmitter(veth.near) as transmitter:
         assert transmitter.backend == "xdp"
@@ -109,7 +95,7 @@ def test_auto_falls_back_when_the_counters_stand_still(veth: VethPair) -> None:
 
 def test_asked_for_xdp_does_not_fall_back(veth: VethPair) -> None:
     with live_or_skip(veth) as transmitter:
-        receive_live_frames(veth, on=False)
+        veth.receive_live_frames(on=False)
         with pytest.raises(EngineError, match="GRO") as caught:
             transmitter.send_batch(make_batch(veth, [60] * 16), timeout=1)
         assert caught.value.errno == errno.EOPNOTSUPP
@@ -174,7 +160,7 @@ def test_live_frames_have_to_be_counted_until_enough_were(veth: VethPair) -> Non
     with listen(veth) as sock, open_transmitter(veth.near) as transmitter:
         for i in range(5):
             assert transmitter.send_batch(batch, i, 1, timeout=5) == 1
-        receive_live_frames(veth, on=False)
+        veth.receive_live_frames(on=False)
         assert transmitter.send_batch(batch, 5, timeout=5) == 25
         assert transmitter.backend == "packet"
         assert received(sock, 30) == list(batch)

@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from oracles import oracle
 from pyroute2 import IPRoute
 
 from rawkit.addr import MAC
-from rawkit.errors import CaptureFileError, EngineError, RawkitError, UnknownInterface
+from rawkit.errors import CaptureFileError, EngineError, PermissionDenied, RawkitError, UnknownInterface
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
-from rawkit.tools.replay import CHUNK, Lateness, Plan, Replay, ReplayConfig, ReplayReport, dry_run_to, replay
+from rawkit.tools.replay import CHUNK, Plan, Replay, ReplayConfig, ReplayReport, dry_run_to, replay
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -119,27 +117,6 @@ def test_paces_that_make_no_sense(options: dict[str, float]) -> None:
         ReplayConfig("veth0", **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="exclude each other"):
         ReplayConfig("veth0", pps=1, topspeed=True)
-
-
-@given(st.lists(st.integers(0, 10**10), min_size=1))
-def test_lateness_is_within_a_hundredth_of_the_sorted_values(values: list[int]) -> None:
-    lateness = Lateness()
-    for value in values:
-        lateness.add(value)
-    summary = lateness.summary()
-    assert summary is not None
-    ordered = sorted(values)
-    for shown, percent in ((summary.median_ns, 50), (summary.p99_ns, 99)):
-        exact = ordered[-(-len(values) * percent // 100) - 1]
-        assert 0 <= exact - shown <= exact / 128
-    assert summary.max_ns == ordered[-1]
-
-
-def test_lateness_takes_no_more_memory_for_more_frames() -> None:
-    lateness = Lateness()
-    for value in range(1_000_000):
-        lateness.add(value * 1000)
-    assert len(lateness._counts) < 128 * 64
 
 
 # ---- on a link ------------------------------------------------------------------------------------
@@ -246,6 +223,31 @@ def test_topspeed_loop_and_limit(veth: VethPair, receiver: Receiver) -> None:
     assert report.timing_error is None
     numbers = [int.from_bytes(frame.data[14:18], "big") for frame in receiver.frames()]
     assert numbers == (list(range(100)) * 7)[:650]
+
+
+@pytest.mark.net
+@pytest.mark.parametrize(
+    "options", [{"topspeed": True}, {"pps": 5000.0}, {"topspeed": True, "backend": "xdp"}]
+)
+def test_the_backend_is_chosen_and_told(veth: VethPair, receiver: Receiver, options: dict[str, Any]) -> None:
+    veth.receive_live_frames()
+    frames = numbered(100)
+    try:
+        report = run(frames, veth.near, **options)
+    except PermissionDenied as error:
+        pytest.skip(str(error))
+    assert [frame.data for frame in receiver.frames()] == [frame.data for frame in frames]
+    assert whole(report, 100)
+    assert report.sent == 100
+    assert report.counted is not None
+    assert report.counted >= 100
+    if "topspeed" not in options:
+        assert (report.backend, report.backend_reason) == ("packet", "exact for frames that go one by one")
+    elif "backend" in options:
+        assert (report.backend, report.backend_reason) == ("xdp", "asked for")
+    else:
+        assert report.backend in ("xdp", "packet")
+        assert "live frames" in report.backend_reason
 
 
 @pytest.mark.net
