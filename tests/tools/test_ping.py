@@ -568,11 +568,8 @@ def test_hosts_alive_dead_and_without_a_route(veth: VethPair) -> None:
     dead, unreachable = by_target["10.77.0.99"], by_target["198.51.100.1"]
     assert (dead.sent, dead.received, dead.loss) == (2, 0, 1)
     assert [e.seq for e in events if isinstance(e, PingTimeout) and e.address == "10.77.0.99"] == [1, 2]
-    errors = [e for e in events if isinstance(e, PingError)]
-    assert [(e.address, e.seq, e.reporter, e.icmp_type) for e in errors] == [
-        ("198.51.100.1", 1, "", None),
-        ("198.51.100.1", 2, "", None),
-    ]
+    errors = [e for e in events if isinstance(e, PingError) and e.address == "198.51.100.1"]
+    assert [(e.seq, e.reporter, e.icmp_type) for e in errors] == [(1, "", None), (2, "", None)]
     assert "unreachable" in errors[0].text
     assert unreachable.errors == 2
 
