@@ -14,7 +14,7 @@ Examples:
   rawkit capture -i veth0 'tcp port 80'
   rawkit capture -c 100 -w out.pcapng
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
-  rawkit lab run --serve http -- rawkit capture -c 3
+  rawkit lab run -- sh -c 'rawkit capture -c 6 icmp & sleep 1; rawkit ping -q -c 3 10.77.0.2'
 
 Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permission.""",
 )

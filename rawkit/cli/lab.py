@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -73,11 +74,11 @@ def run(argv: tuple[str, ...], delay: str, loss: str, seed: int, on: str, serve:
 @_link_options
 def shell(delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
     """Run an interactive shell ($SHELL) on one of two hosts."""
-    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve, greet=True)
+    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve, interactive=True)
 
 
 def _run(
-    argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None, greet: bool = False
+    argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None, interactive: bool = False
 ) -> int:
     import signal
 
@@ -92,6 +93,8 @@ def _run(
     if serve is not None:
         parse_services(serve)
 
+    in_foreground = interactive and os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+
     def body() -> int:
         from rawkit.cli.errors import report
         from rawkit.cli.output import status
@@ -102,18 +105,22 @@ def _run(
                 host, other = (lab.a, lab.b) if on == "a" else (lab.b, lab.a)
                 if serve is not None:
                     other.serve(serve)
-                if greet:
+                if interactive:
                     status(
                         f"this shell is on host {host.name}, {host.ipv4}, {host.ipv6}; host {other.name} is "
                         f"{other.ipv4}, {other.ipv6}. Leave with exit."
                     )
 
                 def start(mask: SignalMask) -> int:
-                    return host.spawn(
-                        argv,
-                        env=_environment(),
-                        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
-                    ).pid
+                    def prepare() -> None:
+                        if in_foreground:
+                            # Shells hand the terminal back to the group they got it from, and one outside
+                            # this process namespace has no number in it.
+                            os.setpgid(0, 0)
+                            _take_terminal()
+                        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+                    return host.spawn(argv, env=_environment(), preexec_fn=prepare).pid
 
                 try:
                     return supervise(start)
@@ -126,7 +133,21 @@ def _run(
         except (Exception, KeyboardInterrupt) as error:
             return report(error, "rawkit lab")
 
-    return run_contained(body)
+    try:
+        return run_contained(body)
+    finally:
+        if in_foreground:
+            _take_terminal()
+
+
+def _take_terminal() -> None:
+    """Bring this process's group to the foreground of the terminal that is its standard input."""
+    import signal
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])  # which would stop it
+    with suppress(OSError):  # the terminal is gone
+        os.tcsetpgrp(0, os.getpgrp())
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

@@ -177,6 +177,30 @@ def test_shell() -> None:
     assert "host b, 10.77.0.2" in done.stderr
 
 
+def test_a_shell_on_a_terminal_takes_it_and_gives_it_back() -> None:
+    """Nothing is said of process groups, Ctrl-C is the shell's, who started it can read afterwards."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"SHELL": "/bin/sh", "PS1": "lab> ", "ENV": ""}
+        script = f'{" ".join(LAB_RUN[:-1])} shell; echo "left with $?"; read line; echo "read $line"'
+        os.execv("/bin/sh", ["/bin/sh", "-c", script])
+    try:
+        said = read_until(terminal, b"lab> ")
+        os.write(terminal, b"sleep 60\n")
+        said += read_until(terminal, b"sleep 60")
+        os.write(terminal, b"\x03")
+        said += read_until(terminal, b"lab> ")
+        os.write(terminal, b"exit 7\n")
+        said += read_until(terminal, b"left with 7")
+        os.write(terminal, b"a line\n")
+        said += read_until(terminal, b"read a line")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        os.close(terminal)
+    assert b"group" not in said
+    assert b"job control" not in said
+
+
 # ---- signals ----------------------------------------------------------------------------------
 
 TRAPS = """
