@@ -302,23 +302,52 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
 /* Count a frame that was dealt with elsewhere: sent at now_ns, or refused with a negative errno. */
 void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t due_ns, int64_t now_ns);
 
+/* ---- permutations (rk_perm.c) ------------------------------------------------------------------- */
+
+#define RK_PERM_ROUNDS 4
+
+struct rk_perm {
+    uint64_t n;
+    uint64_t keys[RK_PERM_ROUNDS];
+    uint32_t half; /* bits of each half of the Feistel network */
+    uint32_t reserved;
+};
+
+/* A permutation of [0, n), n at least 1, for each seed. */
+void rk_perm_init(struct rk_perm *perm, uint64_t n, uint64_t seed);
+/* Where index < n goes. */
+uint64_t rk_perm_at(const struct rk_perm *perm, uint64_t index);
+/* What goes to value < n: the reverse. */
+uint64_t rk_perm_index(const struct rk_perm *perm, uint64_t value);
+
 /* ---- probes (rk_cookie.c, rk_probe.c) --------------------------------------------------------- */
 
 /* SipHash-2-4 of data under a 16-octet key. */
 uint64_t rk_cookie(const uint8_t *key, const uint8_t *data, size_t len);
 
-/* A TCP SYN scan as an index space: probe i goes to address i / ports_n, port i % ports_n.  The sequence
- * number of each probe is a keyed hash of its target, so replies are recognised without a table. */
+/* Consecutive addresses. */
+struct rk_span {
+    uint8_t first[16]; /* IPv4 uses the first 4 octets */
+    uint64_t before;   /* how many addresses the spans before this one have */
+    uint64_t n;
+};
+
+/* A TCP SYN scan as an index space: probe number i goes to address i / ports_n, port i % ports_n.  Probes are
+ * named by their position in the order in which they are sent: at position p is number rk_perm_at(order, p),
+ * or p itself where order.n is 0.  The sequence number of each probe is a keyed hash of its target, so replies
+ * are recognised without a table. */
 struct rk_probe_plan {
     const uint8_t *packet;    /* IP packet with TCP header: the template, without link header */
     uint32_t packet_len;
     const uint8_t *link;      /* octets put before it (an Ethernet header), or NULL */
     uint32_t link_len;
     const uint8_t *next_hops; /* addresses_n rows of 6 octets that replace the first of link, or NULL */
-    const uint8_t *addresses; /* addresses_n rows of 16 octets; IPv4 uses the first 4 of a row */
-    uint32_t addresses_n;
-    const uint16_t *ports;    /* ports_n rows, host order */
+    const struct rk_span *spans; /* of one IP version, ascending */
+    uint32_t spans_n;
     uint32_t ports_n;
+    uint64_t addresses_n;
+    const uint16_t *ports;    /* ascending */
+    struct rk_perm order;
     uint8_t key[16];
 };
 
@@ -338,11 +367,13 @@ struct rk_probe_reply {
     uint16_t reserved;
 };
 
-/* Fill the batch, emptied first, with probes [index, index + n), lengths and checksums right.  The sequence
- * number is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port, source port.
- * Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range outside the
- * plan. */
-int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t index, uint32_t n);
+/* Fill the batch, emptied first, with the probes at positions [first, first + n), lengths and checksums right.
+ * The sequence number is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port,
+ * source port.  Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range
+ * outside the plan. */
+int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t first, uint32_t n);
+/* The address (16 octets) and port of the probe at a position; -EINVAL outside the plan. */
+int rk_probe_target(const struct rk_probe_plan *plan, uint64_t position, uint8_t *address, uint16_t *port);
 /* Pick from frames [first, n) of a batch of IP packets (link_skip octets before each) the answers to the
  * plan's probes: SYN-ACK, RST, ICMP errors that quote a probe.  Anything whose cookie is wrong is
  * passed over.  Returns the number of rows written to replies[replies_n]; *next becomes the frame to
@@ -350,6 +381,42 @@ int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint
  * above, first beyond the batch, or a row outside its arena. */
 int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batch, uint32_t link_skip,
                    uint32_t first, struct rk_probe_reply *replies, uint32_t replies_n, uint32_t *next);
+
+/* ---- boards (rk_board.c) ------------------------------------------------------------------------ */
+
+#define RK_BOARD_UNANSWERED 0
+#define RK_BOARD_ANSWERED 1
+#define RK_BOARD_ABSENT 2 /* never sent: nobody has the address, its row of next_hops is zero */
+
+/* What is known of some probes of a plan: row i is the probe at position first + i * step.  The three arrays
+ * have rows_n rows each and belong to the caller. */
+struct rk_board {
+    uint64_t first;
+    uint64_t step;
+    uint32_t rows_n;
+    uint32_t left;       /* rows that are RK_BOARD_UNANSWERED */
+    uint8_t *states;     /* RK_BOARD_... */
+    uint8_t *probes;     /* how often each was sent, at most 255 */
+    int64_t *sent_ns;    /* when it was sent last */
+    uint32_t closed;     /* RK_PROBE_CLOSED answers that were only counted */
+    uint32_t rtt_n;      /* answers timed: to probes sent once */
+    int64_t rtt_max_ns;  /* the slowest of these */
+    uint64_t duplicates; /* answers to rows that had one */
+    uint64_t strays;     /* right cookies, but of no row: probes of earlier boards */
+};
+
+/* Fill the batch, emptied first, with the next n unanswered probes from row `from` on, and rows with where they
+ * stand.  Rows without next hop become RK_BOARD_ABSENT.  Returns how many fitted, less than both n and what
+ * fits only when no unanswered row is left; -EINVAL as rk_probe_fill, or for a board outside the plan. */
+int rk_board_fill(const struct rk_probe_plan *plan, struct rk_board *board, struct rk_batch *batch, uint32_t from,
+                  uint32_t n, uint32_t *rows);
+/* The probes of n rows were sent. */
+void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns);
+/* As rk_probe_match, but of a board's rows, each answer once: further ones, and those of other probes, are counted
+ * and passed over, and with count_closed so are RK_PROBE_CLOSED ones.  rows_out[i] is the row of replies[i]. */
+int rk_board_match(const struct rk_probe_plan *plan, struct rk_board *board, const struct rk_batch *batch,
+                   uint32_t link_skip, int count_closed, uint32_t first, struct rk_probe_reply *replies,
+                   uint32_t *rows_out, uint32_t replies_n, uint32_t *next);
 
 /* ---- dissection (rk_dissect.c) ------------------------------------------------------------------ */
 

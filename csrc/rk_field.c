@@ -23,55 +23,14 @@ struct cursor {
     uint32_t shift;    /* WRITE_BITS: bits after the field in the last of them */
     uint64_t mask;
     uint64_t index; /* number of the frame, modulo the field's count */
-    uint32_t half;  /* permutation: bits of each half of the Feistel network */
+    struct rk_perm perm;
 };
-
-/* Stafford's thirteenth mix, as SplitMix64 has it: every bit of the input changes every bit of the result
- * with a probability of a half. Not a cipher. */
-static inline uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
-static inline uint64_t hash(uint64_t seed, uint64_t index)
-{
-    return mix(mix(seed) + index * 0x9e3779b97f4a7c15u);
-}
 
 /* The upper half of a 64 by 64 bit product: x scaled to [0, count). */
 static inline uint64_t scale(uint64_t x, uint64_t count)
 {
     __extension__ typedef unsigned __int128 wide;
     return (uint64_t)((wide)x * count >> 64);
-}
-
-#define ROUNDS 4
-
-/* Where `index` goes in a keyed permutation of [0, count): a balanced Feistel network over the next even number
- * of bits, walked until it comes back below count, which takes fewer than four steps on average. */
-static uint64_t permuted(uint64_t seed, uint32_t half, uint64_t count, uint64_t index)
-{
-    uint64_t half_mask = ((uint64_t)1 << half) - 1;
-    do {
-        uint64_t left = index >> half, right = index & half_mask;
-        for (uint64_t round = 0; round < ROUNDS; round++) {
-            uint64_t next = left ^ (hash(seed + round, right) & half_mask);
-            left = right;
-            right = next;
-        }
-        index = left << half | right;
-    } while (index >= count);
-    return index;
-}
-
-static uint32_t half_bits(uint64_t count)
-{
-    uint32_t half = 1;
-    while (half < 32 && (uint64_t)1 << 2 * half < count)
-        half++;
-    return half;
 }
 
 static inline uint64_t next_value(const struct rk_template_field *field, struct cursor *cursor)
@@ -87,13 +46,13 @@ static inline uint64_t next_value(const struct rk_template_field *field, struct 
         value = field->values[index];
         break;
     case RK_FIELD_RANDOM:
-        value = hash(field->seed, index);
+        value = rk_hash(field->seed, index);
         break;
     case RK_FIELD_RANDOM_BELOW:
-        value = field->start + scale(hash(field->seed, index), field->step);
+        value = field->start + scale(rk_hash(field->seed, index), field->step);
         break;
     default:
-        value = field->start + field->step * permuted(field->seed, cursor->half, field->count, index);
+        value = field->start + field->step * rk_perm_at(&cursor->perm, index);
     }
     return value & cursor->mask;
 }
@@ -193,8 +152,9 @@ static struct cursor cursor_at(const struct rk_template_field *field, uint64_t f
         .shift = (8 - end % 8) % 8,
         .mask = UINT64_MAX >> (64 - field->width),
         .index = field->count ? first % field->count : first,
-        .half = half_bits(field->count),
     };
+    if (field->kind == RK_FIELD_PERMUTATION)
+        rk_perm_init(&cursor.perm, field->count, field->seed);
     if (field->at % 8 == 0)
         cursor.writer = field->width == 8    ? WRITE_8
                         : field->width == 16 ? WRITE_16

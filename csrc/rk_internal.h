@@ -113,4 +113,24 @@ uint64_t rk_sum_avx2(const uint8_t *data, size_t len);
 uint32_t rk_crc32c_sse42(uint32_t state, const uint8_t *data, size_t len);
 #endif
 
+/* Stafford's thirteenth mix, as SplitMix64 has it: every bit of the input changes every bit of the result
+ * with a probability of a half. Not a cipher. */
+static inline uint64_t rk_mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* SplitMix64 from anywhere; key is rk_mix of a seed. */
+static inline uint64_t rk_hash_of(uint64_t key, uint64_t index)
+{
+    return rk_mix(key + index * 0x9e3779b97f4a7c15u);
+}
+
+static inline uint64_t rk_hash(uint64_t seed, uint64_t index)
+{
+    return rk_hash_of(rk_mix(seed), index);
+}
+
 #endif

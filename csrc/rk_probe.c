@@ -10,6 +10,7 @@
 
 #include "rk.h"
 #include "rk_internal.h"
+#include "rk_probe.h"
 
 #define IP_PROTO_HOP_BY_HOP 0
 #define IP_PROTO_ICMP 1
@@ -23,7 +24,7 @@
 #define TCP_HEADER_LEN 20
 #define TCP_QUOTED_LEN 8 /* ports and sequence number: what every ICMP error quotes */
 #define ICMP_HEADER_LEN 8
-#define MAC_LEN 6
+#define MAC_LEN RK_MAC_LEN
 
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -133,82 +134,172 @@ static uint32_t probe_seq(const struct rk_probe_plan *plan, const uint8_t *addre
     return (uint32_t)rk_cookie(plan->key, target, sizeof target);
 }
 
-int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t index, uint32_t n)
+int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *writer)
 {
     struct probe_template probe;
+    uint64_t n;
     if (!template_parse(plan, &probe) || (plan->link_len && !plan->link) ||
-        (plan->next_hops && plan->link_len < MAC_LEN) ||
-        !rk_range_ok(index, n, (uint64_t)plan->addresses_n * plan->ports_n))
+        (plan->next_hops && plan->link_len < MAC_LEN) || (plan->addresses_n && !plan->spans_n) ||
+        (plan->addresses_n && plan->ports_n && (!plan->spans || !plan->ports)) ||
+        __builtin_mul_overflow(plan->addresses_n, (uint64_t)plan->ports_n, &n) ||
+        (plan->order.n && plan->order.n != n))
         return -EINVAL;
-
-    uint64_t frame_len = (uint64_t)plan->link_len + plan->packet_len;
-    uint64_t fit = batch->arena_len / frame_len;
-    fit = fit < batch->capacity ? fit : batch->capacity;
-    fit = fit < n ? fit : n;
-    fit = fit < INT_MAX ? fit : INT_MAX;
-
-    /* Sums of all that stays the same; length, destination, port, sequence number and checksums count as
-     * zero there and are added per probe. */
     const struct ip_view *ip = &probe.ip;
     bool ipv4 = ip->addr_len == 4;
-    uint16_t length_field = (uint16_t)(ipv4 ? plan->packet_len : plan->packet_len - IPV6_HEADER_LEN);
-    uint32_t length_at = ipv4 ? 2 : 4;
-    uint32_t dst_at = (uint32_t)(ip->dst - ip->packet);
-    uint32_t ip_base = 0;
+    *writer = (struct rk_probe_writer){
+        .probes_n = n,
+        .frame_len = (uint64_t)plan->link_len + plan->packet_len,
+        .header_len = ip->header_len,
+        .addr_len = ip->addr_len,
+        .dst_at = (uint32_t)(ip->dst - ip->packet),
+        .length_at = ipv4 ? 2 : 4,
+        .length = (uint16_t)(ipv4 ? plan->packet_len : plan->packet_len - IPV6_HEADER_LEN),
+        .sport = probe.sport,
+    };
+    /* Sums of all that stays the same; length, destination, port, sequence number and checksums count as
+     * zero there and are added per probe. */
     if (ipv4) {
-        ip_base = rk_csum_add(length_field, ip->packet, 2);
-        ip_base = rk_csum_add(ip_base, ip->packet + 4, 6);
-        ip_base = rk_csum_add(ip_base, ip->src, 4);
-        ip_base = rk_csum_add(ip_base, ip->packet + IPV4_HEADER_LEN, ip->header_len - IPV4_HEADER_LEN);
+        writer->ip_base = rk_csum_add(writer->length, ip->packet, 2);
+        writer->ip_base = rk_csum_add(writer->ip_base, ip->packet + 4, 6);
+        writer->ip_base = rk_csum_add(writer->ip_base, ip->src, 4);
+        writer->ip_base =
+            rk_csum_add(writer->ip_base, ip->packet + IPV4_HEADER_LEN, ip->header_len - IPV4_HEADER_LEN);
     }
     static const uint8_t unset[16];
     uint32_t tcp_base = rk_csum_pseudo(ip->src, unset, ip->addr_len, IP_PROTO_TCP, ip->upper_len);
     tcp_base = rk_csum_add(tcp_base, ip->upper, 2);
     tcp_base = rk_csum_add(tcp_base, ip->upper + 8, 8);
-    tcp_base = rk_csum_add(tcp_base, ip->upper + 18, ip->upper_len - 18);
+    writer->tcp_base = rk_csum_add(tcp_base, ip->upper + 18, ip->upper_len - 18);
+    return 0;
+}
 
-    uint64_t address_i = 0;
-    uint32_t port_i = 0;
-    if (fit) {
-        address_i = index / plan->ports_n;
-        port_i = (uint32_t)(index % plan->ports_n);
+uint32_t rk_probe_room(const struct rk_probe_writer *writer, const struct rk_batch *batch, uint32_t n)
+{
+    uint64_t fit = batch->arena_len / writer->frame_len;
+    fit = fit < batch->capacity ? fit : batch->capacity;
+    fit = fit < n ? fit : n;
+    return fit < INT_MAX ? (uint32_t)fit : INT_MAX;
+}
+
+/* The addresses of a span are 128-bit numbers. */
+__extension__ typedef unsigned __int128 number128;
+
+static number128 load_address(const uint8_t *octets, uint32_t addr_len)
+{
+    number128 value = 0;
+    for (uint32_t i = 0; i < addr_len; i++)
+        value = value << 8 | octets[i];
+    return value;
+}
+
+void rk_probe_find_target(const struct rk_probe_plan *plan, uint32_t addr_len, uint64_t position,
+                          struct rk_probe_place *out)
+{
+    uint64_t number = plan->order.n ? rk_perm_at(&plan->order, position) : position;
+    out->address_i = number / plan->ports_n;
+    out->port = plan->ports[number % plan->ports_n];
+    uint32_t low = 0, high = plan->spans_n - 1;
+    while (low < high) {
+        uint32_t middle = high - (high - low) / 2;
+        if (plan->spans[middle].before <= out->address_i)
+            low = middle;
+        else
+            high = middle - 1;
     }
-    uint8_t *frame = batch->arena;
-    for (uint32_t i = 0; i < fit; i++, frame += frame_len) {
-        const uint8_t *address = plan->addresses + 16 * address_i;
-        uint16_t dport = plan->ports[port_i];
-        uint32_t seq = probe_seq(plan, address, ip->addr_len, dport, probe.sport);
-        if (plan->link_len)
-            memcpy(frame, plan->link, plan->link_len);
-        if (plan->next_hops)
-            memcpy(frame, plan->next_hops + MAC_LEN * address_i, MAC_LEN);
-        if (++port_i == plan->ports_n) {
-            port_i = 0;
-            address_i++;
-        }
+    const struct rk_span *span = &plan->spans[low];
+    number128 address = load_address(span->first, addr_len) + (out->address_i - span->before);
+    memset(out->address, 0, sizeof out->address);
+    for (uint32_t i = addr_len; i-- > 0; address >>= 8)
+        out->address[i] = (uint8_t)address;
+}
 
-        uint8_t *packet = frame + plan->link_len;
-        memcpy(packet, plan->packet, plan->packet_len);
-        rk_store_be16(packet + length_at, length_field);
-        memcpy(packet + dst_at, address, ip->addr_len);
-        if (ipv4)
-            rk_store_be16(packet + 10, (uint16_t)~rk_csum_add(ip_base, address, 4));
-        uint8_t *tcp = packet + ip->header_len;
-        rk_store_be16(tcp + 2, dport);
-        rk_store_be32(tcp + 4, seq);
-        uint32_t changed = (uint32_t)dport + (seq >> 16) + (seq & 0xffff) + tcp_base;
-        rk_store_be16(tcp + 16, (uint16_t)~rk_csum_add(changed, address, ip->addr_len));
-
-        batch->frames[i] = (struct rk_frame){
-            .offset = (uint32_t)(frame - batch->arena),
-            .cap_len = (uint32_t)frame_len,
-            .wire_len = (uint32_t)frame_len,
-            .protocol = ipv4 ? 0x0800 : 0x86dd,
-        };
+bool rk_probe_find_position(const struct rk_probe_plan *plan, uint32_t addr_len, const uint8_t *address,
+                            uint16_t port, uint64_t *position)
+{
+    if (!plan->spans_n || !plan->ports_n)
+        return false;
+    number128 wanted = load_address(address, addr_len);
+    uint32_t low = 0, high = plan->spans_n - 1;
+    while (low < high) {
+        uint32_t middle = high - (high - low) / 2;
+        if (load_address(plan->spans[middle].first, addr_len) <= wanted)
+            low = middle;
+        else
+            high = middle - 1;
     }
-    batch->n = (uint32_t)fit;
-    batch->arena_used = (uint32_t)(fit * frame_len);
+    const struct rk_span *span = &plan->spans[low];
+    number128 first = load_address(span->first, addr_len);
+    if (wanted < first || wanted - first >= span->n)
+        return false;
+    uint32_t port_low = 0, port_high = plan->ports_n - 1;
+    while (port_low < port_high) {
+        uint32_t middle = port_low + (port_high - port_low) / 2;
+        if (plan->ports[middle] < port)
+            port_low = middle + 1;
+        else
+            port_high = middle;
+    }
+    if (plan->ports[port_low] != port)
+        return false;
+    uint64_t number = (span->before + (uint64_t)(wanted - first)) * plan->ports_n + port_low;
+    *position = plan->order.n ? rk_perm_index(&plan->order, number) : number;
+    return true;
+}
+
+void rk_probe_write(const struct rk_probe_plan *plan, const struct rk_probe_writer *writer,
+                    const struct rk_probe_place *target, struct rk_batch *batch)
+{
+    uint8_t *frame = batch->arena + batch->arena_used, *packet = frame + plan->link_len;
+    bool ipv4 = writer->addr_len == 4;
+    if (plan->link_len)
+        memcpy(frame, plan->link, plan->link_len);
+    if (plan->next_hops)
+        memcpy(frame, plan->next_hops + MAC_LEN * target->address_i, MAC_LEN);
+    memcpy(packet, plan->packet, plan->packet_len);
+    rk_store_be16(packet + writer->length_at, writer->length);
+    memcpy(packet + writer->dst_at, target->address, writer->addr_len);
+    if (ipv4)
+        rk_store_be16(packet + 10, (uint16_t)~rk_csum_add(writer->ip_base, target->address, 4));
+    uint8_t *tcp = packet + writer->header_len;
+    uint32_t seq = probe_seq(plan, target->address, writer->addr_len, target->port, writer->sport);
+    rk_store_be16(tcp + 2, target->port);
+    rk_store_be32(tcp + 4, seq);
+    uint32_t changed = (uint32_t)target->port + (seq >> 16) + (seq & 0xffff) + writer->tcp_base;
+    rk_store_be16(tcp + 16, (uint16_t)~rk_csum_add(changed, target->address, writer->addr_len));
+    batch->frames[batch->n++] = (struct rk_frame){
+        .offset = (uint32_t)batch->arena_used,
+        .cap_len = (uint32_t)writer->frame_len,
+        .wire_len = (uint32_t)writer->frame_len,
+        .protocol = ipv4 ? 0x0800 : 0x86dd,
+    };
+    batch->arena_used += (uint32_t)writer->frame_len;
+}
+
+int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t first, uint32_t n)
+{
+    struct rk_probe_writer writer;
+    if (rk_probe_prepare(plan, &writer) != 0 || !rk_range_ok(first, n, writer.probes_n))
+        return -EINVAL;
+    uint32_t fit = rk_probe_room(&writer, batch, n);
+    batch->n = batch->arena_used = 0;
+    for (uint32_t i = 0; i < fit; i++) {
+        struct rk_probe_place target;
+        rk_probe_find_target(plan, writer.addr_len, first + i, &target);
+        rk_probe_write(plan, &writer, &target, batch);
+    }
     return (int)fit;
+}
+
+int rk_probe_target(const struct rk_probe_plan *plan, uint64_t position, uint8_t *address, uint16_t *port)
+{
+    struct rk_probe_writer writer;
+    if (rk_probe_prepare(plan, &writer) != 0 || position >= writer.probes_n)
+        return -EINVAL;
+    struct rk_probe_place target;
+    rk_probe_find_target(plan, writer.addr_len, position, &target);
+    memcpy(address, target.address, sizeof target.address);
+    *port = target.port;
+    return 0;
 }
 
 /* A segment from the target itself. */

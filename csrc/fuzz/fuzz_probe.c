@@ -66,12 +66,13 @@ static void match(const struct rk_probe_plan *plan, struct rk_batch *batch, uint
 
 static void fill(const struct rk_probe_plan *plan, const uint8_t *octets, size_t len)
 {
-    static const uint8_t addresses[2][16] = {{192, 0, 2, 1}, {192, 0, 2, 2}};
+    static const struct rk_span spans[1] = {{.first = {192, 0, 2, 1}, .n = 2}};
     static const uint16_t ports[3] = {1, 80, 65535};
     struct rk_probe_plan mutated = *plan;
     mutated.packet = octets;
     mutated.packet_len = (uint32_t)len;
-    mutated.addresses = addresses[0];
+    mutated.spans = spans;
+    mutated.spans_n = 1;
     mutated.addresses_n = 2;
     mutated.ports = ports;
     mutated.ports_n = 3;

@@ -30,6 +30,7 @@ static const uint8_t addresses[3][16] = {
     {192, 0, 2, 254, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 2},
     {255, 255, 255, 255, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 3},
 };
+static struct rk_span spans[3]; /* each of one address */
 static const uint16_t ports[2] = {80, 65535};
 static const uint8_t link_header[14] = {2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0};
 
@@ -85,12 +86,17 @@ static void prepare(struct bench *b, uint32_t addr_len, uint32_t options_len, ui
     memset(b, 0, sizeof *b);
     memset(b->arena, 0xee, sizeof b->arena);
     b->addr_len = addr_len;
+    for (uint32_t i = 0; i < 3; i++) {
+        spans[i] = (struct rk_span){.before = i, .n = 1};
+        memcpy(spans[i].first, addresses[i], sizeof spans[i].first);
+    }
     b->plan = (struct rk_probe_plan){
         .packet = b->packet,
         .packet_len = make_template(b->packet, addr_len, options_len, payload_len),
         .link = link ? link_header : NULL,
         .link_len = link ? sizeof link_header : 0,
-        .addresses = addresses[0],
+        .spans = spans,
+        .spans_n = 3,
         .addresses_n = 3,
         .ports = ports,
         .ports_n = 2,

@@ -64,6 +64,12 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option(
     "-g", "--source-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="For SYN scans."
 )
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    metavar="N",
+    help="Order in which SYN probes leave  [default: another each time]",
+)
 @click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
@@ -87,6 +93,7 @@ def command(
     only_open: bool,
     interface: str,
     source_port: int,
+    seed: int | None,
     exclude: tuple[str, ...],
     family: int | None,
     dry_run_path: str | None,
@@ -122,6 +129,9 @@ def command(
             timeout_ns=timeout_ns,
             interface=interface,
             source_port=source_port,
+            seed=seed,
+            # Of a single host they need not be told one by one.
+            report_closed=as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -240,6 +250,9 @@ class _TextReport:
     def end(self, summary: ScanSummary) -> None:
         from rawkit.cli.output import emit
 
+        if not self._config.report_closed and summary.closed:
+            host = self._hosts.setdefault(self._targets[0], _Host())
+            host.counts["closed", "rst"] += summary.closed - host.number("closed")
         for address, host in self._hosts.items():
             self._show(address, host)
         if self._silent:
@@ -268,7 +281,12 @@ class _TextReport:
         emit(escape(heading))
 
         states = ("open",) if self._only_open else ("open", "closed", "filtered")
-        shown = [state for state in states if state == "open" or host.number(state) <= _LISTED_MAX]
+        # More are only counted, and so are those that the scan only counted.
+        shown = [
+            state
+            for state in states
+            if state == "open" or host.number(state) == len(host.listed[state]) <= _LISTED_MAX
+        ]
         rows = sorted((r for state in shown for r in host.listed[state]), key=lambda result: result.port)
         if rows:
             table = Table(box=None, pad_edge=False, header_style="")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rawkit.engine.native import check, ffi, lib
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 KEY_LEN = 16
 MAC_LEN = 6
 ADDRESS_LEN = 16
-"""Octets of an address in a plan and in replies; IPv4 uses the first four, the rest are zero."""
+"""Octets of an address in replies; IPv4 uses the first four, the rest are zero."""
 
 OPEN: int = lib.RK_PROBE_OPEN
 CLOSED: int = lib.RK_PROBE_CLOSED
@@ -23,6 +25,9 @@ FILTERED: int = lib.RK_PROBE_FILTERED
 _REPLY = struct.Struct("=q16s16sHBBBB2x")  # struct rk_probe_reply
 _REPLIES_N = 256
 assert _REPLY.size == ffi.sizeof("struct rk_probe_reply")
+
+_UNANSWERED = re.compile(rb"\x00+")
+assert lib.RK_BOARD_UNANSWERED == 0
 
 
 class ProbeReply(NamedTuple):
@@ -43,64 +48,92 @@ class ProbeReply(NamedTuple):
 
 
 class ProbePlan:
-    """A SYN scan as an index space: probe i goes to address i // len(ports), port i % len(ports).
+    """A SYN scan as an index space: every port of every address, each at a position of its own.
 
     `packet` is the template: an IP packet with a TCP header; destination, destination port, sequence number,
-    lengths and checksums are filled in per probe. `link` is put before it (an Ethernet header, or nothing);
-    `next_hops`, rows of 6 octets where there are any, are its destination for each address. `addresses` are
-    rows of 16 octets. `key` (16 octets) makes the cookies: whoever does not know it cannot
-    forge an answer.
+    lengths and checksums are filled in per probe. `spans` are consecutive addresses of one IP version, as the
+    first (octets) and how many, ascending; `ports` ascend too. `link` is put before the packet (an Ethernet
+    header, or nothing); `next_hops`, a row of 6 octets for each address where there are any, are its
+    destination, zero for addresses that nobody has. `key` (16 octets) makes the cookies: whoever does
+    not know it cannot forge an answer. With a `seed` the positions are in a random order, else addresses
+    follow one another, each with all its ports.
+
+    Raises: ValueError for what does not fit together.
     """
 
     def __init__(
         self,
         packet: bytes,
-        addresses: bytes,
+        spans: Sequence[tuple[bytes, int]],
         ports: Sequence[int],
         key: bytes,
         link: bytes = b"",
         next_hops: bytes = b"",
+        seed: int | None = None,
     ) -> None:
         if len(key) != KEY_LEN:
             raise ValueError(f"a key of {KEY_LEN} octets is needed, this has {len(key)}")
-        if len(addresses) % ADDRESS_LEN:
-            raise ValueError(f"addresses are rows of {ADDRESS_LEN} octets, {len(addresses)} are no such rows")
-        self.addresses_n = len(addresses) // ADDRESS_LEN
+        if any(later <= earlier for earlier, later in pairwise(ports)):
+            raise ValueError("ports have to ascend")
+        ends = [int.from_bytes(first, "big") + n for first, n in spans]
+        if any(int.from_bytes(first, "big") < end for (first, _), end in zip(spans[1:], ends)):
+            raise ValueError("spans have to ascend")
+        self.addresses_n = sum(n for _, n in spans)
         if next_hops and len(next_hops) != MAC_LEN * self.addresses_n:
             raise ValueError(f"next hops: {len(next_hops)} octets for {self.addresses_n} addresses")
         self.ports_n = len(ports)
+        self.probes_n = self.addresses_n * self.ports_n
+        """How many probes there are."""
+        if self.probes_n >= 1 << 63:
+            raise ValueError(f"{self.probes_n} probes are more than 2**63 - 1")
+        self.address_len = len(spans[0][0]) if spans else 4
+        rows = ffi.new("struct rk_span[]", len(spans))
+        before = 0
+        for row, (first, n) in zip(rows, spans):
+            ffi.memmove(row.first, first, len(first))
+            row.before, row.n = before, n
+            before += n
         # The struct only points to these.
         self._kept: tuple[Any, ...] = (
             ffi.from_buffer("uint8_t[]", packet),
             ffi.from_buffer("uint8_t[]", link),
-            ffi.from_buffer("uint8_t[]", addresses),
+            rows,
             ffi.new("uint16_t[]", list(ports)),
             ffi.from_buffer("uint8_t[]", next_hops) if next_hops else ffi.NULL,
         )
-        self._plan = ffi.new("struct rk_probe_plan *")
-        plan = self._plan
-        plan.packet, plan.link, plan.addresses, plan.ports, plan.next_hops = self._kept
-        self._plan.packet_len = len(packet)
-        self._plan.link_len = len(link)
-        self._plan.addresses_n = self.addresses_n
-        self._plan.ports_n = self.ports_n
-        ffi.memmove(self._plan.key, key, KEY_LEN)
+        self._plan = plan = ffi.new("struct rk_probe_plan *")
+        plan.packet, plan.link, plan.spans, plan.ports, plan.next_hops = self._kept
+        plan.packet_len, plan.link_len = len(packet), len(link)
+        plan.spans_n, plan.addresses_n, plan.ports_n = len(spans), self.addresses_n, self.ports_n
+        ffi.memmove(plan.key, key, KEY_LEN)
+        if seed is not None and self.probes_n:
+            lib.rk_perm_init(ffi.addressof(plan, "order"), self.probes_n, seed)
         self._replies = ffi.new("struct rk_probe_reply[]", _REPLIES_N)
-        self._rows = ffi.buffer(self._replies)
+        self._octets = ffi.buffer(self._replies)
         self._next = ffi.new("uint32_t *")
+        self._address = ffi.new("uint8_t[]", ADDRESS_LEN)
+        self._port = ffi.new("uint16_t *")
 
-    def __len__(self) -> int:
-        return self.addresses_n * self.ports_n
+    def fill(self, batch: FrameBatch, first: int, n: int) -> int:
+        """Fill the batch, emptied first, with the probes at positions [first, first + n); how many fitted.
 
-    def fill(self, batch: FrameBatch, index: int, n: int) -> int:
-        """Fill the batch, emptied first, with probes [index, index + n); how many fitted.
-
-        Raises EngineError (EINVAL) for a template that is no IP packet with TCP, or a range outside the plan.
+        Raises: EngineError (EINVAL) for a template that is no IP packet with TCP, a range outside the plan.
         """
-        return check(lib.rk_probe_fill(self._plan, batch.refill(), index, n), "fill with probes")
+        return check(lib.rk_probe_fill(self._plan, batch.refill(), first, n), "fill with probes")
+
+    def target(self, position: int) -> tuple[bytes, int]:
+        """The address (octets) and the port of the probe at a position.
+
+        Raises: EngineError (EINVAL), as `fill`.
+        """
+        check(lib.rk_probe_target(self._plan, position, self._address, self._port), "find a probe's target")
+        return bytes(ffi.buffer(self._address, self.address_len)), self._port[0]
 
     def match(self, batch: FrameBatch, link_skip: int = 0) -> list[ProbeReply]:
-        """The answers among the batch's IP packets, each with `link_skip` octets before it."""
+        """The answers among the batch's IP packets, each with `link_skip` octets before it.
+
+        Any probe's answer is one, also of other plans with the same key and template.
+        """
         replies: list[ProbeReply] = []
         self._next[0] = 0
         while self._next[0] < len(batch):
@@ -110,5 +143,137 @@ class ProbePlan:
                 ),
                 "match answers",
             )
-            replies += map(ProbeReply._make, _REPLY.iter_unpack(self._rows[: n * _REPLY.size]))
+            replies += self._read(n)
         return replies
+
+    def _read(self, n: int) -> Iterator[ProbeReply]:
+        return map(ProbeReply._make, _REPLY.iter_unpack(self._octets[: n * _REPLY.size]))
+
+
+class Board:
+    """Some probes of a plan, and which are still without an answer: row i is the one at position
+    `first + i * step`. 10 octets a row.
+
+    Probes go out in rounds: a round passes over all that are unanswered, in the order of their rows.
+    """
+
+    def __init__(self, plan: ProbePlan, rows_n: int, first: int = 0, step: int = 1) -> None:
+        self.plan = plan
+        self.rows_n, self.first, self.step = rows_n, first, step
+        self._states = bytearray(rows_n)
+        self._probes = ffi.new("uint8_t[]", max(rows_n, 1))
+        self._sent_ns = ffi.new("int64_t[]", max(rows_n, 1))
+        self._board = board = ffi.new("struct rk_board *")
+        board.first, board.step, board.rows_n, board.left = first, step, rows_n, rows_n
+        self._states_view = ffi.from_buffer("uint8_t[]", self._states, require_writable=True)
+        board.states, board.probes, board.sent_ns = self._states_view, self._probes, self._sent_ns
+        self._filled = ffi.new("uint32_t[]", 1)
+        self._filled_n = 0
+        self._matched = ffi.new("uint32_t[]", _REPLIES_N)
+        self.cursor = 0
+        """The row from which on nothing was sent in this round."""
+        self.round = 0
+        """The number of this round, from 0."""
+
+    @property
+    def left(self) -> int:
+        """How many rows are unanswered."""
+        return int(self._board.left)
+
+    @property
+    def closed(self) -> int:
+        """How many answers were CLOSED and only counted."""
+        return int(self._board.closed)
+
+    @property
+    def duplicates(self) -> int:
+        """How many answers came to rows that had one."""
+        return int(self._board.duplicates)
+
+    @property
+    def timed(self) -> int:
+        """How many answers to probes sent once were timed."""
+        return int(self._board.rtt_n)
+
+    @property
+    def slowest_ns(self) -> int:
+        """The longest of these times."""
+        return int(self._board.rtt_max_ns)
+
+    @property
+    def round_over(self) -> bool:
+        """Every unanswered probe went out in this round."""
+        return self._board.left == 0 or self.cursor >= self.rows_n
+
+    def fill(self, batch: FrameBatch, n: int) -> int:
+        """Fill the batch, emptied first, with the next unanswered probes, n at most; 0: the round is over.
+
+        Raises: EngineError (EINVAL) as `ProbePlan.fill`.
+        """
+        if len(self._filled) < batch.capacity:
+            self._filled = ffi.new("uint32_t[]", batch.capacity)
+        plan = self.plan._plan
+        self._filled_n = check(
+            lib.rk_board_fill(plan, self._board, batch.refill(), self.cursor, n, self._filled),
+            "fill with probes",
+        )
+        if self._filled_n == 0 and n > 0:
+            self.cursor = self.rows_n
+        return self._filled_n
+
+    def sent(self, n: int, now_ns: int) -> None:
+        """The first n of the probes last filled in went out; the others will be filled in again."""
+        lib.rk_board_sent(self._board, self._filled, n, now_ns)
+        if n:
+            self.cursor = self._filled[n - 1] + 1
+
+    def refused(self, index: int) -> int:
+        """The row of a probe last filled in, which cannot be sent: it counts as answered."""
+        row: int = self._filled[index]
+        lib.rk_board_sent(self._board, self._filled + index, 1, 0)
+        self._states[row] = lib.RK_BOARD_ANSWERED
+        self._board.left -= 1
+        self.cursor = row + 1
+        return row
+
+    def match(
+        self, batch: FrameBatch, count_closed: bool, link_skip: int = 0
+    ) -> list[tuple[int, ProbeReply]]:
+        """The first answer to each row among the batch's IP packets, with the row.
+
+        With `count_closed`, closed ports are only counted.
+        """
+        found: list[tuple[int, ProbeReply]] = []
+        plan = self.plan
+        plan._next[0] = 0
+        while plan._next[0] < len(batch):
+            n = check(
+                lib.rk_board_match(
+                    plan._plan, self._board, batch.handle, link_skip, count_closed, plan._next[0],
+                    plan._replies, self._matched, _REPLIES_N, plan._next,
+                ),
+                "match answers",
+            )  # fmt: skip
+            found += zip(ffi.unpack(self._matched, n), plan._read(n)) if n else ()
+        return found
+
+    def next_round(self) -> None:
+        self.round += 1
+        self.cursor = 0
+
+    def probes(self, row: int) -> int:
+        """How often a row's probe went out (255: that often or more)."""
+        return int(self._probes[row])
+
+    def sent_ns(self, row: int) -> int:
+        """When a row's probe last went out."""
+        return int(self._sent_ns[row])
+
+    def target(self, row: int) -> tuple[bytes, int]:
+        """The address (octets) and port of a row."""
+        return self.plan.target(self.first + row * self.step)
+
+    def unanswered(self) -> Iterator[int]:
+        """The rows without an answer, but for those whose address nobody has."""
+        for run in _UNANSWERED.finditer(bytes(self._states)):
+            yield from range(*run.span())

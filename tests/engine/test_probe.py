@@ -56,10 +56,10 @@ class Plan:
         self._owned = (
             ffi.new("uint8_t[]", self.template),
             ffi.new("uint8_t[]", self.link or b"\0"),
-            ffi.new("uint8_t[]", b"".join(targets)),
+            ffi.new("struct rk_span[]", [(target, i, 1) for i, target in enumerate(targets)]),
             ffi.new("uint16_t[]", list(self.ports)),
         )
-        packet, link, addresses, ports = self._owned
+        packet, link, spans, ports = self._owned
         self.struct = ffi.new(
             "struct rk_probe_plan *",
             {
@@ -67,7 +67,8 @@ class Plan:
                 "packet_len": len(self.template),
                 "link": link if self.link else ffi.NULL,
                 "link_len": len(self.link),
-                "addresses": addresses,
+                "spans": spans,
+                "spans_n": len(targets),
                 "addresses_n": len(targets),
                 "ports": ports,
                 "ports_n": len(self.ports),

@@ -22,11 +22,10 @@ from oracles import oracle
 
 from rawkit.addr import parse_target
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket
-from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan
+from rawkit.engine.probe import KEY_LEN, Board, ProbePlan
 from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
 from rawkit.lab import Host, Lab
-from rawkit.tools.scan import COMMON_PORTS, PUBLIC_RATE, PortResult, ScanConfig, public_count, scan
-from rawkit.tools.scan.board import RUN_MAX, Board
+from rawkit.tools.scan import COMMON_PORTS, PUBLIC_RATE, PortResult, Scan, ScanConfig, public_count, scan
 from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.pace import AnswerPace, Patience, RatePace
 from rawkit.tools.scan.syn import icmp_reason, reserve_port, template
@@ -150,28 +149,6 @@ def test_patience_never_goes_below_200_ms_nor_above_the_timeout() -> None:
         assert patience.wait_ns == wait_ms * MS
 
 
-def test_board_sends_what_is_unanswered_in_rounds() -> None:
-    board = Board(200)
-    assert board.next_run(1000) == (0, RUN_MAX)
-    board.sent(0, 60, 5)
-    assert board.next_run(10) == (60, 10)
-    board.sent(60, 140, 6)
-    assert board.round_over
-    assert board.next_run(10) == (200, 0)
-    assert (board.sent_ns(59), board.sent_ns(60)) == (5, 6)
-    for index in range(200):
-        if index not in (3, 4, 150):
-            assert board.answered(index)
-    assert not board.answered(0)
-    assert board.left == 3
-    board.next_round()
-    assert board.next_run(64) == (3, 2)
-    board.sent(3, 2, 9)
-    assert (board.probes(4), board.probes(150)) == (2, 1)
-    assert board.next_run(64) == (150, 1)
-    assert list(board.unanswered()) == [3, 4, 150]
-
-
 # ---- configuration --------------------------------------------------------------------------------
 
 
@@ -206,6 +183,7 @@ def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:
         ({"timeout": 0}, "timeout of 0 s"),
         ({"timeout": float("nan")}, "timeout of nan s"),
         ({"source_port": 65536}, "source port 65536"),
+        ({"seed": -1}, "seed -1"),
         ({"kind": "connect", "source_port": 5}, "source_port is for SYN scans"),
         ({"ports": [65536]}, "bad port 65536"),
         ({"ports": "9-1"}, "ends before it begins"),
@@ -229,18 +207,43 @@ def test_icmp_errors_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "addresses", "hops", "message"),
+    ("spans", "ports", "changes", "message"),
     [
-        (KEY_LEN - 1, ADDRESS_LEN, 0, "key"),
-        (KEY_LEN, ADDRESS_LEN + 1, 0, "rows"),
-        (KEY_LEN, 2 * ADDRESS_LEN, 6, "next hops: 6 octets for 2 addresses"),
+        ([(b"\1\0\0\0", 1)], [1], {"key": bytes(KEY_LEN - 1)}, "a key of 16 octets is needed"),
+        ([(b"\1\0\0\0", 2)], [1], {"next_hops": bytes(6)}, "next hops: 6 octets for 2 addresses"),
+        ([(b"\1\0\0\0", 2)], [2, 1], {}, "ports have to ascend"),
+        ([(b"\1\0\0\0", 2), (b"\1\0\0\1", 2)], [1], {}, "spans have to ascend"),
+        ([(bytes(16), 1 << 50)], list(range(65536)), {}, "more than 2\\*\\*63"),
     ],
 )
-def test_a_plan_of_wrong_lengths_is_refused(key: int, addresses: int, hops: int, message: str) -> None:
+def test_a_plan_that_does_not_fit_together(
+    spans: list[tuple[bytes, int]], ports: list[int], changes: dict[str, bytes], message: str
+) -> None:
+    arguments = {"key": bytes(KEY_LEN), "link": bytes(14)} | changes
     with pytest.raises(ValueError, match=message):
-        ProbePlan(
-            template(ip_address("192.0.2.1"), 1), bytes(addresses), [1], bytes(key), bytes(14), bytes(hops)
-        )
+        ProbePlan(template(ip_address("192.0.2.1"), 1), spans, ports, **arguments)
+
+
+def test_boards_of_a_large_plan() -> None:
+    """Every probe is on one board, whatever the order; a plan of 2^56 probes takes no memory."""
+    first = ip_address("10.0.0.0").packed
+    plan = ProbePlan(template(ip_address("192.0.2.1"), 1), [(first, 1000)], [80, 443], bytes(16), seed=1)
+    boards = [Board(plan, min(300, 2000 - start), start) for start in range(0, 2000, 300)]
+    targets = [board.target(row) for board in boards for row in range(board.rows_n)]
+    assert sorted(targets) == [
+        ((int.from_bytes(first) + i).to_bytes(4), p) for i in range(1000) for p in (80, 443)
+    ]
+    assert targets != sorted(targets)
+    shards = [Board(plan, 1000, k, 2) for k in range(2)]
+    assert sorted(board.target(row) for board in shards for row in range(1000)) == sorted(targets)
+    wide = ip_address("2001:db8::").packed
+    huge = ProbePlan(
+        template(ip_address("2001:db8::1"), 1), [(wide, 1 << 40)], list(range(65536)), bytes(16), seed=1
+    )
+    assert huge.probes_n == 1 << 56
+    board = Board(huge, 10, (1 << 56) - 10)
+    assert list(board.unanswered()) == list(range(10))
+    assert len({board.target(row) for row in range(10)}) == 10
 
 
 # ---- loopback ---------------------------------------------------------------------------------------
@@ -672,13 +675,42 @@ def test_a_small_receive_buffer_loses_no_port(
 
 
 @net
+def test_the_seed_chooses_the_order(lab: Lab, tmp_path: Path) -> None:
+    from rawkit.pcap import open_pcap
+
+    def order(seed: int) -> list[int]:
+        with lab.a:
+            dry_run(
+                ScanConfig(parse_target(str(lab.b.ipv4)), tuple(range(1, 200)), seed=seed),
+                tmp_path / "p.pcap",
+            )
+        with open_pcap(tmp_path / "p.pcap") as file:
+            return [frame.packet()[TCP].dport for frame in file]
+
+    assert order(5) == order(5) != order(6)
+
+
+@net
+def test_closed_ports_may_be_counted_only(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    listening(lab.b, 80)
+    with (
+        lab.a,
+        Scan(
+            ScanConfig(parse_target(str(lab.b.ipv4)), tuple(range(1, 301)), "syn", report_closed=False)
+        ) as s,
+    ):
+        assert [(result.port, result.state) for result in s] == [(80, "open")]
+    assert (s.summary.closed, s.summary.open, s.summary.complete) == (299, 1, True)
+
+
+@net
 def test_a_scan_in_several_parts(
     lab: Lab, listening: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each part keeps to its own addresses; answers to an earlier part do not count for a later one."""
     import rawkit.tools.scan.syn as syn
 
-    monkeypatch.setattr(syn, "_ADDRESSES_MAX", 3)
+    monkeypatch.setattr(syn, "_PROBES_MAX", 3)
     listening(lab.b, 80)
     with lab.a:
         results = list(scan("127.0.0.1-127.0.0.7 10.77.0.2", [79, 80], kind="syn"))
@@ -701,7 +733,9 @@ def test_dry_run_writes_the_probes_and_sends_nothing(lab: Lab, tmp_path: Path) -
     with open_pcap(path) as file:
         frames = list(file)
     packets = [frame.packet(strict=True) for frame in frames]
-    assert [packet[TCP].dport for packet in packets] == [*range(1, 101)] * 2
+    for half in (packets[:100], packets[100:]):
+        ports = [packet[TCP].dport for packet in half]
+        assert ports != sorted(ports) == [*range(1, 101)]
     assert {packet[TCP].sport for packet in packets} == {45001}
     assert {verdict.state for frame in frames for verdict in frame.checksums()} == {"good"}
     assert {str(packet.layers[0].dst) for packet in packets} == {str(lab.b.ipv4), str(lab.b.ipv6)}  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """TCP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
 
 A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW; a connect scan asks the kernel to connect and
-needs nothing. Both look at every port of every target, in order, and again where no answer came.
+needs nothing. Both look at every port of every target, and again where no answer came. SYN probes leave in a
+random order.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def scan(
     timeout: float = 1.0,
     interface: str = "",
     source_port: int = 0,
+    seed: int | None = None,
     exclude: Targets | None = None,
 ) -> Scan:
     """Scan TCP ports: an iterator of `PortResult`, in the order in which they become known.
@@ -82,6 +84,7 @@ def scan(
             timeout_ns=int(timeout * 1e9),
             interface=interface,
             source_port=source_port,
+            seed=seed,
         )
     )
 
@@ -162,9 +165,9 @@ class Scan(Iterator[PortResult]):
             kind=self.kind,
             targets=targets,
             ports=ports,
-            complete=states.total() == targets * ports,
+            complete=states.total() + tally.closed == targets * ports,
             open=states[OPEN],
-            closed=states[CLOSED],
+            closed=states[CLOSED] + tally.closed,
             filtered=states[FILTERED],
             probes=tally.probes,
             duplicates=tally.duplicates,

@@ -19,6 +19,9 @@ AUTO = "auto"
 SYN = "syn"
 CONNECT = "connect"
 
+RUN_MAX = 64
+"""How many probes leave together: what one system call takes."""
+
 PUBLIC_RATE = 1000.0
 """Probes per second towards addresses outside private ranges, unless a rate is given."""
 
@@ -63,7 +66,9 @@ class ScanConfig:
     probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside
     the private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait
     for answers; less when those seen so far came fast. `interface` is the one to send from (empty: as
-    routed). `source_port` is where SYN probes come from (0: any that is free).
+    routed). `source_port` is where SYN probes come from (0: any that is free). They leave in an order that
+    `seed` (64 bits) chooses, None in another each time. Without `report_closed` a SYN scan counts closed
+    ports in its summary, and makes no results of them.
 
     Raises ValueError for a number out of range.
     """
@@ -76,6 +81,8 @@ class ScanConfig:
     timeout_ns: int = 1_000_000_000
     interface: str = ""
     source_port: int = 0
+    seed: int | None = None
+    report_closed: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in (AUTO, SYN, CONNECT):
@@ -88,6 +95,8 @@ class ScanConfig:
             raise ValueError(f"timeout of {self.timeout_ns / 1e9:g} s: more than 0, an hour at most")
         if not 0 <= self.source_port <= 65535:
             raise ValueError(f"source port {self.source_port}: 0..65535")
+        if self.seed is not None and not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed {self.seed}: 0..2**64-1")
         if self.source_port and self.kind == CONNECT:
             raise ValueError(
                 "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"

@@ -8,10 +8,9 @@ import secrets
 from rawkit.engine import FrameBatch, realtime_ns
 from rawkit.engine.probe import KEY_LEN, ProbePlan
 from rawkit.pcap import create_pcap
-from rawkit.tools.scan.board import RUN_MAX
-from rawkit.tools.scan.config import ScanConfig
+from rawkit.tools.scan.config import RUN_MAX, ScanConfig
 from rawkit.tools.scan.legs import LINKTYPE_RAW, plan_legs, refuse_groups
-from rawkit.tools.scan.syn import parts, reserve_port, rows, template
+from rawkit.tools.scan.syn import reserve_port, spans, template
 from rawkit.wire import Frame
 
 
@@ -24,26 +23,27 @@ def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
     legs, _ = plan_legs(targets, config.interface, resolve=False)
     guard, sport = reserve_port(config.source_port)
     key = secrets.token_bytes(KEY_LEN)
+    seed = secrets.randbits(64) if config.seed is None else config.seed
     batch = FrameBatch(RUN_MAX, RUN_MAX * 128)
     started_ns = realtime_ns()
     interval_ns = 1e9 / config.effective_rate if config.effective_rate else 0.0
     written = 0
     with guard, create_pcap(path, linktype=LINKTYPE_RAW) as writer:
         for leg in legs:
-            for part in parts(leg.targets, len(config.ports)):
-                plan = ProbePlan(template(leg.source, sport), rows(part), config.ports, key)
-                for first in range(0, len(plan), RUN_MAX):
-                    plan.fill(batch, first, min(RUN_MAX, len(plan) - first))
-                    for packet in batch:
-                        time_ns = started_ns + int(written * interval_ns)
-                        writer.write(
-                            Frame(
-                                packet,
-                                time_ns,
-                                linktype=LINKTYPE_RAW,
-                                interface=leg.interface,
-                                direction="out",
-                            )
+            ports = sorted(config.ports)
+            plan = ProbePlan(template(leg.source, sport), spans(leg.targets), ports, key, seed=seed)
+            for first in range(0, plan.probes_n, RUN_MAX):
+                plan.fill(batch, first, min(RUN_MAX, plan.probes_n - first))
+                for packet in batch:
+                    time_ns = started_ns + int(written * interval_ns)
+                    writer.write(
+                        Frame(
+                            packet,
+                            time_ns,
+                            linktype=LINKTYPE_RAW,
+                            interface=leg.interface,
+                            direction="out",
                         )
-                        written += 1
+                    )
+                    written += 1
     return written

@@ -45,6 +45,11 @@ class Leg:
     link: bytes = b""
     neighbours: bool = False
 
+    @property
+    def zone(self) -> str:
+        """The zone of link-local targets."""
+        return self.targets.spans[0].zone
+
 
 def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
     """The targets without the broadcast addresses of networks that this host is in, and notes about those.

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from rawkit.addr import MAC, IPAddress
 from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket
-from rawkit.tools.scan.board import RUN_MAX
+from rawkit.tools.scan.config import RUN_MAX
 from rawkit.tools.scan.pace import RatePace
 from rawkit.wire import (
     ARP,

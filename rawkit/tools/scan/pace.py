@@ -113,10 +113,10 @@ class Patience:
         self._samples = 0
         self._slowest_ns = 0
 
-    def seen(self, rtt_ns: int) -> None:
-        self._samples += 1
-        if rtt_ns > self._slowest_ns:
-            self._slowest_ns = rtt_ns
+    def seen(self, rtt_ns: int, n: int = 1) -> None:
+        """n more answers were timed, the slowest of them took so long."""
+        self._samples += n
+        self._slowest_ns = max(self._slowest_ns, rtt_ns)
 
     @property
     def wait_ns(self) -> int:

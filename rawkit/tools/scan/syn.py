@@ -13,19 +13,19 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 
-from rawkit.addr import MAC, IPAddress, TargetSet
+from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
-from rawkit.engine.probe import ADDRESS_LEN, KEY_LEN, ProbePlan, ProbeReply
 from rawkit.engine.probe import CLOSED as REPLY_CLOSED
+from rawkit.engine.probe import KEY_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.errors import EngineError
-from rawkit.tools.scan.board import RUN_MAX, Board
 from rawkit.tools.scan.config import (
     CLOSED,
     FILTERED,
@@ -33,6 +33,7 @@ from rawkit.tools.scan.config import (
     NO_NEIGHBOUR,
     NO_ROUTE,
     OPEN,
+    RUN_MAX,
     PortResult,
     ScanConfig,
 )
@@ -42,8 +43,8 @@ from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 from rawkit.wire import MSS, TCP, IPv4, IPv6
 
-_PROBES_MAX = 1 << 20  # kept track of at once: 9 MiB
-_ADDRESSES_MAX = 1 << 16  # of these, about 300 octets each
+_PROBES_MAX = 1 << 20  # kept track of at once: 10 MiB
+_NEIGHBOURS_MAX = 1 << 16  # looked for at once
 _SNAPLEN = 256  # all that is looked at in an answer, extension headers and quoted packet included
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
@@ -110,6 +111,7 @@ class SynScan:
         self._tally = tally
         self._clock = clock
         self._key = secrets.token_bytes(KEY_LEN)
+        self._seed = secrets.randbits(64) if config.seed is None else config.seed
         self._patience = Patience(config.timeout_ns)
         self._outbox = FrameBatch(RUN_MAX, RUN_MAX * 128)
         self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
@@ -155,10 +157,10 @@ class SynScan:
             for targets, reason in self._unreachable:
                 yield from self._without_probes(targets, reason)
             for leg in self._legs:
-                for addresses in parts(leg.targets, len(self._config.ports)):
-                    yield from (
-                        self._by_neighbours(leg, addresses) if leg.neighbours else self._scan(leg, addresses)
-                    )
+                if leg.neighbours:
+                    yield from self._by_neighbours(leg)
+                else:
+                    yield from self._scan(leg, leg.targets)
         finally:
             self.close()
 
@@ -167,28 +169,42 @@ class SynScan:
             for port in self._config.ports:
                 yield PortResult(address, port, FILTERED, reason, probes=0)
 
-    def _by_neighbours(self, leg: Leg, addresses: list[IPAddress]) -> Generator[PortResult]:
-        """All ports of some addresses on the link, of those that are there."""
+    def _by_neighbours(self, leg: Leg) -> Generator[PortResult]:
+        """All ports of addresses on the link, of those that are there."""
         config = self._config
         finder = self._finders[leg.ifindex, leg.source]
-        found = finder.find(addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns)
-        absent = [address for address in addresses if address not in found]
-        yield from self._without_probes(absent, NO_NEIGHBOUR)
-        if present := [address for address in addresses if address in found]:
-            yield from self._scan(leg, present, b"".join(bytes(found[address]) for address in present))
+        rest = iter(TargetSet(sorted(leg.targets.spans)))
+        while addresses := list(islice(rest, _NEIGHBOURS_MAX)):
+            found = finder.find(
+                addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns
+            )
+            yield from self._without_probes([a for a in addresses if a not in found], NO_NEIGHBOUR)
+            if found:
+                part = TargetSet([Span(a.version, int(a), int(a), leg.zone) for a in addresses if a in found])
+                yield from self._scan(leg, part, b"".join(bytes(found[address]) for address in part))
 
-    def _scan(self, leg: Leg, addresses: list[IPAddress], next_hops: bytes = b"") -> Generator[PortResult]:
+    def _scan(self, leg: Leg, targets: TargetSet, next_hops: bytes = b"") -> Generator[PortResult]:
         """All ports of some addresses, by one leg."""
-        ports = self._config.ports
         plan = ProbePlan(
-            template(leg.source, self._sport), rows(addresses), ports, self._key, leg.link, next_hops
+            template(leg.source, self._sport),
+            spans(targets),
+            sorted(self._config.ports),
+            self._key,
+            leg.link,
+            next_hops,
+            self._seed,
         )
-        board = Board(len(plan))
+        for first in range(0, plan.probes_n, _PROBES_MAX):
+            board = Board(plan, min(_PROBES_MAX, plan.probes_n - first), first)
+            yield from self._fill(leg, board)
+            self._tally.duplicates += board.duplicates
+
+    def _fill(self, leg: Leg, board: Board) -> Generator[PortResult]:
+        """The probes of a board, in rounds until all are answered or none are left."""
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
-        row_of = {row(address): i for i, address in enumerate(addresses)}
-        column_of = {port: i for i, port in enumerate(ports)}
-        pace, clock, tally = self._pace, self._clock, self._tally
+        pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
+        count_closed = not self._config.report_closed
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
         batches = 0
@@ -197,26 +213,25 @@ class SynScan:
 
         while board.left:
             now_ns = clock.now_ns()
-            wait_until_ns = last_sent_ns + self._patience.wait_ns
+            wait_until_ns = last_sent_ns + patience.wait_ns
             if not board.round_over:
                 allowed = pace.allowed(now_ns)
                 wait_until_ns = pace.due_ns()
                 if allowed > 0:
                     wait_until_ns = now_ns
-                    first, n = board.next_run(allowed)
-                    if n:
-                        n = plan.fill(self._outbox, first, n)
+                    if n := board.fill(self._outbox, min(allowed, RUN_MAX)):
+                        sent_at_ns = realtime_ns()
                         sent_n, refusal = self._send(sender, n)
-                        board.sent(first, max(sent_n, 1 if refusal else 0), self._sent_at_ns)
+                        board.sent(sent_n, sent_at_ns)
                         if sent_n:
                             last_sent_ns = now_ns
                             pace.sent(sent_n, now_ns)
                             tally.probes += sent_n
                         if refusal:
                             tally.refused += 1
-                            board.answered(first)
-                            address, port = addresses[first // len(ports)], ports[first % len(ports)]
-                            yield PortResult(address, port, FILTERED, refusal, probes=board.round)
+                            row = board.refused(sent_n)
+                            address, port = self._target(leg, board, row)
+                            yield PortResult(address, port, FILTERED, refusal, probes=board.probes(row))
                         batches += 1
             elif overdue:
                 overdue = False
@@ -232,29 +247,25 @@ class SynScan:
 
             known = 0
             if receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
-                for reply in plan.match(self._inbox):
-                    i, j = row_of.get(reply.address), column_of.get(reply.port)
-                    if i is None or j is None:
-                        continue  # of an earlier part of the scan
-                    index = i * len(ports) + j
-                    if not board.answered(index):
-                        tally.duplicates += 1
-                        continue
-                    known += 1
-                    yield self._result(addresses[i], reply, board.probes(index), board.sent_ns(index))
+                left, closed, timed = board.left, board.closed, board.timed
+                replies = board.match(self._inbox, count_closed)
+                known = left - board.left
+                tally.closed += board.closed - closed
+                patience.seen(board.slowest_ns, board.timed - timed)
                 pace.answered(known)
-            overdue = board.round_over and not known and now_ns >= last_sent_ns + self._patience.wait_ns
+                for row, reply in replies:
+                    yield self._result(leg, reply, board.probes(row), board.sent_ns(row))
+            overdue = board.round_over and not known and now_ns >= last_sent_ns + patience.wait_ns
             if batches >= _LOOK_FOR_DROPS_EVERY:
                 batches = 0
                 self._dropped_more()
 
-        for index in board.unanswered():
-            i, j = divmod(index, len(ports))
-            yield PortResult(addresses[i], ports[j], FILTERED, NO_ANSWER, probes=board.probes(index))
+        for row in board.unanswered():
+            address, port = self._target(leg, board, row)
+            yield PortResult(address, port, FILTERED, NO_ANSWER, probes=board.probes(row))
 
     def _send(self, sender: PacketSocket | RawIPSocket, n: int) -> tuple[int, str]:
         """Send the outbox: how many probes went, and why the first one was refused, if it was."""
-        self._sent_at_ns = realtime_ns()
         try:
             return sender.send_batch(self._outbox, 0, n, timeout=0.1), ""
         except EngineError as error:
@@ -274,29 +285,26 @@ class SynScan:
         self._pace.slow_down()
         return True
 
-    def _result(self, address: IPAddress, reply: ProbeReply, probes: int, sent_ns: int) -> PortResult:
+    def _target(self, leg: Leg, board: Board, row: int) -> tuple[IPAddress, int]:
+        octets, port = board.target(row)
+        return _address(octets, leg), port
+
+    def _result(self, leg: Leg, reply: ProbeReply, probes: int, sent_ns: int) -> PortResult:
+        address = _address(reply.address, leg)
         # Karn's algorithm (RFC 6298 section 3): after a repetition nobody knows which probe was answered.
         rtt_ns: int | None = reply.time_ns - sent_ns
         if probes != 1 or rtt_ns is None or rtt_ns < 0:  # negative: somebody set the clock
             rtt_ns = None
-        else:
-            self._patience.seen(rtt_ns)
         reporter = address
         if reply.state == REPLY_OPEN:
             state, reason = OPEN, "syn-ack"
         elif reply.state == REPLY_CLOSED:
             state, reason = CLOSED, "rst"
         else:
-            state, reason = FILTERED, icmp_reason(address.version, reply.icmp_type, reply.icmp_code)
-            reporter = _address(reply.reporter, address.version)
+            version = leg.source.version
+            state, reason = FILTERED, icmp_reason(version, reply.icmp_type, reply.icmp_code)
+            reporter = _address(reply.reporter, leg, zone="")
         return PortResult(address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes)
-
-
-def parts(targets: TargetSet, ports_n: int) -> Iterator[list[IPAddress]]:
-    """The targets in parts that are scanned one after the other, so that memory stays bounded."""
-    rest = iter(targets)
-    while addresses := list(islice(rest, max(1, min(_ADDRESSES_MAX, _PROBES_MAX // ports_n)))):
-        yield addresses
 
 
 def template(source: IPAddress, sport: int) -> bytes:
@@ -309,13 +317,12 @@ def template(source: IPAddress, sport: int) -> bytes:
     return bytes(IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=_HOP_LIMIT) / syn)
 
 
-def row(address: IPAddress) -> bytes:
-    """An address as `ProbePlan` has it."""
-    return address.packed.ljust(ADDRESS_LEN, b"\0")
-
-
-def rows(addresses: list[IPAddress]) -> bytes:
-    return b"".join(map(row, addresses))
+def spans(targets: TargetSet) -> list[tuple[bytes, int]]:
+    """Targets of one IP version as `ProbePlan` has them."""
+    return [
+        (span.first.to_bytes(4 if span.version == 4 else 16, "big"), span.last - span.first + 1)
+        for span in sorted(targets.spans)
+    ]
 
 
 def reserve_port(port: int = 0) -> tuple[socket.socket, int]:
@@ -379,8 +386,16 @@ def _buffer_len(receiver: PacketSocket) -> int:
         return same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
-def _address(octets: bytes, version: int) -> IPAddress:
-    return IPv4Address(octets[:4]) if version == 4 else IPv6Address(octets)
+def _address(octets: bytes, leg: Leg, zone: str | None = None) -> IPAddress:
+    return _address_of(octets, leg.source.version, leg.zone if zone is None else zone)
+
+
+@lru_cache(maxsize=4096)
+def _address_of(octets: bytes, version: int, zone: str) -> IPAddress:
+    if version == 4:
+        return IPv4Address(octets[:4])
+    address = IPv6Address(octets)
+    return IPv6Address(f"{address}%{zone}") if zone else address
 
 
 def icmp_reason(version: int, type: int, code: int) -> str:

@@ -10,6 +10,7 @@ class Tally:
     """What `ScanSummary` says, while it is still growing."""
 
     probes: int = 0
+    closed: int = 0  # ports that were only counted
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0

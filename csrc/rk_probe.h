@@ -1,0 +1,46 @@
+/* rk_probe.h: how boards make probes and find their places; see rk_probe.c. */
+#ifndef RK_PROBE_H
+#define RK_PROBE_H
+
+#include "rk.h"
+
+#include <stdbool.h>
+
+#define RK_MAC_LEN 6
+
+/* What is worked out once for many probes of a plan. */
+struct rk_probe_writer {
+    uint64_t probes_n;
+    uint64_t frame_len;
+    uint32_t header_len; /* of IP */
+    uint32_t addr_len;
+    uint32_t dst_at;
+    uint32_t length_at;
+    uint32_t ip_base; /* sums of what all probes have in common */
+    uint32_t tcp_base;
+    uint16_t length;
+    uint16_t sport;
+};
+
+/* A probe's target. */
+struct rk_probe_place {
+    uint64_t address_i;
+    uint8_t address[16];
+    uint16_t port;
+};
+
+/* 0, or -EINVAL for a plan whose parts do not fit. */
+int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *writer);
+/* How many of n probes an empty batch takes. */
+uint32_t rk_probe_room(const struct rk_probe_writer *writer, const struct rk_batch *batch, uint32_t n);
+/* The target of the probe at a position, which is inside the plan. */
+void rk_probe_find_target(const struct rk_probe_plan *plan, uint32_t addr_len, uint64_t position,
+                          struct rk_probe_place *out);
+/* The reverse; false for what is no target of the plan. */
+bool rk_probe_find_position(const struct rk_probe_plan *plan, uint32_t addr_len, const uint8_t *address,
+                            uint16_t port, uint64_t *position);
+/* Append a probe to a batch that has room for it. */
+void rk_probe_write(const struct rk_probe_plan *plan, const struct rk_probe_writer *writer,
+                    const struct rk_probe_place *target, struct rk_batch *batch);
+
+#endif
