@@ -1,0 +1,30 @@
+/* Any octets as blocks of a pcapng section, among interfaces that differ in their clocks and link types. The first
+ * octet says which byte order and how many interfaces, the second where the octets are cut in two. */
+#include "rk_records.h"
+
+static int read_pcapng(const struct records *records, struct rk_batch *batch, uint32_t *at)
+{
+    return rk_pcapng_read(records->file, batch, at);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct rk_pcap_interface interfaces[] = {
+        {.ifindex = 1, .linktype = 1, .tsresol = 6, .snaplen = 96},
+        {.ifindex = 2, .linktype = 1, .tsresol = 9, .offset_s = -5},
+        {.ifindex = 3, .linktype = 1, .tsresol = 0x80 | 127, .offset_s = INT64_MAX},
+        {.ifindex = 4, .linktype = 101, .tsresol = 0x80 | 30, .offset_s = INT64_MIN},
+        {.ifindex = 5, .linktype = 101, .tsresol = 20, .snaplen = UINT32_MAX},
+    };
+    if (size < 2)
+        return 0;
+    struct rk_pcapng_section section = {.interfaces = interfaces,
+                                        .interfaces_n = (data[0] >> 1) % 6,
+                                        .big_endian = data[0] & 1};
+    struct records records = {.read = read_pcapng,
+                              .file = &section,
+                              .header_len = 12,
+                              .last_ifindex = (int32_t)section.interfaces_n};
+    check_records(&records, data + 2, size - 2, data[1] * (size_t)17);
+    return 0;
+}
