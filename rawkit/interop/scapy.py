@@ -7,6 +7,7 @@ import functools
 import select as system_select
 import time
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -210,6 +211,7 @@ class _Layer2:
     """
 
     _ignore_outgoing = True
+    _sends = True
     iface: Any
     closed: bool
 
@@ -252,7 +254,8 @@ class _Layer2:
             self.ins = _open(self.iface, options)
         except FilterError as error:
             raise Scapy_Exception(f"Cannot set filter: {error}") from error
-        self.outs: Any = self.ins
+        # A socket that only sends has less to do for a frame.
+        self.outs: Any = _open(self.iface, {"protocol": 0}) if self._sends else None
         self.closed = False
         self._batch = FrameBatch(256, 1 << 20)
         self._waiting: deque[tuple[bytes, Any]] = deque()
@@ -268,11 +271,16 @@ class _Layer2:
         if not self.closed:
             self.closed = True
             self.ins.close()
+            if self.outs is not None:
+                self.outs.close()
 
     @staticmethod
     def select(sockets: list[Any], remain: float | None = None) -> list[Any]:
         """Those of the sockets (and scapy's control pipes) that have something, within `remain` seconds."""
-        present = [sock for own in sockets for sock in (own._all() if isinstance(own, _Layer2) else (own,))]
+        present = list(sockets)
+        for own in sockets:
+            if isinstance(own, _Layer3):  # with those it opened for other interfaces
+                present += own._others.values()
         ready = [sock for sock in present if isinstance(sock, _Layer2) and sock._waiting]
         if not ready:
             # A socket that another thread closes meanwhile has no descriptor any more.
@@ -282,10 +290,6 @@ class _Layer2:
                 if isinstance(sock, _Layer2):
                     sock._polled = True
         return ready
-
-    def _all(self) -> tuple[Any, ...]:
-        """This socket and those it opened for other interfaces."""
-        return (self,)
 
     def recv_raw(self, x: int = 0xFFFF) -> tuple[Any, bytes | None, Any]:
         """Class, octets (x at most) and time of the next frame; waits for one, unless `select` was asked.
@@ -297,12 +301,11 @@ class _Layer2:
             wait = 0.0 if self._polled else None
             self._polled = False
             if self.ins.receive(batch, wait):
-                times = [self._decimal(f"{record.time_ns}e-9") for record in batch.records()]
-                self._waiting.extend(zip(list(batch), times))
+                self._waiting.extend(zip(list(batch), [place[0] for place in batch.places()]))
         if not self._waiting:
             return None, None, None
-        octets, seconds = self._waiting.popleft()
-        return self._ethernet or self._class_of(octets), octets[:x], seconds
+        octets, time_ns = self._waiting.popleft()
+        return self._ethernet or self._class_of(octets), octets[:x], self._decimal(f"{time_ns}e-9")
 
     def _class_of(self, octets: bytes) -> Any:
         from scapy.config import conf
@@ -312,11 +315,13 @@ class _Layer2:
 
     def send(self, x: Any) -> int:
         """Send a scapy packet, or bytes; returns how many octets went out."""
-        return self._send(bytes(x), x)
+        octets = bytes(x)
+        if octets is not x:
+            with suppress(AttributeError):  # of other buffers
+                x.sent_time = time.time()
+        return self._send(octets)
 
-    def _send(self, octets: bytes, packet: Any) -> int:
-        if not isinstance(packet, bytes):
-            packet.sent_time = time.time()
+    def _send(self, octets: bytes) -> int:
         try:
             self.outs.send(octets)
         except EngineError as error:
@@ -332,6 +337,7 @@ class _Layer2:
 
 class _Listen(_Layer2):
     _ignore_outgoing = False
+    _sends = False
 
     def send(self, x: Any) -> int:
         from scapy.error import Scapy_Exception
@@ -361,9 +367,6 @@ class _Layer3(_Layer2):
         for raw in self._raw.values():
             raw.close()
         super().close()
-
-    def _all(self) -> tuple[Any, ...]:
-        return (self, *list(self._others.values()))
 
     def recv(self, x: int = 0xFFFF, **kargs: Any) -> Any:
         """The next packet without its link header, None where `recv_raw` gives none."""
@@ -401,7 +404,9 @@ class _Layer3(_Layer2):
             packet.sent_time = time.time()
             return len(octets)
         # scapy finds out the next hop's address while it builds the Ethernet header.
-        return self._send(bytes(self._ethernet() / packet if self._ethernet else packet), packet)
+        octets = bytes(self._ethernet() / packet if self._ethernet else packet)
+        packet.sent_time = time.time()
+        return self._send(octets)
 
     def _raw_socket(self, version: int) -> RawIPSocket:
         if version not in (4, 6):
