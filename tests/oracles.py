@@ -24,6 +24,14 @@ def oracle(program: str) -> str:
     return found
 
 
+def calm() -> bool:
+    """Whether a process that should wake up can be expected to: no more wants the processors than there are.
+
+    How punctual something is says nothing else than that on a machine that is full.
+    """
+    return os.getloadavg()[0] <= 1.5 * (os.cpu_count() or 1)
+
+
 def tcpdump() -> list[str]:
     """The words that run tcpdump."""
     program = [oracle("tcpdump")]

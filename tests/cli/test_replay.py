@@ -50,7 +50,8 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.net
-def test_a_replay_in_words(veth: VethPair, file: Path) -> None:
+def test_a_replay_in_words(veth: VethPair, tmp_path: Path) -> None:
+    file = make(tmp_path / "in.pcapng", gap_ns=30 * MS)
     with veth.namespace.enter():
         live = Capture(veth.far, "ether proto 0x88b5")
     with live, open_pcap(file) as reader:
@@ -59,7 +60,7 @@ def test_a_replay_in_words(veth: VethPair, file: Path) -> None:
         assert [frame.data for frame in live] == [frame.data for frame in reader]
     assert (done.returncode, done.stderr) == (0, "")
     first, how, second = done.stdout.splitlines()
-    assert re.fullmatch(r"10 packets, 600 octets sent on v0 in 0\.\d{6} s \([\d,]+ packets/s\)", first)
+    assert re.fullmatch(r"10 packets, 600 octets sent on v0 in \d\.\d{6} s \([\d,]+ packets/s\)", first)
     counted = re.fullmatch(
         r"by backend packet: exact for frames that go one by one; the interface counted (\d+) packets", how
     )

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from rawkit.wire import UDP, Header, IPv4, Packet
+from rawkit.wire import UDP, Header, IPv4, IPv6, Packet
 from rawkit.wire.expression import parse_expression
 from rawkit.wire.registry import LATER
 
@@ -30,6 +30,12 @@ assert loaded() == {"gre", "vxlan"}, loaded()
 def test_numbers_and_names_load_their_module_alone() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("['IPv4', 'GRE', 'IPv4']\n", "")
+
+
+def test_no_test_takes_the_experimental_numbers_for_all_others() -> None:
+    """All test modules are imported before the first test; their header classes stay for the whole run."""
+    assert {253, 254}.isdisjoint(IPv4.uppers)
+    assert {253, 254}.isdisjoint(IPv6.uppers)
 
 
 def test_every_waiting_number_is_taken_by_its_module() -> None:
