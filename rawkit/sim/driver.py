@@ -64,7 +64,7 @@ class Driver:
         self.arrived = 0
         self.late = 0
         """Packets that arrived when the endpoint was done."""
-        endpoint.use(rng)
+        endpoint.use(rng, tracing=self.trace is not None)
         self._peers = {path: host.network.host_at(path.remote) for path in paths}
         self._path_from = {path.remote: path for path in paths}
         self._timers: dict[tuple[str, Path], int] = {}
@@ -159,11 +159,10 @@ class Driver:
                 self._timers.clear()
                 if self.trace is not None:
                     self.trace.say(self.clock.now, "done", self.host.name)
-            elif self.trace is not None:
-                if kind is Metric:
-                    self.trace.say(self.clock.now, "metric", self.host.name, fields=action.values)
-                elif kind is Note:
-                    self.trace.say(self.clock.now, "note", self.host.name, action.name, fields=action.fields)
+            elif self.trace is not None and kind is Metric:
+                self.trace.say(self.clock.now, "metric", self.host.name, fields=action.values)
+            elif self.trace is not None and kind is Note:
+                self.trace.say(self.clock.now, "note", self.host.name, action.name, fields=action.fields)
 
     def _send(self, action: Send) -> None:
         octets, path, ecn, _ = action

@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rawkit.sim.checker import CheckReport, check
-from rawkit.sim.properties import backs_off
-from rawkit.sim.transfer import Result
+from rawkit.sim.checker import QUICK, CheckReport, check
+from rawkit.sim.explorer import standard
+from rawkit.sim.link import LinkSpec
+from rawkit.sim.properties import CONGESTION_PROPERTIES
+from rawkit.sim.transfer import Result, Transfer
 from rawkit.transport.endpoint import Context, Endpoint, Packet
 from rawkit.transport.events import Close, Path, PeerClosed, Write
 from rawkit.transport.protocols import go_back_n as gbn
 from rawkit.transport.protocols import stop_and_wait as saw
 from rawkit.transport.protocols.go_back_n import GoBackN, GoBackNHeader
+from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
 from rawkit.transport.protocols.stop_and_wait import StopAndWait, StopAndWaitHeader
 from rawkit.wire.field import auto, flags8, payload_length, u8, u16
 from rawkit.wire.field import field as header_field
@@ -247,6 +250,64 @@ class ImpatientTimer(GoBackN):
         super().__init__(**options, timeout_ns=10**6)
 
 
+class NoKarn(GoBackN):
+    """Round-trip times are measured of units that were sent twice."""
+
+    def on_acknowledgement(self, cx: Context, ack: int) -> None:
+        for unit in self.units:
+            unit.repeated = False
+        super().on_acknowledgement(cx, ack)
+
+
+# ---- selective repeat ------------------------------------------------------------------------------------
+
+
+class WindowBeyondHalf(SelectiveRepeat):
+    """A window of more than half of the numbers: W = 2**(m - 1) + 1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.capacity = self.most_window = self.most_window + 1
+
+
+class SackOffByOne(SelectiveRepeat):
+    """The receiver reports ranges that begin a segment too early: what is missing counts as arrived."""
+
+    def acknowledge(self, cx: Context, flags: int = 0) -> None:
+        blocks = self.box.sack_blocks
+        box = self.box
+        self.box = _ShiftedBox(blocks(4), box.next, box.window)  # type: ignore[assignment]
+        super().acknowledge(cx, flags)
+        self.box = box
+
+
+class _ShiftedBox:
+    def __init__(self, blocks: list[tuple[int, int]], expected: int, window: int) -> None:
+        self.next, self.window = expected, window
+        self.blocks = [(expected, end) for _, end in blocks]
+
+    def sack_blocks(self, most: int) -> list[tuple[int, int]]:
+        return self.blocks
+
+
+class NoReduction(SelectiveRepeat):
+    """The congestion window ignores losses."""
+
+    def repair(self, cx: Context) -> None:
+        cwnd = self.control.cwnd
+        super().repair(cx)
+        self.control.cwnd = cwnd
+
+
+class ReducesForEveryLoss(SelectiveRepeat):
+    """The congestion window falls for each segment that is lost, instead of once for a window of them."""
+
+    def repair(self, cx: Context) -> None:
+        self.recovery_end = None
+        self.no_reduction_before = self.board.una
+        super().repair(cx)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A protocol with a mistake, and the experiment in which it is looked for."""
@@ -257,6 +318,9 @@ class Mutant:
     back: int = 0
     drops: int = 3
     first: int = 16
+    chunk: int = 1 << 62
+    link: LinkSpec = QUICK
+    random: int = 150
     congestion: bool = False
     """Whether it is judged by how it treats the network too."""
 
@@ -264,16 +328,17 @@ class Mutant:
         """What the kit finds."""
 
         def verdict(result: Result) -> str:
-            return result.violation() or (backs_off(result) if self.congestion else "")
+            checks = CONGESTION_PROPERTIES if self.congestion else ()
+            return result.violation() or next(filter(None, (each(result) for each in checks)), "")
 
+        base = Transfer(self.protocol, self.options, self.octets, self.back, self.chunk, self.link)
         return check(
             self.protocol,
-            self.options,
-            octets=self.octets,
-            back=self.back,
+            transfer=base,
             drops=self.drops,
             first=self.first,
-            verdict=verdict,
+            random=self.random,
+            verdict=verdict if self.congestion else standard,
         )
 
 
@@ -304,4 +369,9 @@ GALLERY: tuple[Mutant, ...] = (
     Mutant(SynCountsTwice, SMALL),
     Mutant(ClosesAtOnce, SMALL),
     Mutant(ImpatientTimer, SMALL),
+    Mutant(NoKarn, SMALL, drops=0, random=0, link=LinkSpec(delay="1550ms"), congestion=True),
+    Mutant(WindowBeyondHalf, {"mode": "messages", "window": 2, "bits": 2}, 8000, chunk=1000),
+    Mutant(SackOffByOne),
+    Mutant(NoReduction, octets=60_000, drops=1, first=30, congestion=True),
+    Mutant(ReducesForEveryLoss, octets=60_000, drops=2, first=18, congestion=True),
 )

@@ -92,15 +92,15 @@ def _seconds(ns: int) -> str:
     return f"{ns / 1e9:9.4f}"
 
 
-def ladder(
-    trace: Trace | Iterable[TraceEvent], header: type[Header], *, width: int = 54, most: int = 60
-) -> str:
+def ladder(trace: Trace | Iterable[TraceEvent], header: type[Header], *, most: int = 60) -> str:
     """The first `most` rungs as text: time at the left host, arrow or event, time at the right host, in
     seconds.
     """
     hosts, found = rungs(trace, header)
     if not found:
         return "(nothing was sent)"
+    longest = max((len(rung.text) + len(rung.fate) for rung in found[:most]), default=0)
+    width = min(max(longest + 14, 54), 84)
     left, right = [*hosts, "?"][:2]
     lines = [f"{'s':>9}  {left:<{width}}  {right}"]
     for rung in found[:most]:

@@ -10,6 +10,7 @@ from rawkit.errors import ProtocolError
 from rawkit.sim.ladders import describe
 from rawkit.sim.transfer import Result
 from rawkit.transport.events import Closed, Reset
+from rawkit.units import parse_duration
 
 
 def no_mistake(result: Result) -> str:
@@ -92,3 +93,42 @@ def backs_off(result: Result) -> str:
                     f"{driver.host.name} sent {what} {len(sent)} times and never waited longer than at first"
                 )
     return ""
+
+
+def frugal(result: Result) -> str:
+    """Where nothing is lost, most is sent once."""
+    header = result.transfer.protocol.header
+    sends = [event.octets for event in result.trace.of("send") if len(event.octets) > header.min_len]
+    again = len(sends) - len(set(sends))
+    if result.faults or again * 2 <= len(sends):
+        return ""
+    return f"nothing was lost, but of {len(sends)} packets with data {again} were repetitions"
+
+
+def one_reduction_per_window(result: Result) -> str:
+    """The congestion window falls for a loss event, and once for all losses of a window.
+
+    It judges protocols that plot `cwnd` and remark "loss" where they find some.
+    """
+    cwnd: dict[str, float] = {}
+    before: dict[str, float] = {}
+    last_loss: dict[str, int] = {}
+    round_trip = result.transfer.link.delay
+    for event in result.trace.of("note", "metric"):
+        where = event.where
+        if event.kind == "note" and event.detail == "loss":
+            if event.time_ns - last_loss.get(where, -(10**18)) < parse_duration(round_trip):
+                return f"{where} reduced its window twice within a round trip, at {event.time_ns} ns"
+            last_loss[where] = event.time_ns
+            before[where] = cwnd.get(where, 0)
+        elif event.kind == "metric" and "cwnd" in event.fields:
+            cwnd[where] = event.fields["cwnd"]
+            # Two segments are the least that it falls to (RFC 5681 section 3.1, equation 4).
+            if cwnd[where] >= before.get(where, 1e18) and cwnd[where] > 2 * result.transfer.link.mtu:
+                return f"{where} found a loss, and its window stayed at {cwnd[where]:.0f} octets"
+            before.pop(where, None)
+    return ""
+
+
+CONGESTION_PROPERTIES = (backs_off, frugal, one_reduction_per_window)
+"""How a protocol treats the network; for those with an adaptive timer and a congestion window."""

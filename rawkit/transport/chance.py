@@ -8,7 +8,7 @@ which is cheap enough to be evaluated at any position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from math import log
 from typing import TypeVar
 
@@ -64,8 +64,8 @@ class Substream:
         return -mean * log(1.0 - self.random())
 
     def octets(self, n: int) -> bytes:
-        """The next `n` random octets."""
-        return b"".join(self.bits().to_bytes(8, "big") for _ in range(-(-n // 8)))[:n]
+        """`n` random octets, for one draw."""
+        return shake_128(self.bits().to_bytes(8, "big")).digest(n)
 
     def choice(self, items: Sequence[T]) -> T:
         """One of the items."""

@@ -75,6 +75,13 @@ class Cubic(CongestionControl):
         self._w_max = 0.0
         self._epoch_ns = None
 
+    def on_idle(self, now_ns: int, idle_ns: int) -> None:
+        """Starts again from the initial window; the epoch does not count the pause (section 4.2)."""
+        super().on_idle(now_ns, idle_ns)
+        self._segments = self.cwnd / self.mss
+        if self._epoch_ns is not None:
+            self._epoch_ns += idle_ns
+
     def _reduce(self, in_flight: int) -> None:
         self._prior = self._segments
         if self._fast_convergence and self._segments < self._w_max:

@@ -60,7 +60,7 @@ class Packet:
 class Context:
     """What a handler may ask for. It records; whoever drives the endpoint acts."""
 
-    __slots__ = ("_record", "now", "path", "rng")
+    __slots__ = ("_record", "now", "path", "rng", "tracing")
 
     def __init__(self) -> None:
         self.now = 0
@@ -69,6 +69,8 @@ class Context:
         """The endpoint's own random numbers; the driver gives a stream derived from its seed."""
         self.path = Path("", "")
         """The path that the endpoint was opened on."""
+        self.tracing = True
+        """Whether anybody looks at metrics and remarks: without, they need not be made."""
         self._record: Callable[[Action], None] = self._refuse
 
     def _refuse(self, action: Action) -> None:
@@ -120,11 +122,13 @@ class Context:
 
     def metric(self, **values: float) -> None:
         """Values for the plots."""
-        self._record(Metric(values))
+        if self.tracing:
+            self._record(Metric(values))
 
     def trace(self, name: str, **fields: Any) -> None:
         """A remark for the trace."""
-        self._record(Note(name, fields))
+        if self.tracing:
+            self._record(Note(name, fields))
 
     def done(self) -> None:
         """The endpoint is finished: nothing may be asked for any more, and its timers are gone."""
@@ -187,9 +191,11 @@ class Endpoint:
 
     # ---- what drives it -----------------------------------------------------------------------------
 
-    def use(self, rng: Substream) -> None:
-        """Take this stream for `cx.rng`. Before the first event."""
-        self._cx.rng = rng
+    def use(self, rng: Substream, *, tracing: bool = True) -> None:
+        """Take this stream for `cx.rng`, and say whether metrics and remarks are wanted. Before the first
+        event.
+        """
+        self._cx.rng, self._cx.tracing = rng, tracing
 
     def feed(self, now_ns: int, event: Any) -> list[Action]:
         """Let something happen at a time, and return what the endpoint wants done, in order.

@@ -52,6 +52,10 @@ class RangeSet:
         self.count -= gone
         return gone
 
+    def touches(self, start: int, end: int) -> bool:
+        """Whether start .. end - 1 overlaps a range, or lies directly beside one."""
+        return bisect_left(self._ends, start) < bisect_right(self._starts, end)
+
     def range_at(self, number: int) -> tuple[int, int] | None:
         """The range (start, end) that holds `number`; None when it is not in the set."""
         i = bisect_right(self._starts, number) - 1

@@ -66,11 +66,8 @@ class Reassembly:
         end = min(offset + len(data), self.read_offset + self.capacity)
         if start >= end:
             return 0
-        touches = not self._held.count or any(
-            self._held.range_at(at) for at in (start - 1, start, end - 1, end)
-        )
         islands = len(self._held) - (self.next > self.read_offset)
-        if start > self.next and not touches and islands >= self._max_ranges:
+        if start > self.next and islands >= self._max_ranges and not self._held.touches(start, end):
             return 0
         pieces = [(start, end)] if self._last_wins else list(self._held.gaps(start, end))
         for first, last in pieces:

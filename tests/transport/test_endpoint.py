@@ -23,6 +23,7 @@ from rawkit.transport import (
 )
 from rawkit.transport import events as ev
 from rawkit.transport.protocols.go_back_n import GoBackN
+from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
 from rawkit.transport.protocols.stop_and_wait import StopAndWait, StopAndWaitHeader
 from rawkit.wire import Header, IPv4
 from rawkit.wire.field import auto, crc32c, field, inet_checksum, payload_length, u8, u16, u32
@@ -191,7 +192,7 @@ def test_a_header_without_checksum_lets_everything_pass() -> None:
     assert trusting.feed(0, ev.Arrival(b"\x05abc", a_path())) == [ev.Deliver(b"abc")]
 
 
-PROTOCOLS = [StopAndWait, GoBackN]
+PROTOCOLS = [StopAndWait, GoBackN, SelectiveRepeat]
 
 
 def check_hostile(protocol: type[Endpoint], seed: int, n: int, role: ev.Role) -> None:

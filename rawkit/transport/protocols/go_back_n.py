@@ -72,9 +72,8 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         self.timeout_ns, self.gap_ns, self.tries, self.linger_ns = timeout_ns, gap_ns, tries, linger_ns
         self.units: deque[Unit] = deque()  # from `base` on, also those not sent yet
         self.base = self.next = 0  # numbers that do not wrap: the oldest unacknowledged, the next to send
-        self.expected = 0
+        self.expected = self.timeouts = 0
         self.free_ns = 0  # when the next unit may go
-        self.timeouts = 0
         self.connected = self.closing = self.peer_closed = self.over = False
 
     # ---- sending ----------------------------------------------------------------------------------
@@ -83,7 +82,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         if role == "client":
             self.units.append(Unit(SYN, b""))
             self.transmit(cx)
-        self.connected = role == "server"  # it speaks when it is spoken to, and may then use its window
+        self.connected = role == "server"  # it may use its window at once
 
     def on_app(self, cx: Context, operation: Any) -> None:
         if self.closing:
@@ -97,7 +96,6 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         self.transmit(cx)
 
     def transmit(self, cx: Context) -> None:
-        """Send what the window allows."""
         end = self.base + min(self.window if self.connected else 1, len(self.units))
         while self.next < end:
             if self.free_ns > cx.now:
@@ -147,7 +145,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
                 cx.event(Connected())
         self.base += n
         self.timeouts = 0
-        self.rto.on_sample(cx.now - unit.sent_ns, retransmitted=unit.repeated)  # Karn's algorithm
+        self.rto.on_sample(cx.now - unit.sent_ns, retransmitted=unit.repeated)
         if self.next > self.base:
             self.set_timer(cx)
         else:

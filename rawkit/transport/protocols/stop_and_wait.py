@@ -2,8 +2,7 @@
 
 Each direction has a sender and a receiver that know nothing of each other. A sender sends units: the client's
 first is SYN, then come the data, the last is FIN. A unit is repeated until its number is acknowledged. Two
-numbers are enough where packets stay in order (Bartlett, Scantlebury, Wilkinson 1969); where they overtake
-each other an old one may pass for a new one, and more numbers help.
+numbers do where packets stay in order (Bartlett, Scantlebury, Wilkinson 1969), and else more of them.
 """
 
 from __future__ import annotations
@@ -39,15 +38,12 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
     """
 
     def __init__(
-        self, *, numbers: int = 2, timeout_ns: int = 10**9, tries: int = 100, linger_ns: int | None = None
+        self, *, numbers: int = 2, timeout_ns: int = 10**9, tries: int = 100, linger_ns: int = 8 * 10**9
     ) -> None:
-        self.numbers, self.timeout_ns, self.tries = numbers, timeout_ns, tries
-        self.linger_ns = 8 * timeout_ns if linger_ns is None else linger_ns
+        self.numbers, self.timeout_ns, self.tries, self.linger_ns = numbers, timeout_ns, tries, linger_ns
         self.units: deque[tuple[int, bytes]] = deque()  # to send: flags and payload; the first is under way
-        self.waiting = False  # for the acknowledgement of the first
-        self.tried = 0
-        self.send_number = 0
-        self.expected = 0
+        self.tried = 0  # transmissions of the first
+        self.send_number = self.expected = 0
         self.closing = self.peer_closed = self.over = False
 
     def on_open(self, cx: Context, role: Role) -> None:
@@ -59,21 +55,17 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
         if self.closing:
             raise LocalProtocolError(f"{type(operation).__name__} after Close")
         if isinstance(operation, Write):
-            most = cx.path.room - StopAndWaitHeader.min_len
-            self.units.extend(
-                (0, operation.data[at : at + most]) for at in range(0, len(operation.data), most)
-            )
+            data, most = operation.data, cx.path.room - StopAndWaitHeader.min_len
+            self.units.extend((0, data[at : at + most]) for at in range(0, len(data), most))
         elif isinstance(operation, Close):
             self.closing = True
             self.units.append((FIN, b""))
-        if not self.waiting:
+        if not self.tried:
             self.transmit(cx)
 
     def transmit(self, cx: Context) -> None:
-        """Send the first unit, once more or for the first time."""
         if self.units:
             flags, payload = self.units[0]
-            self.waiting = True
             self.tried += 1
             cx.send(StopAndWaitHeader(flags=flags, seq=self.send_number), payload)
             cx.timer("retransmit", after=self.timeout_ns)
@@ -82,7 +74,6 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
         if name == "linger":
             cx.done()
         elif self.tried < self.tries:
-            cx.trace("retransmission", seq=self.send_number)
             self.transmit(cx)
         else:
             cx.event(Reset("no answer"))
@@ -95,10 +86,10 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
             self.on_unit(cx, packet)
 
     def on_acknowledgement(self, cx: Context, seq: int) -> None:
-        if not self.waiting or seq != self.send_number:
+        if not self.tried or seq != self.send_number:
             return  # it is for a unit that was acknowledged before
         flags, _ = self.units.popleft()
-        self.waiting, self.tried = False, 0
+        self.tried = 0
         self.send_number = (seq + 1) % self.numbers
         cx.cancel("retransmit")
         if flags & SYN:
