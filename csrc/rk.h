@@ -232,6 +232,14 @@ int rk_rawip_counters(struct rk_rawip *sock, struct rk_counters *out);
 /* The identifier the kernel gave an ICMP datagram socket (it overwrites the one in echo requests). */
 int rk_rawip_icmp_id(const struct rk_rawip *sock);
 
+/* ---- waiting (rk_io.c) -------------------------------------------------------------------------- */
+
+#define RK_WAIT_MAX 64
+
+/* Wait until one of n descriptors (RK_WAIT_MAX at most) can be read or has an error.  Returns how many, 0 at the
+ * deadline, or -EINTR. */
+int rk_wait(const int *fds, uint32_t n, int64_t deadline_ns);
+
 /* ---- transmit time stamps (rk_stamp.c) -------------------------------------------------------- */
 
 struct rk_stamp {
@@ -244,7 +252,8 @@ struct rk_stamp {
  * refuses may take a number or not. */
 int rk_stamp_start(int fd);
 /* Take stamps that have come back, n at most, without waiting.  Returns how many; some may never come (the
- * receive buffer holds those that wait). */
+ * receive buffer holds those that wait).  Whatever else the error queue holds is thrown away: not for ICMP
+ * datagram sockets, whose errors come by it. */
 int rk_stamp_read(int fd, struct rk_stamp *stamps, uint32_t n);
 
 /* ---- pacing (rk_pace.c) --------------------------------------------------------------------- */

@@ -21,14 +21,29 @@ int64_t rk_io_time(const struct timespec *time)
     return (int64_t)time->tv_sec * SECOND_NS + time->tv_nsec;
 }
 
-int rk_io_wait(int fd, short events, int64_t deadline_ns)
+static int wait_for(struct pollfd *wanted, uint32_t n, int64_t deadline_ns)
 {
     int64_t now_ns = rk_monotonic_ns();
     int64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
     struct timespec timeout = {.tv_sec = left_ns / SECOND_NS, .tv_nsec = left_ns % SECOND_NS};
-    struct pollfd wanted = {.fd = fd, .events = events};
-    int ready = ppoll(&wanted, 1, &timeout, NULL);
+    int ready = ppoll(wanted, n, &timeout, NULL);
     return ready < 0 ? -errno : ready;
+}
+
+int rk_io_wait(int fd, short events, int64_t deadline_ns)
+{
+    struct pollfd wanted = {.fd = fd, .events = events};
+    return wait_for(&wanted, 1, deadline_ns);
+}
+
+int rk_wait(const int *fds, uint32_t n, int64_t deadline_ns)
+{
+    struct pollfd wanted[RK_WAIT_MAX];
+    if (n > RK_WAIT_MAX)
+        return -EINVAL;
+    for (uint32_t i = 0; i < n; i++)
+        wanted[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    return wait_for(wanted, n, deadline_ns);
 }
 
 int rk_io_send_again(int fd, int error, int64_t deadline_ns, int64_t *pause_ns)
@@ -220,6 +235,7 @@ int rk_inbox_receive(struct rk_inbox *inbox, int fd, struct rk_batch *batch, int
         return -EINVAL;
     batch->n = 0;
     batch->arena_used = 0;
+    bool waited = false;
     for (;;) {
         while (inbox->first < inbox->n && batch->n < batch->capacity)
             if (!hand_out(inbox, batch, sock, describe))
@@ -240,9 +256,13 @@ int rk_inbox_receive(struct rk_inbox *inbox, int fd, struct rk_batch *batch, int
         if (got == -EAGAIN || got == -EWOULDBLOCK) {
             if (batch->n > 0)
                 return (int)batch->n;
+            /* What waits may be of another kind (a transmit time stamp): then it waits for ever. */
+            if (waited && rk_monotonic_ns() >= deadline_ns)
+                return 0;
             int ready = rk_io_wait(fd, POLLIN, deadline_ns);
             if (ready <= 0)
                 return ready;
+            waited = true;
         } else {
             inbox->error = failed(sock, got);
         }

@@ -73,6 +73,32 @@ static void check_errors_between(void)
     close(fd);
 }
 
+/* A stamp that nobody takes makes the descriptor ready; receiving ends at its deadline all the same. */
+static void check_receiving(void)
+{
+    struct rk_rawip *sock;
+    EXPECT(rk_rawip_open(&sock, 4, 253, RK_RAWIP_HEADER_INCLUDED, 0, NULL, 0, 0), 0);
+    EXPECT(rk_stamp_start(rk_rawip_fd(sock)), 0);
+    uint8_t packet[20] = {0x45, [3] = 20, [8] = 64, [9] = 254, [12] = 127, [15] = 1, [16] = 127, [19] = 1};
+    struct rk_batch *batch = new_batch(4, 4096);
+    add(batch, packet, sizeof packet);
+    EXPECT(rk_rawip_send(sock, batch, 0, 1, in_ms(1000)), 1);
+    int fd = rk_rawip_fd(sock);
+    EXPECT(rk_wait(&fd, 1, in_ms(2000)), 1);
+    int64_t end = in_ms(20);
+    EXPECT(rk_rawip_receive(sock, batch, end), 0);
+    EXPECT(rk_monotonic_ns() >= end, 1);
+    EXPECT(rk_rawip_receive(sock, batch, 0), 0);
+    struct rk_stamp stamp;
+    EXPECT(rk_stamp_read(fd, &stamp, 1), 1);
+    EXPECT(rk_wait(&fd, 1, in_ms(1)), 0);
+    int fds[RK_WAIT_MAX + 1] = {0};
+    EXPECT(rk_wait(fds, RK_WAIT_MAX + 1, 0), -EINVAL);
+    EXPECT(rk_wait(NULL, 0, 0), 0);
+    drop_batch(batch);
+    rk_rawip_close(sock);
+}
+
 int main(void)
 {
     EXPECT(rk_stamp_start(-1), -EBADF);
@@ -99,6 +125,7 @@ int main(void)
         .sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex("lo"), .sll_protocol = htons(ETH_P_ALL)};
     check_socket(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), frame, sizeof frame, &lo, sizeof lo);
     check_errors_between();
+    check_receiving();
     close(ear);
     return result();
 }

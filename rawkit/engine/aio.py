@@ -1,16 +1,26 @@
-"""Waiting for descriptors in a running asyncio loop: no threads, and nothing registered once a wait is over.
+"""Waiting for descriptors: in a running asyncio loop, without threads and with nothing left behind, or not.
 
-What needs waiting is written once, as steps that never block; a synchronous driver waits between the steps by
-poll, an asynchronous one by `Waits.ready`.
+What needs waiting is written once, as steps that never block. A synchronous driver waits between two steps by
+`wait_readable`, an asynchronous one by `Waits.ready`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from rawkit.engine.native import lib, slice_end
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+
+
+def wait_readable(descriptors: Sequence[int], end_ns: int) -> None:
+    """Wait until one can be read or `end_ns` (monotonic), a slice at most: signal handlers have to run.
+
+    Whoever calls this looks again anyway.
+    """
+    lib.rk_wait(descriptors, len(descriptors), slice_end(end_ns))
 
 
 class Waits:

@@ -33,8 +33,6 @@ LINKTYPE_SLL2 = 276
 SEND_AT_ONCE = 4096
 """Frames given to one call of C, so that it is back well within a slice."""
 
-_STAMPS_AT_ONCE = 64
-_STAMP = struct.Struct("=qI4x")  # struct rk_stamp
 _LOOK_AGAIN = 0.5
 """Seconds after which a waiting task looks again: an interface that is removed wakes nobody."""
 
@@ -247,29 +245,6 @@ class _Socket:
                 length = batch.frames[first].cap_len if frame_len is None else frame_len
                 check(result, "send", self.name, hint=self._send_hint(result, length))
         return done
-
-    def stamp_sends(self) -> None:
-        """Have the kernel say when it gives what is sent from now on to the interface; see `sent_stamps`."""
-        check(lib.rk_stamp_start(self.fileno()), "ask for time stamps", self.name)
-
-    def sent_stamps(self) -> list[tuple[int, int]]:
-        """Those that have come back since the last call: (number of the frame, nanoseconds since 1970).
-
-        Frames are numbered from 0 after `stamp_sends`; a refused one may have taken a number, so call that
-        again then. Stamps may come late or not at all. As long as some wait, the descriptor is readable to
-        poll and to asyncio.
-        """
-        stamps = ffi.new("struct rk_stamp[]", _STAMPS_AT_ONCE)
-        found: list[tuple[int, int]] = []
-        while True:
-            n = check(
-                lib.rk_stamp_read(self.fileno(), stamps, _STAMPS_AT_ONCE), "read time stamps", self.name
-            )
-            found += [
-                (number, time_ns) for time_ns, number in _STAMP.iter_unpack(ffi.buffer(stamps)[: n * 16])
-            ]
-            if n < _STAMPS_AT_ONCE:
-                return found
 
     # ---- the same from a running asyncio loop
 

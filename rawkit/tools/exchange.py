@@ -14,17 +14,17 @@ wrong, start with `Ether`.
 from __future__ import annotations
 
 import errno
-import select
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Self, overload
 
 from rawkit.bulk.answerfilter import answer_filter
-from rawkit.engine.aio import Waits
+from rawkit.engine.aio import Waits, wait_readable
 from rawkit.engine.batch import KERNEL_TIME, FrameBatch
 from rawkit.engine.filter import Filter
 from rawkit.engine.sockets import ETH_P_ALL, LINKTYPE_ETHERNET, PacketSocket
+from rawkit.engine.stamps import TransmitStamps
 from rawkit.errors import EngineError
 from rawkit.tools.departure import LINKTYPE_IPV4, Departure, open_sender, prepare
 from rawkit.tools.exchanger import Answer as Answer
@@ -44,7 +44,6 @@ _SEND_AT_ONCE = (
 )
 _BUFFER_LEN = 4 << 20
 _BATCHES_AT_ONCE = 16  # of what came, between looks at what else there is to do
-_SLICE_NS = 100_000_000
 _ETHER_LEN = 14
 _ARP = 0x0806
 _IP_VERSIONS = {0x0800: 4, 0x86DD: 6}
@@ -231,10 +230,7 @@ class Exchange:
         while self._lanes and core.due_ns() is not None:
             yield from self._step(core)
             if descriptors := self._descriptors():
-                poll = select.poll()
-                for descriptor in descriptors:
-                    poll.register(descriptor, select.POLLIN)
-                poll.poll(min(_left_ns(core), _SLICE_NS) / 1e6)
+                wait_readable(descriptors, core.due_ns() or 0)
 
     async def __aiter__(self) -> AsyncIterator[ExchangeEvent]:
         core = self._start()
@@ -242,7 +238,8 @@ class Exchange:
             for event in self._step(core):
                 yield event
             if descriptors := self._descriptors():
-                await self._waits.ready(descriptors, _left_ns(core) / 1e9)
+                left_ns = (core.due_ns() or 0) - time.monotonic_ns()
+                await self._waits.ready(descriptors, max(left_ns, 0) / 1e9)
 
     def _descriptors(self) -> list[int]:
         return [lane.receiver.fileno() for lane in self._lanes.values()]
@@ -262,12 +259,17 @@ class Exchange:
         for way, group in numbers.items():
             if way in self._lanes:  # not closed meanwhile
                 yield from self._lanes[way].send(core, group)
+        # What is overdue now and not among what has arrived did not come in time. A later moment would count
+        # answers as lost that came while this process, or who takes the events, was busy.
+        now = Moment.now()
         for lane in list(self._lanes.values()):
             for _ in range(_BATCHES_AT_ONCE):
                 if not self._lanes or lane.receiver.receive(self._in, 0) == 0:
                     break
                 yield from lane.received(core, self._in)
-        yield from core.expired(Moment.now())
+            else:
+                return  # there may be more
+        yield from core.expired(now)
 
 
 _Way = tuple[int, int, int]
@@ -290,10 +292,6 @@ def _way(departure: Departure) -> _Way:
     return departure.linktype, departure.ifindex, protocol
 
 
-def _left_ns(core: Exchanger) -> int:
-    return max((core.due_ns() or 0) - time.monotonic_ns(), 0)
-
-
 class _Lane:
     """The sockets for what leaves the same way, closed by `stack`."""
 
@@ -313,21 +311,17 @@ class _Lane:
         )
         self._sender = stack.enter_context(open_sender(first))
         self._out = FrameBatch(_SEND_AT_ONCE, _SEND_AT_ONCE * max(len(d.octets) for d in departures))
-        # Which attempt of which request each of the kernel's stamps will be about.
-        self._stamped: list[tuple[int, int]] = []
-        self._sender.stamp_sends()
+        # Of each attempt of each request.
+        self._stamps: TransmitStamps[tuple[int, int]] = TransmitStamps(
+            self._sender.fileno(), self._sender.name
+        )
 
     def forget(self, batch: FrameBatch) -> None:
         """Throw away what has come; where more comes all the time, for 10 ms."""
         give_up_ns = time.monotonic_ns() + 10_000_000
         while self.receiver.receive(batch, 0) and time.monotonic_ns() < give_up_ns:
             pass
-        self._stamp_anew()
-
-    def _stamp_anew(self) -> None:
-        self._sender.sent_stamps()
-        self._sender.stamp_sends()
-        self._stamped.clear()
+        self._stamps.refused()
 
     def send(self, core: Exchanger, numbers: list[int]) -> Iterator[ExchangeEvent]:
         self._out.clear()
@@ -345,7 +339,7 @@ class _Lane:
                     raise EngineError(errno.EAGAIN, "send", self._sender.name, "the send buffer stayed full")
             except EngineError as error:
                 self._take_stamps(core)
-                self._stamp_anew()  # who knows whether the refused one was numbered
+                self._stamps.refused()
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS):
                     events += core.refused(numbers[done:], error, moment.monotonic_ns)
                     break
@@ -354,27 +348,28 @@ class _Lane:
                 continue
             for number in numbers[done : done + accepted]:
                 sent = core.sent(number, moment)
-                self._stamped.append((number, sent.attempt))
+                self._stamps.sent((number, sent.attempt))
                 events.append(sent)
             done += accepted
         # Only now: whoever gets an event may do anything before the next one is asked for.
         yield from events
 
-    def received(self, core: Exchanger, batch: FrameBatch) -> Iterator[Answer]:
+    def received(self, core: Exchanger, batch: FrameBatch) -> Iterator[ExchangeEvent]:
         """The answers in a batch. What they answer has left before, and so has its stamp."""
         self._take_stamps(core)
         seen = Moment.now()
         linktype = self._departure.linktype
         for record, octets in list(zip(batch.records(), batch)):
             stamp_ns = record.time_ns if record.flags & KERNEL_TIME else None
+            # This process may have woken up long after the packet came, and after others should have.
+            yield from core.expired(seen if stamp_ns is None else seen.at(stamp_ns))
             answer = core.received(octets, linktype, seen, stamp_ns)
             if answer is not None:
                 yield answer
 
     def _take_stamps(self, core: Exchanger) -> None:
-        for i, time_ns in self._sender.sent_stamps():
-            if i < len(self._stamped):
-                core.departed(*self._stamped[i], time_ns)
+        for (number, attempt), time_ns in self._stamps.take():
+            core.departed(number, attempt, time_ns)
 
 
 def _filter(departures: Sequence[Departure], protocol: int) -> Filter | None:

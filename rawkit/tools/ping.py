@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from rawkit.addr import IPAddress, Resolver, parse_target
+from rawkit.engine.aio import Waits, wait_readable
 from rawkit.engine.batch import KERNEL_TIME, FrameBatch
 from rawkit.engine.sockets import RawIPSocket
+from rawkit.engine.stamps import TransmitStamps
 from rawkit.errors import EngineError, PermissionDenied, TargetError, UnknownInterface
 from rawkit.tools.pinger import COOKIE_LEN as COOKIE_LEN
 from rawkit.tools.pinger import MAX_SIZE as MAX_SIZE
@@ -49,8 +50,9 @@ class Ping:
             ...
         session.summaries
 
-    Its sockets are opened when it is made, and closed when the iteration ends, in `close`, or at the end of
-    a `with` block. `summaries` may be read at any time, also after the iteration was broken off.
+    In a running asyncio loop `async for` does the same. The sockets are opened when it is made, and closed
+    when the iteration ends, in `close`, or at the end of a `with` block. `summaries` may be read at any time,
+    also after the iteration was broken off.
 
     Raises: `TargetError`; `PermissionDenied` when neither raw nor ICMP datagram sockets are allowed;
     `UnknownInterface`.
@@ -67,6 +69,8 @@ class Ping:
         self.targets = resolve_targets(targets, self.config, resolve)
         self._sockets: dict[int, tuple[RawIPSocket, bool]] = {}
         self._out = FrameBatch(1, 2 * 65536)
+        self._in = FrameBatch(64, 64 * 2048 + 65536)
+        self._waits = Waits()
         try:
             for version in sorted({target.address.version for target in self.targets}):
                 self._sockets[version] = open_icmp(version, self.config.interface)
@@ -78,6 +82,12 @@ class Ping:
             version: "datagram" if datagram else "raw" for version, (_, datagram) in self._sockets.items()
         }
         """How each IP version is spoken: "raw" or "datagram" (needs no privilege)."""
+        # The error queue of ICMP datagram sockets is for errors.
+        self._stamps: dict[int, TransmitStamps[Probe]] = {
+            version: TransmitStamps(sock.fileno(), sock.name)
+            for version, (sock, datagram) in self._sockets.items()
+            if not datagram
+        }
         self._pinger = Pinger(
             self.targets,
             self.config,
@@ -101,32 +111,50 @@ class Ping:
 
     def close(self) -> None:
         """Close the sockets; an iteration that is under way ends. May be called twice."""
+        self._waits.end()
         for sock, _ in self._sockets.values():
             sock.close()
         self._sockets = {}
 
     def __iter__(self) -> Iterator[PingEvent]:
-        batch = FrameBatch(64, 64 * 2048 + 65536)
-        pinger = self._pinger
         try:
-            while self._sockets and (due_ns := pinger.due_ns()) is not None:
-                if (probe := pinger.next_probe(time.monotonic_ns())) is not None:
-                    error = self._send(probe)
-                    if error is not None:
-                        yield error
-                    # What came meanwhile is looked at before the next request goes.
-                    due_ns = 0
-                # What is overdue now and not among what has arrived did not come in time. A later moment
-                # would count answers as lost that came while this process, or who takes the events, was busy.
-                now = Moment.now()
-                for sock in self._wait(due_ns):
-                    yield from self._receive(sock, batch, due_ns)
-                yield from pinger.expired(now)
+            while self._sockets and self._pinger.due_ns() is not None:
+                yield from self._step()
+                if descriptors := self._descriptors():
+                    wait_readable(descriptors, self._pinger.due_ns() or 0)
         finally:
             self.close()
 
+    async def __aiter__(self) -> AsyncIterator[PingEvent]:
+        try:
+            while self._sockets and self._pinger.due_ns() is not None:
+                for event in self._step():
+                    yield event
+                if descriptors := self._descriptors():
+                    left_ns = (self._pinger.due_ns() or 0) - time.monotonic_ns()
+                    await self._waits.ready(descriptors, max(left_ns, 0) / 1e9)
+        finally:
+            self.close()
+
+    def _descriptors(self) -> list[int]:
+        return [sock.fileno() for sock, _ in self._sockets.values()]
+
+    def _step(self) -> Iterator[PingEvent]:
+        """Do all there is to do now, without waiting."""
+        if (probe := self._pinger.next_probe(time.monotonic_ns())) is not None:
+            error = self._send(probe)
+            if error is not None:
+                yield error
+        # What is overdue now and not among what has arrived did not come in time. A later moment would count
+        # answers as lost that came while this process, or who takes the events, was busy.
+        now = Moment.now()
+        for version, (sock, _) in list(self._sockets.items()):
+            yield from self._receive(version, sock)
+        yield from self._pinger.expired(now)
+
     def _send(self, probe: Probe) -> PingError | None:
-        sock, _ = self._sockets[self.targets[probe.index].address.version]
+        version = self.targets[probe.index].address.version
+        sock, _ = self._sockets[version]
         # Everything is ready before the clock is read: what happens between that and the system call would
         # count as time on the way.
         out = self._out
@@ -134,42 +162,39 @@ class Ping:
         out.append(probe.octets)
         out.handle.frames[0].ifindex = self._scopes[probe.index]
         moment = Moment.now()
+        stamps = self._stamps.get(version)
         try:
             if sock.send_batch(out, timeout=SEND_TIMEOUT) == 0:
                 return self._pinger.failed(probe, moment, "the socket's send buffer stayed full")
         except EngineError as error:
+            if stamps is not None:
+                stamps.refused()
             return self._pinger.failed(probe, moment, _reason(error))
+        if stamps is not None:
+            stamps.sent(probe)
         self._pinger.sent(probe, moment)
         return None
 
-    def _wait(self, due_ns: int) -> list[RawIPSocket]:
-        """The sockets to receive from: the only one (its `receive` waits), or those that have something."""
-        sockets = [sock for sock, _ in self._sockets.values()]
-        if len(sockets) == 1:
-            return sockets
-        poll = select.poll()
-        for sock in sockets:
-            poll.register(sock, select.POLLIN)
-        left_ns = max(due_ns - time.monotonic_ns(), 0)
-        ready = {fd for fd, _ in poll.poll(left_ns / 1e6)}
-        return [sock for sock in sockets if sock.fileno() in ready]
-
-    def _receive(self, sock: RawIPSocket, batch: FrameBatch, due_ns: int) -> Iterator[PingEvent]:
-        """Events from all that has arrived; the only socket waits for that until `due_ns`."""
-        left_ns = max(due_ns - time.monotonic_ns(), 0) if len(self._sockets) == 1 else 0
-        while n := sock.receive(batch, left_ns / 1e9):
+    def _receive(self, version: int, sock: RawIPSocket) -> Iterator[PingEvent]:
+        """Events from all that has arrived."""
+        batch = self._in
+        while self._sockets:
+            n = sock.receive(batch, 0)
+            if version in self._stamps:
+                # Before what they answer: a request's stamp was there first.
+                for probe, time_ns in self._stamps[version].take():
+                    self._pinger.departed(probe, time_ns)
             seen = Moment.now()
             # Copied first: whoever gets an event may do anything before the next one is asked for.
-            for record, packet in list(zip(batch.records(), batch)):
+            for record, packet in list(zip(batch.records(), batch)) if n else ():
                 stamp = record.time_ns if record.flags & KERNEL_TIME else None
                 # This process may have woken up long after the packet came, and after others should have.
                 yield from self._pinger.expired(seen if stamp is None else seen.at(stamp))
                 event = self._pinger.received(packet, seen, stamp)
                 if event is not None:
                     yield event
-            if n < batch.capacity or not self._sockets:
-                break
-            left_ns = 0
+            if n < batch.capacity:
+                return
 
 
 def ping(

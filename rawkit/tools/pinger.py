@@ -188,6 +188,7 @@ class _Sent:
     index: int
     seq: int
     moment: Moment
+    departed_ns: int | None = None
     state: Literal["waiting", "answered", "lost", "failed"] = "waiting"
 
 
@@ -314,6 +315,13 @@ class Pinger:
         self._waiting.append(entry)
         self._forget(moment.monotonic_ns)
 
+    def departed(self, probe: Probe, time_ns: int) -> None:
+        """The kernel's own stamp on a probe that was sent."""
+        entry = self._sent.get((probe.index, probe.seq))
+        # One from before it was sent is another probe's, or the clock was set.
+        if entry is not None and time_ns >= entry.moment.realtime_ns:
+            entry.departed_ns = time_ns
+
     def failed(self, probe: Probe, moment: Moment, reason: str) -> PingError:
         """The probe could not be sent."""
         self.sent(probe, moment)
@@ -384,7 +392,7 @@ class Pinger:
         if entry is None or not self._has_cookie(payload, min(COOKIE_LEN, self.config.size)):
             return None
         target, tally = self.targets[index], self._tallies[index]
-        trip = round_trip(entry.moment, seen, kernel_ns)
+        trip = round_trip(entry.moment, seen, kernel_ns, entry.departed_ns)
         duplicate, late = entry.state == "answered", entry.state == "lost"
         # ICMPv6 checksums cover addresses; the kernel checks them before a raw socket sees the packet.
         corrupted = payload != self.payload(entry.seq) or (version == 4 and _checksum.checksum(octets) != 0)
@@ -404,6 +412,7 @@ class Pinger:
             len(octets),
             seen.realtime_ns if kernel_ns is None else kernel_ns,
             trip.stamp,
+            trip.tx_stamp,
             duplicate=duplicate,
             late=late,
             corrupted=corrupted,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import statistics
 import subprocess
@@ -716,6 +718,42 @@ def test_what_came_while_its_user_was_busy_came_in_time() -> None:
         (PingReply, "10.77.0.2"),
     ]
     assert session.summaries[0].late == 0
+
+
+@pytest.mark.net
+def test_the_kernel_stamps_both_ends_of_a_raw_socket() -> None:
+    with Lab() as lab, lab.a:
+        session = ping([str(lab.b.ipv4), str(lab.b.ipv6)], count=3, interval=0.01)
+        assert set(session.socket_kinds.values()) == {"raw"}
+        replies = list(session)
+    assert [(reply.rx_stamp, reply.tx_stamp) for reply in replies if isinstance(reply, PingReply)] == [
+        ("kernel", "kernel")
+    ] * 6
+
+
+@pytest.mark.net
+def test_in_a_loop_it_is_the_same_and_leaves_nothing_open() -> None:
+    async def main(targets: list[str]) -> list[tuple[str, int]]:
+        before = sorted(os.listdir("/proc/self/fd"))
+        session = ping(targets, count=3, interval=0.02)
+        replies = [(event.address, event.seq) async for event in session]
+        with ping(targets, interval=0.01) as endless:
+            task = asyncio.ensure_future(listen(endless))
+            while not any(summary.received for summary in endless.summaries):
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        return replies
+
+    async def listen(session: Ping) -> None:
+        async for _ in session:
+            pass
+
+    with Lab() as lab, lab.a:
+        replies = asyncio.run(main([str(lab.b.ipv4), str(lab.b.ipv6)]))
+    assert sorted(replies) == [(str(a), seq) for a in (lab.b.ipv4, lab.b.ipv6) for seq in (1, 2, 3)]
 
 
 @pytest.mark.net
