@@ -92,6 +92,8 @@ def test_times_are_the_kernels_to_the_nanosecond(veth: Any) -> None:
 @pytest.mark.net
 def test_a_burst_is_received_whole_and_in_order(veth: Any) -> None:
     """scapy's own sockets keep what fits into conf.bufsize (64 KiB) while a packet is dissected."""
+    import scapy.layers.inet  # noqa: F401  # scapy dissects by the layers that were imported
+
     count, ours, mine = 2000, sockets(), "udp port 9"
     with PacketSocket("v0", protocol=0) as sender, ours.L2socket(iface="v0", filter=mine) as idle:
         with veth.namespace.enter():
