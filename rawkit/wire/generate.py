@@ -161,7 +161,6 @@ def compiled(cls: Any) -> Any:
         "cut_off": _cut_off,
         "bad_length": _bad_length,
         "checksum": _checksum,
-        "from_bytes": int.from_bytes,
     }
     source = [*_init_source(plan, cls._positional), *_parse_source(plan, cls), *_pack_source(plan)]
     read = [row for row in plan.fields if not row.kind.slot_serves and not isinstance(row.kind, UInt)]
@@ -426,28 +425,13 @@ def _sum_source(f: FieldInfo) -> list[str]:
         return [*lines, f"    value = rule_{f.name}.compute({octets})", f"    {put}"]
     if rule.coverage or rule.skips[1]:
         octets = f"rule_{f.name}.covered(self, header_len, {octets})"
+    unless_zero = f" or {rule.zero}" if rule.zero else ""
     if not rule.pseudo_header:
-        return [*lines, *_indent([*_internet_sum(octets, rule.zero), put])]
+        return [*lines, f"    value = checksum.checksum({octets}){unless_zero}", f"    {put}"]
     # Without addresses there is nothing to compute: the field stays 0.
     lines += ["    pseudo = outer and outer.pseudo_header(outer._number_of(cls), header_len + payload_len)"]
-    return [*lines, "    if pseudo:", *_indent([*_internet_sum(f"pseudo + {octets}", rule.zero), put], 2)]
-
-
-def _internet_sum(octets: str, zero: int) -> list[str]:
-    """Source for the checksum of some octets, as `checksum.python_add` does it: few take less than a call."""
-    return [
-        f"summed = {octets}",
-        f"if len(summed) > {_SHORT} or len(summed) & 1:",
-        "    value = checksum.checksum(summed)",
-        "else:",
-        "    value = from_bytes(summed, 'big')",
-        "    value = 0xFFFF - (value % 0xFFFF or (value and 0xFFFF))",
-        *([f"value = value or {zero}"] if zero else []),
-    ]
-
-
-_SHORT = 100
-"""Octets up to which Python's own integers are summed faster than C is called."""
+    value = f"checksum.checksum(pseudo + {octets}){unless_zero}"
+    return [*lines, "    if pseudo:", f"        value = {value}", f"        {put}"]
 
 
 def _built_source(moving: list[FieldInfo], fields: tuple[FieldInfo, ...]) -> list[str]:
