@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 _LISTED_MAX = 10  # closed and filtered ports beyond are only counted
 _PUBLIC_MAX = 65536
+
+
+def _shard(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
+    part, slash, whole = text.partition("/")
+    if not (slash and part.isdecimal() and whole.isdecimal()):
+        raise click.BadParameter(f"{text!r}: want K/N, such as 1/4")
+    return int(part), int(whole)
 
 
 @click.command(
@@ -70,6 +80,16 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     metavar="N",
     help="Order in which SYN probes leave  [default: another each time]",
 )
+@click.option(
+    "--shard", callback=_shard, metavar="K/N", help="The K-th of N parts of the scan; needs --seed."
+)
+@click.option(
+    "--resume",
+    "state_path",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep the scan's state in FILE, and go on where it says.",
+)
 @click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
@@ -94,6 +114,8 @@ def command(
     interface: str,
     source_port: int,
     seed: int | None,
+    shard: tuple[int, int],
+    state_path: str | None,
     exclude: tuple[str, ...],
     family: int | None,
     dry_run_path: str | None,
@@ -108,6 +130,7 @@ def command(
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
     from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, public_count
+    from rawkit.tools.scan.checkpoint import Checkpoint
     from rawkit.units import parse_duration
 
     wanted = parse_target(targets, family=family or 0)
@@ -130,6 +153,7 @@ def command(
             interface=interface,
             source_port=source_port,
             seed=seed,
+            shard=shard,
             # Of a single host they need not be told one by one.
             report_closed=as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX,
         )
@@ -146,7 +170,12 @@ def command(
         written = dry_run(config, dry_run_path)
         status(f"{written} probes written to {dry_run_path}, none sent")
         return 0
-    with Scan(config) as scan:
+    checkpoint = None
+    if state_path is not None:
+        if kind == CONNECT:
+            raise click.UsageError("--resume is for SYN scans")
+        checkpoint = Checkpoint(state_path, sys.stdout.flush)
+    with Scan(config, checkpoint=checkpoint) as scan:
         for note in scan.summary.notes:
             status(note)
         if scan.fallback:

@@ -27,7 +27,8 @@ _REPLIES_N = 256
 assert _REPLY.size == ffi.sizeof("struct rk_probe_reply")
 
 _UNANSWERED = re.compile(rb"\x00+")
-assert lib.RK_BOARD_UNANSWERED == 0
+_ABSENT = re.compile(rb"\x02+")
+assert (lib.RK_BOARD_UNANSWERED, lib.RK_BOARD_ABSENT) == (0, 2)
 
 
 class ProbeReply(NamedTuple):
@@ -275,5 +276,31 @@ class Board:
 
     def unanswered(self) -> Iterator[int]:
         """The rows without an answer, but for those whose address nobody has."""
-        for run in _UNANSWERED.finditer(bytes(self._states)):
+        for run in _UNANSWERED.finditer(self.states):
             yield from range(*run.span())
+
+    def absent(self) -> Iterator[int]:
+        """The rows whose address nobody has."""
+        for run in _ABSENT.finditer(self.states):
+            yield from range(*run.span())
+
+    @property
+    def states(self) -> bytes:
+        """What is known of each row: an octet that `resume` takes."""
+        return bytes(self._states)
+
+    def resume(self, states: bytes, round: int, cursor: int) -> None:
+        """Go on where another board, of the same rows, had come to. What it sent counts as sent once.
+
+        Raises: ValueError for states of another number of rows.
+        """
+        if len(states) != self.rows_n or not 0 <= cursor <= self.rows_n:
+            raise ValueError(
+                f"states of {len(states)} rows, cursor {cursor}, on a board of {self.rows_n} rows"
+            )
+        # Whether somebody has an address is found out anew.
+        self._states[:] = states.replace(b"\2", b"\0")
+        self._board.left = self._states.count(0)
+        self.round, self.cursor = round, cursor
+        sent_n = self.rows_n if round else cursor
+        ffi.buffer(self._probes)[:sent_n] = b"\1" * sent_n

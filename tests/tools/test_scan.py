@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
@@ -26,10 +27,11 @@ from rawkit.engine.probe import KEY_LEN, Board, ProbePlan
 from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
 from rawkit.lab import Host, Lab
 from rawkit.tools.scan import COMMON_PORTS, PUBLIC_RATE, PortResult, Scan, ScanConfig, public_count, scan
+from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.pace import AnswerPace, Patience, RatePace
 from rawkit.tools.scan.syn import icmp_reason, reserve_port, template
-from rawkit.wire import TCP, IPv4
+from rawkit.wire import TCP, IPv4, Packet
 
 MS = 1_000_000
 net = pytest.mark.net
@@ -184,6 +186,9 @@ def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:
         ({"timeout": float("nan")}, "timeout of nan s"),
         ({"source_port": 65536}, "source port 65536"),
         ({"seed": -1}, "seed -1"),
+        ({"seed": 1, "shard": (3, 2)}, "shard 3/2"),
+        ({"shard": (1, 2)}, "shards need one seed"),
+        ({"kind": "connect", "seed": 1, "shard": (1, 2)}, "no shards"),
         ({"kind": "connect", "source_port": 5}, "source_port is for SYN scans"),
         ({"ports": [65536]}, "bad port 65536"),
         ({"ports": "9-1"}, "ends before it begins"),
@@ -688,6 +693,118 @@ def test_the_seed_chooses_the_order(lab: Lab, tmp_path: Path) -> None:
             return [frame.packet()[TCP].dport for frame in file]
 
     assert order(5) == order(5) != order(6)
+
+
+@net
+@pytest.mark.parametrize("shards", [2, 3, 7])
+def test_shards_together_are_the_whole(shards: int, lab: Lab, tmp_path: Path) -> None:
+    from rawkit.pcap import open_pcap
+
+    def probes(shard: tuple[int, int]) -> list[tuple[str, int]]:
+        targets = parse_target(f"{lab.b.ipv4} 10.77.0.9-10.77.0.12 {lab.b.ipv6}")
+        config = ScanConfig(targets, tuple(range(1, 30)), seed=5, shard=shard)
+        with lab.a:
+            dry_run(config, tmp_path / "p.pcap")
+        with open_pcap(tmp_path / "p.pcap") as file:
+            packets = [frame.packet() for frame in file]
+        return [(str(packet.layers[0].dst), packet[TCP].dport) for packet in packets]  # type: ignore[attr-defined]
+
+    whole = probes((1, 1))
+    parts = [probes((k, shards)) for k in range(1, shards + 1)]
+    assert sorted(probe for part in parts for probe in part) == sorted(whole)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@net
+def test_results_of_shards(lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    """Addresses that nobody has, and those that no route leads to, are in one of them too."""
+    listening(lab.b, 80)
+    targets, ports = ["10.77.0.1-10.77.0.6", "198.51.100.1"], "78-82"
+    found: list[tuple[str, int, str, str]] = []
+    complete = []
+    for k in (1, 2):
+        with lab.a, scan(targets, ports, kind="syn", rate=5000, retries=0, seed=9, shard=(k, 2)) as running:
+            found += [(str(r.address), r.port, r.state, r.reason) for r in running]
+        complete.append(running.summary.complete)
+    with lab.a:
+        whole = list(scan(targets, ports, kind="syn", rate=5000, retries=0))
+    assert sorted(found) == sorted((str(r.address), r.port, r.state, r.reason) for r in whole)
+    assert complete == [True, True]
+
+
+@net
+def test_a_killed_scan_goes_on_where_it_was(
+    lab: Lab, listening: Callable[..., socket.socket], tmp_path: Path
+) -> None:
+    """Together the two runs tell of every port, and only what was under way is probed twice."""
+    listening(lab.b, 2000)
+    state, out = tmp_path / "state", tmp_path / "out"
+    argv = [sys.executable, "-m", "rawkit", "scan", str(lab.b.ipv4), "-p", "1-6000", "--rate", "3000"]
+    argv += ["--json", "--resume", str(state)]
+    with PacketSocket(
+        "veth0",
+        filter="dst host 10.77.0.2 and tcp[tcpflags] == tcp-syn",
+        buffer_len=32 << 20,
+        namespace=lab.b.namespace,
+    ) as wire:
+        with out.open("wb") as stream:
+            first = lab.a.spawn(argv, stdout=stream)
+            deadline = time.monotonic() + 60
+            while out.read_bytes().count(b"\n") < 2000 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            first.kill()
+            first.wait(10)
+            assert 2000 <= out.read_bytes().count(b"\n") < 6000
+            assert state.exists()
+            lab.a.run(argv, stdout=stream, check=True, timeout=60)
+        probed: Counter[int] = Counter()
+        batch = FrameBatch(8192)
+        while wire.receive(batch, 0.1):
+            probed.update(Packet.parse(octets)[TCP].dport for octets in batch)
+    assert not state.exists()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    told = {row["port"]: row["state"] for row in rows if row["type"] == "port"}
+    assert told == {port: "open" if port == 2000 else "closed" for port in range(1, 6001)}
+    summary = rows[-1]
+    assert (summary["type"], summary["complete"]) == ("summary", True)
+    assert (summary["closed"], summary["open"]) == (5999, 1)
+    assert set(probed) == set(range(1, 6001))
+    assert max(probed.values()) == 2
+    # What left in the last 100 ms, and as much again for a machine that is slow to save.
+    assert sum(n - 1 for n in probed.values()) < 1500
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no state of a scan"),
+        (b"[1, 2]", "is no state of a scan"),
+        (b"\xff\xfe", "is no state of a scan"),
+        (b'{"schema": "rawkit.scan-state/1", "scan": "x"}', "belongs to a scan of other targets"),
+    ],
+)
+def test_a_state_that_is_none(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(content)
+    with pytest.raises(RawkitError, match=message):
+        Checkpoint(tmp_path / "state").load(ScanConfig(parse_target("127.0.0.1")))
+
+
+def test_a_damaged_state(tmp_path: Path) -> None:
+    config, checkpoint = ScanConfig(parse_target("127.0.0.1")), Checkpoint(tmp_path / "state")
+    progress = Progress(5, 1, 2, 3, 4, b"\0\1\2", {"open": 1})
+    checkpoint.save(config, progress, 0)
+    assert checkpoint.load(config) == progress
+    assert not checkpoint.is_due(99_999_999)
+    assert checkpoint.is_due(100_000_000)
+    text = (tmp_path / "state").read_text()
+    for damaged in (text.replace('"states": "', '"states": "A'), text.replace('"round"', '"ground"')):
+        (tmp_path / "state").write_text(damaged)
+        with pytest.raises(RawkitError, match="damaged"):
+            checkpoint.load(config)
+    checkpoint.remove()
+    assert checkpoint.load(config) is None
+    with pytest.raises(RawkitError, match="No such file"):
+        Checkpoint(tmp_path / "missing" / "state").save(config, progress, 0)
 
 
 @net

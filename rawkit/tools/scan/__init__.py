@@ -7,7 +7,6 @@ random order.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -34,6 +33,7 @@ from rawkit.tools.scan.config import public_count as public_count
 from rawkit.tools.scan.tally import Tally
 
 if TYPE_CHECKING:
+    from rawkit.tools.scan.checkpoint import Checkpoint
     from rawkit.tools.scan.syn import SynScan
 
 Targets = str | IPAddress | Iterable[str | IPAddress] | TargetSet
@@ -50,6 +50,7 @@ def scan(
     interface: str = "",
     source_port: int = 0,
     seed: int | None = None,
+    shard: tuple[int, int] = (1, 1),
     exclude: Targets | None = None,
 ) -> Scan:
     """Scan TCP ports: an iterator of `PortResult`, in the order in which they become known.
@@ -85,6 +86,7 @@ def scan(
             interface=interface,
             source_port=source_port,
             seed=seed,
+            shard=shard,
         )
     )
 
@@ -96,7 +98,13 @@ class Scan(Iterator[PortResult]):
     was wanted first; it is empty otherwise.
     """
 
-    def __init__(self, config: ScanConfig, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: ScanConfig, clock: Clock | None = None, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """With a checkpoint, a SYN scan goes on where that says; `summary` then counts all of it.
+
+        Raises: as `scan`, and `RawkitError` for a checkpoint that cannot be used.
+        """
         from rawkit.tools.scan.legs import refuse_groups
 
         targets, self._notes = refuse_groups(config.targets)
@@ -104,7 +112,7 @@ class Scan(Iterator[PortResult]):
         self.kind = CONNECT if config.kind == CONNECT else SYN
         self.fallback = ""
         self._tally = Tally()
-        self._states: Counter[str] = Counter()
+        self._checkpoint = checkpoint
         self._clock = clock or MonotonicClock()
         self._syn: SynScan | None = None
         self._results = self._open()
@@ -116,10 +124,10 @@ class Scan(Iterator[PortResult]):
             from rawkit.tools.scan.syn import SynScan
 
             try:
-                self._syn = SynScan(self.config, self._tally, self._clock)
+                self._syn = SynScan(self.config, self._tally, self._clock, self._checkpoint)
                 return self._syn.results()
             except PermissionDenied as error:
-                if self.config.kind == SYN:
+                if self.config.kind == SYN or self.config.shard != (1, 1) or self._checkpoint is not None:
                     raise
                 self.kind = CONNECT
                 self.fallback = str(error)
@@ -136,7 +144,7 @@ class Scan(Iterator[PortResult]):
         except BaseException:  # the end of the scan, an error, an interrupt: all end it
             self.close()
             raise
-        self._states[result.state] += 1
+        self._tally.states[result.state] += 1
         return result
 
     def close(self) -> None:
@@ -158,16 +166,17 @@ class Scan(Iterator[PortResult]):
     @property
     def summary(self) -> ScanSummary:
         """The totals so far."""
-        tally, states = self._tally, self._states
+        tally, states = self._tally, self._tally.states
         targets, ports = self.config.targets.count, len(self.config.ports)
+        shard, shards = self.config.shard
         ended_ns = self._clock.now_ns() if self._ended_ns is None else self._ended_ns
         return ScanSummary(
             kind=self.kind,
             targets=targets,
             ports=ports,
-            complete=states.total() + tally.closed == targets * ports,
+            complete=states.total() == len(range(shard - 1, targets * ports, shards)),
             open=states[OPEN],
-            closed=states[CLOSED] + tally.closed,
+            closed=states[CLOSED],
             filtered=states[FILTERED],
             probes=tally.probes,
             duplicates=tally.duplicates,

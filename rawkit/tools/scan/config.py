@@ -67,8 +67,9 @@ class ScanConfig:
     the private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait
     for answers; less when those seen so far came fast. `interface` is the one to send from (empty: as
     routed). `source_port` is where SYN probes come from (0: any that is free). They leave in an order that
-    `seed` (64 bits) chooses, None in another each time. Without `report_closed` a SYN scan counts closed
-    ports in its summary, and makes no results of them.
+    `seed` (64 bits) chooses, None in another each time. `shard` (k, n) makes the k-th of n parts of a SYN
+    scan that together are the whole, if they have the same seed. Without `report_closed` a SYN scan counts
+    closed ports in its summary, and makes no results of them.
 
     Raises ValueError for a number out of range.
     """
@@ -82,6 +83,7 @@ class ScanConfig:
     interface: str = ""
     source_port: int = 0
     seed: int | None = None
+    shard: tuple[int, int] = (1, 1)
     report_closed: bool = True
 
     def __post_init__(self) -> None:
@@ -97,6 +99,12 @@ class ScanConfig:
             raise ValueError(f"source port {self.source_port}: 0..65535")
         if self.seed is not None and not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed {self.seed}: 0..2**64-1")
+        if not 1 <= self.shard[0] <= self.shard[1]:
+            raise ValueError(f"shard {self.shard[0]}/{self.shard[1]}: from 1/n to n/n")
+        if self.shard[1] > 1 and self.seed is None:
+            raise ValueError("shards need one seed, the same for all of them")
+        if self.shard[1] > 1 and self.kind == CONNECT:
+            raise ValueError("a connect scan has no shards: they are for SYN scans")
         if self.source_port and self.kind == CONNECT:
             raise ValueError(
                 "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"

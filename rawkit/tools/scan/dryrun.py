@@ -10,7 +10,7 @@ from rawkit.engine.probe import KEY_LEN, ProbePlan
 from rawkit.pcap import create_pcap
 from rawkit.tools.scan.config import RUN_MAX, ScanConfig
 from rawkit.tools.scan.legs import LINKTYPE_RAW, plan_legs, refuse_groups
-from rawkit.tools.scan.syn import reserve_port, spans, template
+from rawkit.tools.scan.syn import boards, reserve_port, spans, template
 from rawkit.wire import Frame
 
 
@@ -29,21 +29,24 @@ def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
     interval_ns = 1e9 / config.effective_rate if config.effective_rate else 0.0
     written = 0
     with guard, create_pcap(path, linktype=LINKTYPE_RAW) as writer:
+        base = 0
         for leg in legs:
             ports = sorted(config.ports)
             plan = ProbePlan(template(leg.source, sport), spans(leg.targets), ports, key, seed=seed)
-            for first in range(0, plan.probes_n, RUN_MAX):
-                plan.fill(batch, first, min(RUN_MAX, plan.probes_n - first))
-                for packet in batch:
-                    time_ns = started_ns + int(written * interval_ns)
-                    writer.write(
-                        Frame(
-                            packet,
-                            time_ns,
-                            linktype=LINKTYPE_RAW,
-                            interface=leg.interface,
-                            direction="out",
+            for board in boards(plan, config.shard, base):
+                while n := board.fill(batch, RUN_MAX):
+                    board.sent(n, 0)
+                    for packet in batch:
+                        time_ns = started_ns + int(written * interval_ns)
+                        writer.write(
+                            Frame(
+                                packet,
+                                time_ns,
+                                linktype=LINKTYPE_RAW,
+                                interface=leg.interface,
+                                direction="out",
+                            )
                         )
-                    )
-                    written += 1
+                        written += 1
+            base += plan.probes_n
     return written

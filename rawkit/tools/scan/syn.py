@@ -13,8 +13,9 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -23,9 +24,10 @@ from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.probe import CLOSED as REPLY_CLOSED
-from rawkit.engine.probe import KEY_LEN, Board, ProbePlan, ProbeReply
+from rawkit.engine.probe import KEY_LEN, MAC_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.errors import EngineError
+from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.config import (
     CLOSED,
     FILTERED,
@@ -99,6 +101,15 @@ _REFUSALS = {
 }
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Targets of one leg that are scanned together; `addresses` where each has a next hop of its own."""
+
+    leg: Leg
+    targets: TargetSet
+    addresses: Sequence[IPAddress] = ()
+
+
 class SynScan:
     """A SYN scan with its sockets, opened in the thread's present network namespace.
 
@@ -106,12 +117,19 @@ class SynScan:
     when no target can be reached.
     """
 
-    def __init__(self, config: ScanConfig, tally: Tally, clock: Clock) -> None:
+    def __init__(
+        self, config: ScanConfig, tally: Tally, clock: Clock, checkpoint: Checkpoint | None = None
+    ) -> None:
         self._config = config
         self._tally = tally
         self._clock = clock
         self._key = secrets.token_bytes(KEY_LEN)
         self._seed = secrets.randbits(64) if config.seed is None else config.seed
+        self._checkpoint = checkpoint
+        self._before = checkpoint.load(config) if checkpoint is not None else None
+        if self._before is not None:
+            self._seed = self._before.seed
+            tally.states.update(self._before.counts)
         self._patience = Patience(config.timeout_ns)
         self._outbox = FrameBatch(RUN_MAX, RUN_MAX * 128)
         self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
@@ -152,54 +170,77 @@ class SynScan:
         self._stack.close()
 
     def results(self) -> Generator[PortResult]:
-        """Results in the order in which they become known; unanswered probes at the end of their part."""
+        """Results in the order in which they become known; unanswered probes at the end of their board."""
         try:
+            base = 0
             for targets, reason in self._unreachable:
-                yield from self._without_probes(targets, reason)
-            for leg in self._legs:
-                if leg.neighbours:
-                    yield from self._by_neighbours(leg)
-                else:
-                    yield from self._scan(leg, leg.targets)
+                if self._before is None:
+                    yield from self._without_probes(targets, reason, base)
+                base += targets.count * len(self._config.ports)
+            for number, part in enumerate(self._parts()):
+                yield from self._scan(part, number, base)
+                base += part.targets.count * len(self._config.ports)
+            if self._checkpoint is not None:
+                self._checkpoint.remove()
         finally:
             self.close()
 
-    def _without_probes(self, addresses: Iterable[IPAddress], reason: str) -> Generator[PortResult]:
-        for address in addresses:
-            for port in self._config.ports:
-                yield PortResult(address, port, FILTERED, reason, probes=0)
+    def _without_probes(self, targets: TargetSet, reason: str, base: int) -> Generator[PortResult]:
+        ports = self._config.ports
+        for index in _share(self._config.shard, base, targets.count * len(ports)):
+            address, port = targets[index // len(ports)], ports[index % len(ports)]
+            yield PortResult(address, port, FILTERED, reason, probes=0)
 
-    def _by_neighbours(self, leg: Leg) -> Generator[PortResult]:
-        """All ports of addresses on the link, of those that are there."""
+    def _parts(self) -> Iterator[_Part]:
+        for leg in self._legs:
+            if not leg.neighbours:
+                yield _Part(leg, leg.targets)
+                continue
+            rest = iter(TargetSet(sorted(leg.targets.spans)))
+            while addresses := list(islice(rest, _NEIGHBOURS_MAX)):
+                spans = [Span(a.version, int(a), int(a), leg.zone) for a in addresses]
+                yield _Part(leg, TargetSet(spans), addresses)
+
+    def _next_hops(self, leg: Leg, addresses: Sequence[IPAddress]) -> bytes:
+        """A row for each address on the link: its MAC address, zeros where nobody has it."""
         config = self._config
         finder = self._finders[leg.ifindex, leg.source]
-        rest = iter(TargetSet(sorted(leg.targets.spans)))
-        while addresses := list(islice(rest, _NEIGHBOURS_MAX)):
-            found = finder.find(
-                addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns
-            )
-            yield from self._without_probes([a for a in addresses if a not in found], NO_NEIGHBOUR)
-            if found:
-                part = TargetSet([Span(a.version, int(a), int(a), leg.zone) for a in addresses if a in found])
-                yield from self._scan(leg, part, b"".join(bytes(found[address]) for address in part))
+        found = finder.find(addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns)
+        return b"".join(bytes(found[a]) if a in found else bytes(MAC_LEN) for a in addresses)
 
-    def _scan(self, leg: Leg, targets: TargetSet, next_hops: bytes = b"") -> Generator[PortResult]:
-        """All ports of some addresses, by one leg."""
+    def _scan(self, part: _Part, number: int, base: int) -> Generator[PortResult]:
+        """All ports of a part's targets, or what this shard has of them."""
+        before, leg = self._before, part.leg
+        if before is not None and number < before.part:
+            return
         plan = ProbePlan(
             template(leg.source, self._sport),
-            spans(targets),
+            spans(part.targets),
             sorted(self._config.ports),
             self._key,
             leg.link,
-            next_hops,
+            self._next_hops(leg, part.addresses) if leg.neighbours else b"",
             self._seed,
         )
-        for first in range(0, plan.probes_n, _PROBES_MAX):
-            board = Board(plan, min(_PROBES_MAX, plan.probes_n - first), first)
-            yield from self._fill(leg, board)
+        for board in boards(plan, self._config.shard, base):
+            if before is not None and number == before.part:
+                if board.first < before.first:
+                    continue
+                if board.first == before.first:
+                    board.resume(before.states, before.round, before.cursor)
+            yield from self._fill(leg, board, number)
             self._tally.duplicates += board.duplicates
 
-    def _fill(self, leg: Leg, board: Board) -> Generator[PortResult]:
+    def _save(self, board: Board, number: int, now_ns: int) -> None:
+        checkpoint = self._checkpoint
+        if checkpoint is None or not checkpoint.is_due(now_ns):
+            return
+        progress = Progress(
+            self._seed, number, board.first, board.round, board.cursor, board.states, dict(self._tally.states)
+        )
+        checkpoint.save(self._config, progress, now_ns)
+
+    def _fill(self, leg: Leg, board: Board, number: int) -> Generator[PortResult]:
         """The probes of a board, in rounds until all are answered or none are left."""
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
@@ -213,6 +254,7 @@ class SynScan:
 
         while board.left:
             now_ns = clock.now_ns()
+            self._save(board, number, now_ns)
             wait_until_ns = last_sent_ns + patience.wait_ns
             if not board.round_over:
                 allowed = pace.allowed(now_ns)
@@ -250,7 +292,7 @@ class SynScan:
                 left, closed, timed = board.left, board.closed, board.timed
                 replies = board.match(self._inbox, count_closed)
                 known = left - board.left
-                tally.closed += board.closed - closed
+                tally.states[CLOSED] += board.closed - closed
                 patience.seen(board.slowest_ns, board.timed - timed)
                 pace.answered(known)
                 for row, reply in replies:
@@ -263,6 +305,9 @@ class SynScan:
         for row in board.unanswered():
             address, port = self._target(leg, board, row)
             yield PortResult(address, port, FILTERED, NO_ANSWER, probes=board.probes(row))
+        for row in board.absent():
+            address, port = self._target(leg, board, row)
+            yield PortResult(address, port, FILTERED, NO_NEIGHBOUR, probes=0)
 
     def _send(self, sender: PacketSocket | RawIPSocket, n: int) -> tuple[int, str]:
         """Send the outbox: how many probes went, and why the first one was refused, if it was."""
@@ -305,6 +350,23 @@ class SynScan:
             state, reason = FILTERED, icmp_reason(version, reply.icmp_type, reply.icmp_code)
             reporter = _address(reply.reporter, leg, zone="")
         return PortResult(address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes)
+
+
+def boards(plan: ProbePlan, shard: tuple[int, int], base: int) -> Iterator[Board]:
+    """The probes of a plan that are a shard's, in boards that are to be done one after the other.
+
+    `base` is how many probes of the whole scan come before the plan's.
+    """
+    share = _share(shard, base, plan.probes_n)
+    for start in range(0, len(share), _PROBES_MAX):
+        rows = share[start : start + _PROBES_MAX]
+        yield Board(plan, len(rows), rows.start, rows.step)
+
+
+def _share(shard: tuple[int, int], base: int, n: int) -> range:
+    """Which of n positions, the first of which is number `base` of the whole scan, are a shard's."""
+    number, shards = shard
+    return range((number - 1 - base) % shards, n, shards)
 
 
 def template(source: IPAddress, sport: int) -> bytes:

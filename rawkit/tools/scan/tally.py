@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Tally:
     """What `ScanSummary` says, while it is still growing."""
 
+    states: Counter[str] = field(default_factory=Counter)  # of the ports that became known
     probes: int = 0
-    closed: int = 0  # ports that were only counted
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0
