@@ -148,7 +148,11 @@ ROWS = [
     Row("replay {directory} -i lo", "is a directory"),
     Row("replay {text} -i lo", "not a capture file"),
     Row("replay {empty} -i lo", "it is empty"),
-    Row("replay {cut} -i lo", r"after 1 packets\)", "1 packet, 14 octets sent on lo in .*\n.*\n"),
+    Row(
+        "replay {cut} -i lo",
+        r"after 1 packets\)",
+        "1 packet, 14 octets sent on lo .*\nby .*\n.*\n",
+    ),
     Row("replay {good} -i nope0", "nope0"),
     Row("replay {good} -i lo -x 0", "'-x'"),
     Row("replay {good} -i lo -x fast", "'fast'"),
