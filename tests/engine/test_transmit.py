@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import oracles
@@ -207,7 +209,9 @@ def test_refusals_of_ip_packets(veth: VethPair) -> None:
     assert (report.accepted, report.before, report.after) == (0, None, None)
 
 
-def test_a_firewall_is_told_from_missing_permission(veth: VethPair) -> None:
+@contextmanager
+def firewall() -> Iterator[None]:
+    """A firewall that lets no packet out of this namespace, which the tests after this one need again."""
     from pyroute2.netlink.exceptions import NetlinkError
     from pyroute2.nftables.main import NFTables
 
@@ -217,10 +221,19 @@ def test_a_firewall_is_told_from_missing_permission(veth: VethPair) -> None:
             tables.chain("add", table="rawkit", name="out", hook="output", type="filter", policy=0)
     except NetlinkError as error:
         pytest.skip(f"no nftables here: {error}")
+    try:
+        yield
+    finally:
+        with NFTables(nfgen_family=2) as tables:
+            tables.table("del", name="rawkit")
+
+
+def test_a_firewall_is_told_from_missing_permission(veth: VethPair) -> None:
     packet = bytes(IPv4(src=veth.near_ipv4, dst=veth.far_ipv4) / UDP(sport=9, dport=9))
     batch = FrameBatch(2)
     batch.extend([packet, veth.header(0x0800) + packet])
     with (
+        firewall(),
         PacketSocket(veth.far, filter="udp dst port 9", namespace=veth.namespace) as sock,
         open_transmitter(veth.near, "ip") as by_ip,
         open_transmitter(veth.near, "packet") as by_packet,
