@@ -27,6 +27,7 @@
 #define RK_FRAME_REBUILT_IP 32     /* the socket delivers no IP header: it was rebuilt from ancillary data */
 #define RK_FRAME_NO_DIRECTION 64   /* nobody noted whether it came or went */
 #define RK_FRAME_OPTIONS 128       /* of a pcapng block: its options say more than this record */
+#define RK_FRAME_HARDWARE_TIME 256 /* time_ns was taken by the network card, from its own clock */
 
 /* What is known about one frame besides its octets, which are arena[offset .. offset + cap_len). */
 struct rk_frame {
@@ -109,6 +110,14 @@ int rk_filter_compile(const struct rk_pcaplib *lib, const char *expression, int 
  * program may loop ("ip6 protochain" does, and ends with the packet), so it should be libpcap's own. */
 int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
                   const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep);
+/* Run a program over the frames of a batch that have one of the flags (0: all frames), drop those that do
+ * not match and cut those that do to the length it returns.  Frames without the flag stay.  Returns how many
+ * are left, or -EINVAL as rk_filter_run. */
+int rk_filter_sift(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
+                   struct rk_batch *batch, uint32_t flags);
+/* Write instruction i of a program as `tcpdump -d` prints it.  -EINVAL for one that is none. */
+int rk_filter_image(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n, uint32_t i,
+                    char *text, size_t text_len);
 
 /* ---- packet sockets (rk_packet.c) ---------------------------------------------------------- */
 
@@ -164,6 +173,71 @@ uint64_t rk_packet_full(const struct rk_packet *sock);
 int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t deadline_ns);
 /* Running totals since open (the kernel's own counters are reset by reading; these are not). */
 int rk_packet_counters(struct rk_packet *sock, struct rk_counters *out);
+
+/* ---- receive rings (rk_ring.c) --------------------------------------------------------------- */
+
+/* Flags of a ring, besides those of packet sockets. */
+#define RK_RING_ALL_MULTICAST 16   /* of one interface */
+#define RK_RING_SEGMENT_LEN 32     /* tell the gso_len of merged frames; see rk_ring_counters.undescribed */
+#define RK_RING_HARDWARE_TIME 64   /* the card's times where it makes any */
+
+#define RK_FANOUT_NONE 0
+#define RK_FANOUT_HASH 1     /* by flow: both directions of a connection may differ */
+#define RK_FANOUT_BALANCE 2  /* one after the other */
+#define RK_FANOUT_CPU 3      /* by the processor that received the frame */
+#define RK_FANOUT_ROLLOVER 4 /* to the next ring when one is full */
+#define RK_FANOUT_RANDOM 5
+#define RK_FANOUT_QUEUE 6    /* by the queue of the card */
+
+struct rk_ring_config {
+    int32_t ifindex;   /* 0 for all interfaces */
+    uint32_t flags;
+    const struct rk_insn *insns;
+    uint32_t insns_n;  /* 0: no filter */
+    uint32_t block_len; /* octets; a multiple of the page size, more than the longest frame */
+    uint32_t block_n;
+    uint32_t block_timeout_ms; /* the longest a frame waits for others to share its block, 1..1000 */
+    uint16_t protocol; /* EtherType wanted, 3 (ETH_P_ALL) for all */
+    uint16_t fanout;   /* RK_FANOUT_...: share frames with the other rings of a group */
+    int32_t fanout_group; /* 0..65535, or -1 for a new group */
+};
+
+struct rk_ring_counters {
+    uint64_t received;  /* frames that passed the filter, dropped ones included */
+    uint64_t dropped;   /* of these, lost: the ring was full, or the frame undescribed */
+    uint64_t delivered; /* of these, handed out; received - dropped - delivered are in the ring */
+    uint64_t undescribed; /* of the dropped, found in the ring as merged frames of a kind (SCTP) whose segment
+                             length the kernel cannot tell: open without RK_RING_SEGMENT_LEN to get them */
+};
+
+struct rk_ring;
+/* Open a ring in the calling thread's network namespace: an AF_PACKET socket (TPACKET_V3) that writes
+ * frames to memory shared with this process, block by block, which takes no system call for each.  It is
+ * deaf until everything is in place, and live when the call returns.  A cooked ring's filter sees octets
+ * from layer 3 on.  Threads may open and close rings of their own; one ring is read by one thread.
+ * -EPERM without CAP_NET_RAW, -ENODEV for a missing interface, -ENOMEM for more memory than there is,
+ * -EINVAL for a size, flag or mode that is none, or promiscuity on all interfaces. */
+int rk_ring_open(struct rk_ring **out, const struct rk_ring_config *config);
+/* Close the socket; frames handed out before may still be read. */
+void rk_ring_shut(struct rk_ring *ring);
+/* Free everything.  A forked child may do this too, and nothing else: it shares the memory with its parent. */
+void rk_ring_close(struct rk_ring *ring);
+int rk_ring_fd(const struct rk_ring *ring);
+/* The memory frames lie in, *len octets. */
+uint8_t *rk_ring_memory(const struct rk_ring *ring, uint32_t *len);
+/* The group of a ring opened with a fanout. */
+int rk_ring_fanout_group(const struct rk_ring *ring);
+/* Ask for frames to a multicast MAC address too, until the ring is closed. */
+int rk_ring_join(struct rk_ring *ring, const uint8_t *mac);
+/* Give the frames of the last call back to the kernel and hand out the next: those of one block, as many as
+ * the batch has rows for.  batch->frames stays the caller's, batch->arena becomes the ring's memory: frames
+ * are not copied, and are valid until the next call.  Waits until there are frames or the deadline, so a
+ * frame comes at most block_timeout_ms late.  VLAN tags that the kernel took out are put back.
+ * Returns the number of frames, 0 at the deadline, -EINTR, -ENETDOWN (once, when the interface goes down),
+ * -ENXIO when it was removed and all frames were handed out, or another negative errno. */
+int rk_ring_receive(struct rk_ring *ring, struct rk_batch *batch, int64_t deadline_ns);
+/* Running totals since open. */
+int rk_ring_counters(struct rk_ring *ring, struct rk_ring_counters *out);
 
 /* ---- XDP live frames (rk_xdp.c) -------------------------------------------------------------- */
 

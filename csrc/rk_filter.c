@@ -33,9 +33,11 @@ struct rk_pcaplib {
     const char *(*lib_version)(void);
     int (*validate)(const struct rk_insn *insns, int n);
     unsigned (*filter)(const struct rk_insn *insns, const uint8_t *octets, unsigned wire_len, unsigned cap_len);
+    char *(*image)(const struct rk_insn *insn, int n);
 };
 
-/* Before 1.8 the compiler keeps its state in variables of the library, shared by all who load it. */
+/* The compiler before 1.8, and the printer of instructions, keep their state in variables of the library,
+ * shared by all who load it. */
 static pthread_mutex_t compiler_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int rk_pcaplib_open(struct rk_pcaplib **out, const char *path)
@@ -52,6 +54,7 @@ int rk_pcaplib_open(struct rk_pcaplib **out, const char *path)
         {&lib->geterr, "pcap_geterr"},       {&lib->compile, "pcap_compile"},
         {&lib->freecode, "pcap_freecode"},   {&lib->lib_version, "pcap_lib_version"},
         {&lib->validate, "bpf_validate"},    {&lib->filter, "bpf_filter"},
+        {&lib->image, "bpf_image"},
     };
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
         void *symbol = lib->library ? dlsym(lib->library, wanted[i].name) : NULL;
@@ -130,22 +133,67 @@ static bool codes_ok(const struct rk_insn *insns, uint32_t insns_n)
     return true;
 }
 
-int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
-                  const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep)
+/* Whether the program may run and frames [first, first + n) lie where their records say. */
+static bool may_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
+                    const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
     if (!rk_range_ok(first, n, batch->n) || insns_n > INT32_MAX || !codes_ok(insns, insns_n) ||
         !lib->validate(insns, (int)insns_n))
+        return false;
+    for (uint32_t i = first; i < first + n; i++)
+        if (!rk_range_ok(batch->frames[i].offset, batch->frames[i].cap_len, batch->arena_len))
+            return false;
+    return true;
+}
+
+/* How many octets of a frame the program wants, 0 for none of it. */
+static uint32_t judge(const struct rk_pcaplib *lib, const struct rk_insn *insns,
+                      const struct rk_batch *batch, const struct rk_frame *frame)
+{
+    return lib->filter(insns, batch->arena + frame->offset, frame->wire_len, frame->cap_len);
+}
+
+int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
+                  const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep)
+{
+    if (!may_run(lib, insns, insns_n, batch, first, n))
         return -EINVAL;
-    for (uint32_t i = 0; i < n; i++) {
-        const struct rk_frame *frame = &batch->frames[first + i];
-        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
-            return -EINVAL;
-    }
     int matched = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const struct rk_frame *frame = &batch->frames[first + i];
-        keep[i] = lib->filter(insns, batch->arena + frame->offset, frame->wire_len, frame->cap_len) != 0;
+        keep[i] = judge(lib, insns, batch, &batch->frames[first + i]) != 0;
         matched += keep[i];
     }
     return matched;
+}
+
+int rk_filter_sift(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
+                   struct rk_batch *batch, uint32_t flags)
+{
+    if (!may_run(lib, insns, insns_n, batch, 0, batch->n))
+        return -EINVAL;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct rk_frame frame = batch->frames[i];
+        if (flags == 0 || frame.flags & flags) {
+            uint32_t wanted = judge(lib, insns, batch, &frame);
+            if (wanted == 0)
+                continue;
+            if (wanted < frame.cap_len)
+                frame.cap_len = wanted;
+        }
+        batch->frames[kept++] = frame;
+    }
+    batch->n = kept;
+    return (int)kept;
+}
+
+int rk_filter_image(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n, uint32_t i,
+                    char *text, size_t text_len)
+{
+    if (i >= insns_n || text_len == 0 || !codes_ok(insns + i, 1))
+        return -EINVAL;
+    pthread_mutex_lock(&compiler_lock); /* it writes to one place for all callers */
+    snprintf(text, text_len, "%s", lib->image(&insns[i], (int)i));
+    pthread_mutex_unlock(&compiler_lock);
+    return 0;
 }

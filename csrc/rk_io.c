@@ -5,10 +5,13 @@
 
 #include "rk_internal.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/virtio_net.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -132,6 +135,31 @@ int rk_outbox_send(struct rk_outbox *outbox, int fd, const struct rk_batch *batc
             return again;
     }
     return (int)done;
+}
+
+bool rk_io_is_gone(int fd)
+{
+    struct sockaddr_ll name;
+    socklen_t name_len = sizeof name;
+    return getsockname(fd, (struct sockaddr *)&name, &name_len) == 0 && name.sll_ifindex < 0;
+}
+
+bool rk_io_is_up(int fd, int ifindex)
+{
+    struct ifreq request = {.ifr_ifindex = ifindex};
+    return ioctl(fd, SIOCGIFNAME, &request) == 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0 &&
+           request.ifr_flags & IFF_UP;
+}
+
+void rk_io_put_sll2(const struct sockaddr_ll *name, uint8_t *octets)
+{
+    memset(octets, 0, RK_SLL2_LEN);
+    rk_store_be16(octets, ntohs(name->sll_protocol));
+    rk_store_be32(octets + 4, (uint32_t)name->sll_ifindex);
+    rk_store_be16(octets + 8, name->sll_hatype);
+    octets[10] = name->sll_pkttype;
+    octets[11] = name->sll_halen;
+    memcpy(octets + 12, name->sll_addr, sizeof name->sll_addr);
 }
 
 int rk_inbox_open(struct rk_inbox *inbox)

@@ -4,6 +4,7 @@
 
 #include "rk.h"
 
+#include <linux/if_packet.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -32,6 +33,18 @@ int rk_io_set_buffer(int fd, uint32_t buffer_len);
 int rk_io_set_option(int fd, int level, int option, int value);
 /* Attach a classic BPF program and lock it. */
 int rk_io_attach_filter(int fd, const struct rk_insn *insns, uint32_t insns_n);
+
+/* An interface that a packet socket is bound to.  The kernel says "down" once and then nothing, even when
+ * it is gone for good: who waits has to look from time to time. */
+#define RK_LOOK_EVERY_NS 100000000
+/* Whether it has been removed. */
+bool rk_io_is_gone(int fd);
+/* Whether it is up; frames alone do not tell, they may have been queued before it went down. */
+bool rk_io_is_up(int fd, int ifindex);
+
+/* The header tcpdump shows for the interface "any" (LINKTYPE_LINUX_SLL2). */
+#define RK_SLL2_LEN 20
+void rk_io_put_sll2(const struct sockaddr_ll *name, uint8_t *octets);
 
 /* Messages received and not yet handed out.  They arrive in slots of their own, because how much room
  * a frame takes is known only afterwards: in the caller's arena frames then lie without gaps, and a

@@ -22,7 +22,6 @@
 
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
-#define LOOK_EVERY_NS 100000000 /* for an interface that went down: is it still there? */
 #define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
 
 struct rk_packet {
@@ -239,21 +238,6 @@ static void read_auxdata(const struct tpacket_auxdata *aux, struct rk_arrival *a
     }
 }
 
-/* The header tcpdump shows for the interface "any" (LINKTYPE_LINUX_SLL2), 20 octets. */
-static void put_sll2(const struct sockaddr_ll *name, struct rk_arrival *arrival)
-{
-    uint8_t *extra = arrival->extra;
-    memset(extra, 0, 20);
-    rk_store_be16(extra, ntohs(name->sll_protocol));
-    rk_store_be32(extra + 4, (uint32_t)name->sll_ifindex);
-    rk_store_be16(extra + 8, name->sll_hatype);
-    extra[10] = name->sll_pkttype;
-    extra[11] = name->sll_halen;
-    memcpy(extra + 12, name->sll_addr, sizeof name->sll_addr);
-    arrival->at = 0;
-    arrival->extra_len = 20;
-}
-
 static void describe(const void *owner, const struct msghdr *message, const uint8_t *prefix,
                      struct rk_arrival *arrival)
 {
@@ -286,7 +270,9 @@ static void describe(const void *owner, const struct msghdr *message, const uint
             frame->gso_len = virtio.gso_size;
     }
     if (sock->flags & RK_PACKET_SLL2) {
-        put_sll2(name, arrival);
+        rk_io_put_sll2(name, arrival->extra);
+        arrival->at = 0;
+        arrival->extra_len = RK_SLL2_LEN;
     } else if (frame->flags & RK_FRAME_VLAN && !(sock->flags & RK_PACKET_COOKED) &&
                arrival->octets_len >= MAC_ADDRESSES_LEN) {
         arrival->at = MAC_ADDRESSES_LEN;
@@ -314,22 +300,6 @@ static int receive_failed(void *owner, int error)
     return error;
 }
 
-/* Whether the interface this socket was bound to has been removed. */
-static bool is_gone(const struct rk_packet *sock)
-{
-    struct sockaddr_ll name;
-    socklen_t name_len = sizeof name;
-    return getsockname(sock->fd, (struct sockaddr *)&name, &name_len) == 0 && name.sll_ifindex < 0;
-}
-
-/* Whether it is up; frames alone do not tell, they may have been queued before it went down. */
-static bool is_up(const struct rk_packet *sock)
-{
-    struct ifreq request = {.ifr_ifindex = sock->ifindex};
-    return ioctl(sock->fd, SIOCGIFNAME, &request) == 0 && ioctl(sock->fd, SIOCGIFFLAGS, &request) == 0 &&
-           request.ifr_flags & IFF_UP;
-}
-
 /* Add what the kernel counted since the last time; reading makes it start again from zero. */
 static int read_statistics(struct rk_packet *sock)
 {
@@ -351,18 +321,18 @@ int rk_packet_receive(struct rk_packet *sock, struct rk_batch *batch, int64_t de
     for (;;) {
         /* The kernel says "down" once and then nothing, even when the interface is gone for good. */
         bool down = sock->went_down;
-        int64_t look_ns = down ? rk_monotonic_ns() + LOOK_EVERY_NS : deadline_ns;
+        int64_t look_ns = down ? rk_monotonic_ns() + RK_LOOK_EVERY_NS : deadline_ns;
         bool last = look_ns >= deadline_ns;
         got = rk_inbox_receive(&sock->inbox, sock->fd, batch, last ? deadline_ns : look_ns, sock, describe,
                                receive_failed);
         if (got != 0)
             break;
-        if (down && is_gone(sock))
+        if (down && rk_io_is_gone(sock->fd))
             return -ENXIO;
         if (last)
             return 0;
     }
-    if (got > 0 && sock->went_down && is_up(sock))
+    if (got > 0 && sock->went_down && rk_io_is_up(sock->fd, sock->ifindex))
         sock->went_down = false;
     if (got > 0 && (sock->since_read += (uint32_t)got) > STATISTICS_EVERY)
         read_statistics(sock);

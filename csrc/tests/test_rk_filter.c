@@ -49,6 +49,38 @@ int main(void)
     EXPECT(rk_filter_run(lib, insns, (uint32_t)n, batch, 5, UINT32_MAX, keep), -EINVAL);
     EXPECT(rk_filter_run(lib, insns, 0, batch, 0, 4, keep), -EINVAL);
     EXPECT(rk_filter_run(lib, insns, (uint32_t)n - 1, batch, 0, 4, keep), -EINVAL); /* falls off its end */
+    char text[80];
+    EXPECT(rk_filter_image(lib, insns, (uint32_t)n, 1, text, sizeof text), 0);
+    EXPECT(strncmp(text, "(001) jeq      #0x800", 21), 0);
+    EXPECT(rk_filter_image(lib, insns, (uint32_t)n, 4, text, sizeof text), -EINVAL);
+    EXPECT(rk_filter_image(lib, &(struct rk_insn){.code = 0xffff}, 1, 0, text, sizeof text), -EINVAL);
+    EXPECT(rk_filter_image(lib, insns, (uint32_t)n, 1, text, 1), 0);
+    EXPECT(text[0], 0);
+
+    struct rk_batch *sifted = new_batch(4, 600);
+    memset(frame, 0, sizeof frame);
+    frame[12] = 8;
+    uint8_t longer[200] = {[12] = 8};
+    add(sifted, longer, 200);
+    add(sifted, frame, 10);
+    add(sifted, longer, 150);
+    add(sifted, frame, 14);
+    sifted->frames[1].flags = RK_FRAME_VLAN;
+    sifted->frames[2].flags = RK_FRAME_VLAN;
+    EXPECT(rk_filter_sift(lib, insns, (uint32_t)n, sifted, RK_FRAME_VLAN), 3);
+    EXPECT(sifted->n, 3);
+    EXPECT(sifted->frames[0].cap_len, 200); /* not judged */
+    EXPECT(sifted->frames[1].cap_len, 96);  /* cut to the program's snaplen */
+    EXPECT(sifted->frames[1].wire_len, 150);
+    EXPECT(sifted->frames[2].cap_len, 14);
+    sifted->frames[1].cap_len = 11;
+    EXPECT(rk_filter_sift(lib, insns, (uint32_t)n, sifted, 0), 2);
+    EXPECT(sifted->frames[0].cap_len, 96);
+    EXPECT(sifted->frames[1].cap_len, 14);
+    EXPECT(rk_filter_sift(lib, insns, (uint32_t)n - 1, sifted, 0), -EINVAL);
+    EXPECT(sifted->n, 2);
+    drop_batch(sifted);
+
     batch->frames[3].offset = 60;
     batch->frames[3].cap_len = 5;
     EXPECT(rk_filter_run(lib, insns, (uint32_t)n, batch, 0, 4, keep), -EINVAL);

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rawkit.engine.namespace import Namespace
     from rawkit.engine.native import monotonic_ns, realtime_ns
     from rawkit.engine.pace import PacedSender, PaceReport, Rate, wait_until
+    from rawkit.engine.ring import PacketRing, RingBatch, RingCounters, fan_out
     from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
     from rawkit.engine.transmit import TransmitReport, Transmitter, open_transmitter
 
@@ -29,12 +30,16 @@ __all__ = [
     "Namespace",
     "PaceReport",
     "PacedSender",
+    "PacketRing",
     "PacketSocket",
     "Rate",
     "RawIPSocket",
+    "RingBatch",
+    "RingCounters",
     "TransmitReport",
     "Transmitter",
     "compile_filter",
+    "fan_out",
     "monotonic_ns",
     "open_transmitter",
     "realtime_ns",
@@ -48,6 +53,7 @@ _HOMES = {
     "namespace": ("Namespace",),
     "native": ("monotonic_ns", "realtime_ns"),
     "pace": ("PaceReport", "PacedSender", "Rate", "wait_until"),
+    "ring": ("PacketRing", "RingBatch", "RingCounters", "fan_out"),
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
     "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),
 }

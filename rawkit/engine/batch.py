@@ -19,6 +19,7 @@ CSUM_NOT_READY: int = lib.RK_FRAME_CSUM_NOT_READY
 CSUM_VALID: int = lib.RK_FRAME_CSUM_VALID
 VLAN: int = lib.RK_FRAME_VLAN
 KERNEL_TIME: int = lib.RK_FRAME_KERNEL_TIME
+HARDWARE_TIME: int = lib.RK_FRAME_HARDWARE_TIME
 REBUILT_IP: int = lib.RK_FRAME_REBUILT_IP
 NO_DIRECTION: int = lib.RK_FRAME_NO_DIRECTION
 OPTIONS: int = lib.RK_FRAME_OPTIONS
@@ -36,8 +37,8 @@ class FrameRecord(NamedTuple):
     """What is known about one frame of a batch besides its octets.
 
     `time_ns` is nanoseconds since 1970, `cap_len` the octets there are and `wire_len` those there were;
-    `flags` a sum of OUTGOING, CSUM_NOT_READY, CSUM_VALID, VLAN, KERNEL_TIME, REBUILT_IP, NO_DIRECTION and
-    OPTIONS;
+    `flags` a sum of OUTGOING, CSUM_NOT_READY, CSUM_VALID, VLAN, KERNEL_TIME, HARDWARE_TIME, REBUILT_IP,
+    NO_DIRECTION and OPTIONS;
     `ifindex` the interface's number; `vlan_tci` and `vlan_tpid` the outermost tag where flags has VLAN;
     `protocol` the EtherType; `gso_len` the payload octets per segment of a merged frame, else 0.
     """
@@ -86,12 +87,15 @@ class FrameBatch:
             raise ValueError(
                 f"a batch of {capacity} frames and {arena_len} octets: possible are 1..2^31-1 and 1..2^32-1"
             )
+        self._adopt(_allocate("uint8_t[]", arena_len), arena_len, capacity)
+
+    def _adopt(self, arena: Any, arena_len: int, capacity: int) -> None:
         self.capacity = capacity
         self.arena_len = arena_len
         self.linktype = 1
-        self._arena = _allocate("uint8_t[]", arena_len)
+        self._arena = arena
         self._frames = _allocate("struct rk_frame[]", capacity)
-        self.arena = ffi.buffer(self._arena)
+        self.arena = ffi.buffer(arena, arena_len)
         """The octets of all frames, and what lies between them, as a writable buffer."""
         self._rows = ffi.buffer(self._frames)
         self._views: list[memoryview] = []

@@ -23,6 +23,8 @@ MAX_EXPRESSION = 16384
 # SKF_AD_OFF); if so accept the whole frame, else go on with what follows.
 _TAGGED_PASS = ((0x20, 0, 0, 0xFFFFF000 + 48), (0x15, 1, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
+_VLAN: int = lib.RK_FRAME_VLAN
+
 
 class Instruction(NamedTuple):
     """One instruction of classic BPF, as the kernel's struct sock_filter and `tcpdump -ddd` give it."""
@@ -31,6 +33,18 @@ class Instruction(NamedTuple):
     jt: int
     jf: int
     k: int
+
+
+class Placement(NamedTuple):
+    """Where a filter runs on a socket.
+
+    `insns`, `insns_n`: the program for the kernel (0 instructions: none).  `user_flags`: which frames user
+    space has to judge, those with one of these flags, 0 for all frames, None for no frame.
+    """
+
+    insns: Any
+    insns_n: int
+    user_flags: int | None
 
 
 class Filter:
@@ -53,22 +67,48 @@ class Filter:
         """The program, as `tcpdump -ddd` prints it."""
         return [Instruction(i.code, i.jt, i.jf, i.k) for i in self._insns]
 
-    def kernel_program(self, tags: bool) -> tuple[Any, int]:
-        """The instructions for a socket, and how many.
+    def place(self, sees: str) -> Placement:
+        """Where it runs on a socket whose kernel filter sees "frames", "packets" or something else ("").
 
-        The kernel takes VLAN tags out of a frame before filters see it, so the same program would judge
-        a tagged frame differently there than in a file.  With `tags` the kernel therefore lets every
-        frame pass whose tag it took; the socket judges those when the tag is back.
+        In the kernel wherever its verdict there is the same as on a file; in user space where it is not:
 
-        Raises:
-            FilterError: the program has a loop, which the kernel refuses.
+        - The kernel takes VLAN tags out of frames before filters see them.  It lets every frame pass whose
+          tag it took, and user space judges these once the tag is back.
+        - A socket that puts a header in front of packets, or delivers less than a filter wants to see (""),
+          has all of it judged in user space.
+        - So has a program that loops ("protochain"), which the kernel refuses, or is too long for it.
         """
-        if any(i.code == 0x05 and i.k >= self._n for i in self._insns):  # a jump backwards
-            raise FilterError(f"filter {self.expression!r}: protochain works on files only, not on sockets")
-        if not tags:
-            return self._insns, self._n
-        program = [*_TAGGED_PASS, *self.instructions]
-        return ffi.new("struct rk_insn[]", program), len(program)
+        loops = any(i.code == 0x05 and i.k >= self._n for i in self._insns)  # a jump backwards
+        tagged = _TAGGED_PASS if sees == "frames" else ()
+        if loops or not sees or len(tagged) + self._n > MAX_INSTRUCTIONS:
+            return Placement(ffi.NULL, 0, 0)
+        if not tagged:
+            return Placement(self._insns, self._n, None)
+        program = [*tagged, *self.instructions]
+        return Placement(ffi.new("struct rk_insn[]", program), len(program), _VLAN)
+
+    def explain(self) -> str:
+        """What runs where on a live capture, and the program as `tcpdump -d` prints it."""
+        place = self.place({101: "packets", 276: ""}.get(self.linktype, "frames"))
+        if place.user_flags is None:
+            where = ["in the kernel: all packets"]
+        elif place.insns_n:
+            where = [
+                "in the kernel: frames without a VLAN tag",
+                "in user space: frames whose VLAN tag the kernel took out, once it is put back",
+            ]
+        else:
+            where = ["in user space: all of it (the kernel sees other octets, or cannot run this program)"]
+        head = f"filter {self.expression!r}, link type {self.linktype}, {self._n} instructions"
+        return "\n".join([head, *where, "on files: the same program", *self._listing()])
+
+    def _listing(self) -> list[str]:
+        text = ffi.new("char[]", 256)
+        lines = []
+        for i in range(self._n):
+            check(lib.rk_filter_image(_libpcap(), self._insns, self._n, i, text, len(text)), "print filter")
+            lines.append(ffi.string(text).decode())
+        return lines
 
     def matches(self, octets: ReadableBuffer, wire_len: int | None = None) -> bool:
         """Whether a frame passes; `wire_len` is its length before it was cut, if it was."""
@@ -86,20 +126,21 @@ class Filter:
 
     def match_batch(self, batch: FrameBatch) -> list[bool]:
         """Whether each frame of a batch passes, in order."""
-        return list(map(bool, self._run(batch)[0]))
-
-    def sift(self, batch: FrameBatch) -> int:
-        """Drop the frames of a batch that do not pass and return how many are left."""
-        keep, matched = self._run(batch)
-        return matched if matched == len(keep) else batch.keep(keep)
-
-    def _run(self, batch: FrameBatch) -> tuple[bytearray, int]:
         n = len(batch)
         keep = bytearray(n)
         result = lib.rk_filter_run(
             _libpcap(), self._insns, self._n, batch.handle, 0, n, ffi.from_buffer(keep)
         )
-        return keep, check(result, "run filter")
+        check(result, "run filter")
+        return list(map(bool, keep))
+
+    def sift(self, batch: FrameBatch, flags: int = 0) -> int:
+        """Drop the frames of a batch that do not pass, cut the others to `snaplen`; return how many are left.
+
+        With `flags`, only frames that have one of these flags are judged; the others stay as they are.
+        """
+        result = lib.rk_filter_sift(_libpcap(), self._insns, self._n, batch.refill(), flags)
+        return check(result, "run filter")
 
 
 def compile_filter(expression: str, linktype: int = 1, snaplen: int = 262144) -> Filter:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from fcntl import ioctl
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rawkit.engine.aio import Waits
 from rawkit.engine.batch import FrameBatch, make_frames
 from rawkit.engine.filter import Filter, compile_filter
+from rawkit.engine.interface import LINKTYPE_RAW, LINKTYPE_SLL2, Enterable, Origins, mtu, resolve
 from rawkit.engine.native import FOREVER_NS, check, deadline, ffi, lib, monotonic_ns, slice_end
-from rawkit.errors import EngineError, RawkitError, UnknownInterface
+from rawkit.errors import EngineError, RawkitError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -26,28 +25,11 @@ if TYPE_CHECKING:
 ETH_P_ALL = 3
 """Protocol of a packet socket that receives frames of every EtherType."""
 
-LINKTYPE_ETHERNET = 1
-LINKTYPE_RAW = 101  # starts with an IP header
-LINKTYPE_SLL2 = 276
-
 SEND_AT_ONCE = 4096
 """Frames given to one call of C, so that it is back well within a slice."""
 
 _LOOK_AGAIN = 0.5
 """Seconds after which a waiting task looks again: an interface that is removed wakes nobody."""
-
-_SIOCGIFNAME, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8910, 0x8921, 0x8927
-_IFREQ = struct.Struct("16si20x")
-
-# Link layer of an interface (ARPHRD_...) to what its frames start with. Loopback frames have an Ethernet
-# header of zeros; tun, tunnels and the like have none. Everything else is for cooked sockets.
-_LINKTYPES = {1: 1, 772: 1, 65534: 101, 519: 101, 768: 101, 769: 101, 776: 101}
-
-
-class Enterable(Protocol):
-    """A network namespace: `with namespace.enter():` moves the calling thread into it for a while."""
-
-    def enter(self) -> AbstractContextManager[object]: ...
 
 
 class Counters(NamedTuple):
@@ -74,20 +56,18 @@ class _Socket:
     _c_full: Any
     _c_by: int
 
-    def __init__(self, name: str, filter: Filter | None) -> None:
+    def __init__(self, name: str, filter: Filter | None, linktype: int) -> None:
         self.name = name
         """What error messages call this socket: the interface, or the protocol."""
         self.filter = filter
-        self._sift: Filter | None = (
-            None  # the filter, where frames have to pass it here and not in the kernel
-        )
+        self._user_flags: int | None = None  # frames to be judged here, see Placement
         self._rejected = 0
         self._handle: Any = None
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
-        self._origins: dict[int, tuple[str, int]] = {}
         self._waits = Waits()
         self._plain: socket.socket | None = None
+        self._origins = Origins(linktype)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self.name}{'' if self._handle else ', closed'}>"
@@ -166,8 +146,8 @@ class _Socket:
             with self._receive_lock:
                 n = self._c_receive(self._live(), handle, slice_end(end_ns))
             rejected = False
-            if n > 0 and self._sift:
-                passed = self._sift.sift(batch)
+            if n > 0 and self._user_flags is not None and self.filter:
+                passed = self.filter.sift(batch, self._user_flags)
                 rejected = passed < n
                 self._rejected += n - passed
                 n = passed
@@ -329,20 +309,7 @@ class _Socket:
             yield from make_frames(batch, self._origin)
 
     def _origin(self, ifindex: int) -> tuple[str, int]:
-        """Name of an interface ("" when it is gone) and LINKTYPE_ number of what is received from it."""
-        known = self._origins.get(ifindex)
-        if known is None:
-            try:
-                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
-                hardware = ioctl(self.fileno(), _SIOCGIFHWADDR, request)
-            except OSError:
-                return "", self._frame_linktype(LINKTYPE_ETHERNET, "")
-            name = _name_of(request)
-            known = self._origins[ifindex] = name, self._frame_linktype(_linktype(hardware), name)
-        return known
-
-    def _frame_linktype(self, linktype: int, name: str) -> int:
-        raise NotImplementedError
+        return self._origins.find(ifindex, self)
 
 
 class PacketSocket(_Socket):
@@ -397,7 +364,7 @@ class PacketSocket(_Socket):
         if promiscuous and interface is None:
             raise ValueError("promiscuous: needs one interface")
         with namespace.enter() if namespace is not None else nullcontext():
-            index, name, linktype = _resolve(interface)
+            index, name, linktype = resolve(interface)
             if sll2:
                 linktype = LINKTYPE_SLL2
             elif cooked:
@@ -406,9 +373,9 @@ class PacketSocket(_Socket):
                 raise RawkitError(f"open packet socket on {name}: its link layer is unknown; open it cooked")
             if isinstance(filter, str):
                 filter = compile_filter(filter, linktype)
-            super().__init__(name, filter)
+            super().__init__(name, filter, linktype if index or cooked or sll2 else 0)
             if index:
-                self._origins[index] = name, linktype  # also for frames that outlive it
+                self._origins.add(index, name, linktype)
             self.ifindex = index
             """The interface's number, 0 for all interfaces."""
             self.linktype = linktype
@@ -418,10 +385,8 @@ class PacketSocket(_Socket):
             if filter is not None:
                 # A kernel filter would not see the header that is put in front. Tags are missing only where
                 # there is a place for them.
-                if not sll2:
-                    insns, insns_n = filter.kernel_program(tags=not cooked)
-                if not cooked or sll2:
-                    self._sift = filter
+                sees = "" if sll2 else "packets" if cooked else "frames"
+                insns, insns_n, self._user_flags = filter.place(sees)
             flags = (
                 cooked * lib.RK_PACKET_COOKED
                 | sll2 * lib.RK_PACKET_SLL2
@@ -453,23 +418,12 @@ class PacketSocket(_Socket):
 
     def _send_hint(self, result: int, length: int) -> str:
         if result == -errno.EMSGSIZE and self.ifindex:
-            try:
-                request = ioctl(self.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", self.ifindex))
-                mtu = _IFREQ.unpack(ioctl(self.fileno(), _SIOCGIFMTU, request))[1]
-            except OSError:
-                pass
-            else:
-                return f"{length} octets are more than the MTU of {mtu} allows"
+            with suppress(OSError):
+                allowed = mtu(self, self.ifindex)
+                return f"{length} octets are more than the MTU of {allowed} allows"
         if result == -errno.EDESTADDRREQ:
             return "a socket on all interfaces needs ifindex"
         return super()._send_hint(result, length)
-
-    def _frame_linktype(self, linktype: int, name: str) -> int:
-        if self.cooked:
-            return self.linktype
-        if not linktype:
-            raise RawkitError(f"receive on {name}: its link layer is unknown; open it cooked")
-        return linktype
 
 
 class RawIPSocket(_Socket):
@@ -530,17 +484,16 @@ class RawIPSocket(_Socket):
             index = 0
             subject = f"IPv{family} protocol {protocol}"
             if interface is not None:
-                index, name, _ = _resolve(interface)
+                index, name, _ = resolve(interface)
                 subject += f" on {name}"
             if isinstance(filter, str):
                 filter = compile_filter(filter, LINKTYPE_RAW)
-            super().__init__(subject, filter)
+            super().__init__(subject, filter, LINKTYPE_RAW)
             insns, insns_n = ffi.NULL, 0
             if filter is not None:
-                if family == 4 and not icmp_datagram:
-                    insns, insns_n = filter.kernel_program(tags=False)
-                else:
-                    self._sift = filter  # in the kernel it would see the payload alone
+                # Elsewhere the kernel's filter would see the payload alone.
+                sees = "packets" if family == 4 and not icmp_datagram else ""
+                insns, insns_n, self._user_flags = filter.place(sees)
             self.family = family
             self.protocol = protocol
             self.linktype = LINKTYPE_RAW
@@ -565,9 +518,6 @@ class RawIPSocket(_Socket):
         """
         return check(lib.rk_rawip_icmp_id(self._live()), "read ICMP identifier", self.name)
 
-    def _frame_linktype(self, linktype: int, name: str) -> int:
-        return LINKTYPE_RAW
-
 
 def _seconds_until(end_ns: int) -> float | None:
     """What is left until a deadline, as a timeout."""
@@ -582,27 +532,3 @@ async def _sleep(seconds: float) -> None:
 
 def _cannot_at_once(octets: ReadableBuffer) -> int:
     raise BlockingIOError  # something has to be put before the frame, or said beside it
-
-
-def _name_of(request: bytes) -> str:
-    name: bytes = _IFREQ.unpack(request)[0]
-    return name.split(b"\0")[0].decode(errors="surrogateescape")
-
-
-def _linktype(request: bytes) -> int:
-    """LINKTYPE_ number for the ARPHRD_ number in an ifreq, 0 for one whose frames we cannot name."""
-    return _LINKTYPES.get(struct.unpack_from("H", request, 16)[0], 0)
-
-
-def _resolve(interface: str | int | None) -> tuple[int, str, int]:
-    """Number, name and LINKTYPE_ number of an interface in the current network namespace."""
-    if interface is None:
-        return 0, "all interfaces", LINKTYPE_ETHERNET
-    try:
-        index = socket.if_nametoindex(interface) if isinstance(interface, str) else interface
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            request = ioctl(probe, _SIOCGIFNAME, _IFREQ.pack(b"", index))
-            return index, _name_of(request), _linktype(ioctl(probe, _SIOCGIFHWADDR, request))
-    except (OSError, struct.error, ValueError):
-        label = f"named {interface!r}" if isinstance(interface, str) else f"number {interface}"
-        raise UnknownInterface(f"there is no interface {label} in this network namespace") from None

@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.batch import FrameBatch
+from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
-from rawkit.engine.sockets import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable, PacketSocket, RawIPSocket
+from rawkit.engine.sockets import PacketSocket, RawIPSocket
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
 
 BACKENDS = ("auto", "packet", "xdp", "ip")

@@ -23,7 +23,8 @@ from rawkit.bulk.answerfilter import answer_filter
 from rawkit.engine.aio import Waits, wait_readable
 from rawkit.engine.batch import KERNEL_TIME, FrameBatch
 from rawkit.engine.filter import Filter
-from rawkit.engine.sockets import ETH_P_ALL, LINKTYPE_ETHERNET, PacketSocket
+from rawkit.engine.interface import LINKTYPE_ETHERNET
+from rawkit.engine.sockets import ETH_P_ALL, PacketSocket
 from rawkit.engine.stamps import TransmitStamps
 from rawkit.errors import EngineError
 from rawkit.tools.departure import LINKTYPE_IPV4, Departure, open_sender, prepare

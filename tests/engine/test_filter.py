@@ -14,6 +14,8 @@ from oracles import tcpdump
 
 from rawkit.engine import FrameBatch, compile_filter
 from rawkit.engine import filter as filter_module
+from rawkit.engine.batch import VLAN
+from rawkit.engine.native import ffi
 from rawkit.errors import FilterError
 
 MACS = bytes.fromhex("00005e005302 00005e005301")
@@ -137,13 +139,60 @@ def test_link_types_have_their_own_offsets() -> None:
     assert compile_filter("tcp port 80", linktype=276).matches(sll2 + packet)
 
 
-def test_a_program_that_loops_is_for_files_only() -> None:
+def test_a_program_that_loops_runs_in_user_space() -> None:
     chain = ipv6(0, bytes([6, 0, 1, 4, 0, 0, 0, 0]) + ports(1025, 80))
     compiled = compile_filter("ip6 protochain 6")
     assert compiled.matches(tagged(0x86DD, chain))
     assert not compiled.matches(tagged(0x86DD, chain[:41]))
-    with pytest.raises(FilterError, match="files only"):
-        compiled.kernel_program(tags=False)
+    for sees in ("frames", "packets"):
+        place = compiled.place(sees)
+        assert (place.insns_n, place.user_flags) == (0, 0)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_explain_prints_the_program_of_tcpdump(expression: str, tmp_path: Path) -> None:
+    empty = capture_file(tmp_path / "empty.pcap", [], 1)
+    listing = run_tcpdump("-r", str(empty), "-d", expression)
+    head, kernel, user, files, *program = compile_filter(expression).explain().splitlines()
+    assert head == f"filter {expression!r}, link type 1, {len(program)} instructions"
+    assert (kernel, files) == ("in the kernel: frames without a VLAN tag", "on files: the same program")
+    assert user.startswith("in user space: frames whose VLAN tag")
+    assert program == listing.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("expression", "linktype", "where"),
+    [
+        ("tcp port 80", 101, "in the kernel: all packets"),
+        ("tcp port 80", 276, "in user space: all of it"),
+        ("ip6 protochain 6", 1, "in user space: all of it"),
+    ],
+)
+def test_explain_says_where_it_runs(expression: str, linktype: int, where: str) -> None:
+    _, place, files, first, *_ = compile_filter(expression, linktype).explain().splitlines()
+    assert place.startswith(where)
+    assert files == "on files: the same program"
+    assert first.startswith("(000) ")
+
+
+def test_a_program_that_would_be_too_long_with_its_prefix_runs_in_user_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled = compile_filter("tcp port 80")
+    monkeypatch.setattr(filter_module, "MAX_INSTRUCTIONS", len(compiled.instructions) + 2)
+    assert compiled.place("frames") == (ffi.NULL, 0, 0)
+    assert compiled.place("packets").insns_n == len(compiled.instructions)
+
+
+def test_sifting_judges_the_frames_with_a_flag_and_cuts_them() -> None:
+    batch = FrameBatch(len(FRAMES))
+    batch.extend(FRAMES)
+    compiled = compile_filter("ip", snaplen=60)
+    assert compiled.sift(batch, VLAN) == len(FRAMES)  # none of them has it
+    wanted = [frame for frame in FRAMES if compiled.matches(frame)]
+    assert compiled.sift(batch) == len(wanted)
+    assert list(batch) == [frame[:60] for frame in wanted]
+    assert [record.wire_len for record in batch.records()] == list(map(len, wanted))
 
 
 def test_length_on_the_wire_counts_for_frames_that_were_cut() -> None:

@@ -1032,7 +1032,7 @@ def test_importing_the_engine_is_cheap() -> None:
 
 
 def test_unknown_link_layers_have_to_be_cooked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rawkit.engine.sockets._LINKTYPES", {})
+    monkeypatch.setattr("rawkit.engine.interface._LINKTYPES", {})
     with pytest.raises(RawkitError, match="open it cooked"):
         PacketSocket("lo")
     with PacketSocket("lo", cooked=True) as sock:
