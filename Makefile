@@ -53,7 +53,7 @@ asan: $(VENV)/.installed ## C tests and the engine's Python tests under address 
 comma := ,
 
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/
-	@$(BIN)/python benchmarks
+	@$(BIN)/python benchmarks $(BENCH)
 
 docs: $(VENV)/.installed ## write docs/protocols from the header classes
 	@$(BIN)/rawkit protocols --write docs/protocols

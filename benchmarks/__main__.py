@@ -2,37 +2,33 @@
 
 Each script asks one question and prints a JSON object per line: `bench` and `case` name it, `rawkit` and
 `peer` are the measurements in `unit`, `peer_name` says against whom, and `ratio` is how many times better
-rawkit is, whichever way the unit runs. A script also runs alone. Lines of another shape are passed through.
+rawkit is, whichever way the unit runs; a peer that is not there is named with the reason as `missing`. A
+script also runs alone. Lines of another shape are passed through. The results are kept in
+build/benchmarks.jsonl, and `--write FILE` makes a page of all that are there, so that single scripts can
+be run again.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
+from _report import HERE, page, parse, save, table
 from rich.console import Console
-from rich.table import Table
-
-FIELDS = ("bench", "case", "rawkit", "peer", "peer_name", "unit", "ratio")
 
 
 def main() -> int:
-    here = Path(__file__).parent
-    scripts = {path.stem: path for path in sorted(here.glob("*.py")) if not path.name.startswith("_")}
-    names = sys.argv[1:] or list(scripts)
+    scripts = {path.stem: path for path in sorted(HERE.glob("*.py")) if not path.name.startswith("_")}
+    parser = argparse.ArgumentParser(prog="python benchmarks", description="rawkit beside its peers")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(scripts)} (default: all)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write a page for the documentation")
+    options = parser.parse_args()
+    names = options.names or list(scripts)
     if unknown := set(names) - scripts.keys():
-        print(
-            f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(scripts)}",
-            file=sys.stderr,
-        )
-        return 2
-    table = Table("bench", "case", "unit", title=f"rawkit and its peers, {os.cpu_count()} processors")
-    for column in ("rawkit", "peer", "ratio"):
-        table.add_column(column, justify="right")
-    table.add_column("peer is")
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
+    records = []
     failed = []
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -40,38 +36,25 @@ def main() -> int:
         if done.returncode != 0:
             failed.append(name)
         for line in done.stdout.splitlines():
-            row = parse(line)
-            if row is None:
+            record = parse(line)
+            if record is None:
                 print(line)
-                continue
-            bench, case, rawkit, peer, peer_name, unit, ratio = row
-            table.add_row(
-                str(bench), str(case), str(unit), short(rawkit), short(peer), short(ratio), str(peer_name)
-            )
+            else:
+                records.append(record | {"script": name})
+    # What failed keeps its earlier results.
+    known = save([record for record in records if record["script"] not in failed], set(names) - set(failed))
     console = Console()
     # Without a terminal there is no width to fit: lines stay whole.
-    console.print(table, **({} if console.is_terminal else {"width": 140}))  # type: ignore[arg-type]
+    console.print(table(records), **({} if console.is_terminal else {"width": 150}))  # type: ignore[arg-type]
+    for record in records:
+        if "missing" in record:
+            print(f"missing: {record['peer_name']} ({record['missing']})", file=sys.stderr)
+    if options.write is not None:
+        options.write.write_text(page(known), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def parse(line: str) -> list[object] | None:
-    """The fields of a result, None when this is none. A peer that is absent leaves its fields out."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or "bench" not in record:
-        return None
-    return [record.get(field, "") for field in FIELDS]
-
-
-def short(value: object) -> str:
-    """A measurement to three figures or so: 0.0213, 4.31, 1,234,567."""
-    if isinstance(value, int) or not isinstance(value, float):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
