@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from rawkit.transport.congestion import AckSample as AckSample
     from rawkit.transport.congestion import Aimd as Aimd
     from rawkit.transport.congestion import CongestionControl as CongestionControl
+    from rawkit.transport.congestion import Dctcp as Dctcp
     from rawkit.transport.congestion import Fixed as Fixed
     from rawkit.transport.congestion import NewReno as NewReno
+    from rawkit.transport.congestion import Vegas as Vegas
+    from rawkit.transport.congestion import Wrapped as Wrapped
+    from rawkit.transport.congestion import controller as controller
+    from rawkit.transport.congestion import initial_window as initial_window
     from rawkit.transport.cubic import Cubic as Cubic
+    from rawkit.transport.delivery import DeliveryRate as DeliveryRate
+    from rawkit.transport.delivery import RateSample as RateSample
     from rawkit.transport.endpoint import Context as Context
     from rawkit.transport.endpoint import Endpoint as Endpoint
     from rawkit.transport.endpoint import Packet as Packet
@@ -35,13 +42,21 @@ if TYPE_CHECKING:
     from rawkit.transport.events import Unreachable as Unreachable
     from rawkit.transport.events import Writable as Writable
     from rawkit.transport.events import Write as Write
+    from rawkit.transport.flow import FlowWindow as FlowWindow
+    from rawkit.transport.flow import SendWindow as SendWindow
     from rawkit.transport.keyed import Isn as Isn
     from rawkit.transport.keyed import PortAllocator as PortAllocator
+    from rawkit.transport.messages import MessageBox as MessageBox
     from rawkit.transport.pacer import Pacer as Pacer
+    from rawkit.transport.rack import Rack as Rack
+    from rawkit.transport.rack import TailLossProbe as TailLossProbe
     from rawkit.transport.ranges import RangeSet as RangeSet
     from rawkit.transport.reassembly import Reassembly as Reassembly
     from rawkit.transport.rtt import Rto as Rto
     from rawkit.transport.rtt import RttEstimator as RttEstimator
+    from rawkit.transport.scoreboard import Scoreboard as Scoreboard
+    from rawkit.transport.scoreboard import Segment as Segment
+    from rawkit.transport.sendbuffer import SendBuffer as SendBuffer
     from rawkit.transport.seqspace import SeqSpace as SeqSpace
 
 _HOMES = {
@@ -49,10 +64,17 @@ _HOMES = {
     "endpoint": "Context Endpoint Packet",
     "events": "Abort Close Closed Connected MtuChanged Path PeerClosed Read Reset Shutdown Unreachable "
     "Writable Write",
-    "congestion": "AckSample Aimd CongestionControl Fixed NewReno",
+    "congestion": "AckSample Aimd CongestionControl Dctcp Fixed NewReno Vegas Wrapped controller "
+    "initial_window",
     "cubic": "Cubic",
     "keyed": "Isn PortAllocator",
     "pacer": "Pacer",
+    "delivery": "DeliveryRate RateSample",
+    "flow": "FlowWindow SendWindow",
+    "messages": "MessageBox",
+    "rack": "Rack TailLossProbe",
+    "scoreboard": "Scoreboard Segment",
+    "sendbuffer": "SendBuffer",
     "ranges": "RangeSet",
     "reassembly": "Reassembly",
     "rtt": "Rto RttEstimator",

@@ -37,6 +37,9 @@ class CongestionControl(ABC):
         ValueError: a segment size or a window below 1.
     """
 
+    uses_rate: ClassVar[bool] = False
+    """Whether it looks at `AckSample.delivery_bps`, which costs to measure."""
+
     every_mark: ClassVar[bool] = False
     """Whether `on_ecn` is called for every acknowledgement with a mark, rather than once per window."""
 

@@ -26,7 +26,8 @@ class FlowWindow:
         """The value for the header field, with `free` units of room from the number `expected` on."""
         if expected + free >= self._edge + self._step:
             self._edge = expected + free
-        return min(max(self._edge - expected, 0) >> self._shift, self._most)
+        value = (self._edge - expected) >> self._shift
+        return self._most if value > self._most else value if value > 0 else 0
 
     def worth_telling(self, expected: int, free: int) -> bool:
         """Whether the window opened so far that the sender should hear of it unasked."""

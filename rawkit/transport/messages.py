@@ -49,6 +49,11 @@ class MessageBox:
         ready, self._ready = self._ready, []
         return ready
 
+    def take(self, number: int, message: bytes) -> list[bytes]:
+        """Store a message, and read what is in order then."""
+        self.insert(number, message)
+        return self.read()
+
     def sack_blocks(self, most: int = 4) -> list[tuple[int, int]]:
         """Up to `most` ranges beyond `next`, as (start, end), the one with the latest message first."""
         blocks: list[tuple[int, int]] = []

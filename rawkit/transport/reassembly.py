@@ -91,6 +91,17 @@ class Reassembly:
         self.read_offset += count
         return data
 
+    def take(self, offset: int, data: bytes) -> list[bytes]:
+        """Store a segment and read what is in order then; quick for one that is just next, with nothing
+        waiting.
+        """
+        if offset == self.next == self.read_offset and not self._held and 0 < len(data) <= self.capacity:
+            self.next = self.read_offset = offset + len(data)
+            return [data]
+        self.insert(offset, data)
+        octets = self.read()
+        return [octets] if octets else []
+
     def sack_blocks(self, most: int = 4) -> list[tuple[int, int]]:
         """Up to `most` islands beyond `next`, as (start, end).
 

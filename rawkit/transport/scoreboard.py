@@ -58,7 +58,11 @@ class Scoreboard:
         self.una = start
         """The first number that is not acknowledged."""
         self.in_flight = 0
+        self.flight_size = 0
+        """Octets that were sent and are not acknowledged cumulatively (RFC 5681's FlightSize)."""
         self.segments: list[Segment] = []
+        self.count = 0
+        """How many segments wait for their acknowledgement, those that arrived behind others too."""
         self._head = 0  # those before it are acknowledged, and thrown away now and then
         self._starts: list[int] = []
         self.sacked = RangeSet()
@@ -69,8 +73,7 @@ class Scoreboard:
         self._loss_edge = start  # below it losses by duplicates were looked for
 
     def __len__(self) -> int:
-        """How many segments wait for their acknowledgement, those that arrived behind others too."""
-        return len(self.segments) - self._head
+        return self.count
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.segments[self._head :])
@@ -83,7 +86,9 @@ class Scoreboard:
             segment.first_ns = now_ns
             self.segments.append(segment)
             self._starts.append(segment.start)
+            self.count += 1
             self.in_flight += segment.size
+            self.flight_size += segment.size
         elif segment.lost:
             segment.lost = False
             self.in_flight += segment.size
@@ -115,9 +120,11 @@ class Scoreboard:
                 segment = segments[head]
                 head += 1
                 self.una = segment.end
+                self.flight_size -= segment.size
                 if not segment.acked:
                     self._arrived(segment)
                     news.append(segment)
+            self.count -= head - self._head
             self._head = head
             if self.sacked:
                 self.sacked.remove(0, self.una)

@@ -103,16 +103,16 @@ def arrivals(*offsets: int) -> list[tuple[int, list[tuple[int, int]]]]:
     return seen
 
 
-def test_rfc_2018_section_4_case_1_last_four_lost() -> None:
+def test_check_33_rfc_2018_section_4_case_1_last_four_lost() -> None:
     assert arrivals(5000, 5500, 6000, 6500)[-1] == (7000, [])
 
 
-def test_rfc_2018_section_4_case_2_first_lost() -> None:
+def test_check_33_rfc_2018_section_4_case_2_first_lost() -> None:
     later = range(5500, 9000, 500)
     assert arrivals(*later) == [(5000, [(5500, n + 500)]) for n in later]
 
 
-def test_rfc_2018_section_4_case_3_second_fourth_sixth_eighth_lost() -> None:
+def test_check_33_rfc_2018_section_4_case_3_second_fourth_sixth_eighth_lost() -> None:
     assert arrivals(5000, 6000, 7000, 8000, 6500, 5500) == [
         (5500, []),
         (5500, [(6000, 6500)]),

@@ -15,7 +15,7 @@ KEY = bytes(range(16))
 A, B = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
 
 
-def test_rfc_6298_section_2_series_by_hand() -> None:
+def test_check_17_rfc_6298_section_2_series_by_hand() -> None:
     rto = Rto(min_ns=1, granularity_ns=0)
     seen = []
     for sample in (100, 200, 150, 300):
@@ -30,7 +30,7 @@ def test_rfc_6298_section_2_series_by_hand() -> None:
     assert rto.rtt.min_ns == 100 * MS
 
 
-def test_rfc_6298_constant_rtt_falls_to_the_floor() -> None:
+def test_check_18_rfc_6298_constant_rtt_falls_to_the_floor() -> None:
     rto = Rto()
     for n in range(12):
         rto.on_sample(S // 2)
@@ -38,7 +38,7 @@ def test_rfc_6298_constant_rtt_falls_to_the_floor() -> None:
         assert abs(rto.ns - max(exact, S)) <= 1
 
 
-def test_rfc_6298_section_5_5_backs_off_to_the_ceiling() -> None:
+def test_check_18_rfc_6298_section_5_5_backs_off_to_the_ceiling() -> None:
     rto, seen = Rto(), []
     for _ in range(9):
         seen.append(rto.ns // S)
@@ -46,7 +46,7 @@ def test_rfc_6298_section_5_5_backs_off_to_the_ceiling() -> None:
     assert seen == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
-def test_rfc_6298_section_3_karn_and_section_5_7_lost_syn() -> None:
+def test_check_18_rfc_6298_section_3_karn_and_section_5_7_lost_syn() -> None:
     rto = Rto()
     rto.on_timeout()
     rto.on_sample(5 * S, retransmitted=True)

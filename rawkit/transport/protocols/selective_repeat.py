@@ -133,6 +133,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.recovery_end: int | None = None  # of fast recovery: what was next when it began
         self.no_reduction_before = self.next  # marks and losses of what was sent earlier are no news
         self.limited = False  # whether the congestion window keeps us back
+        self.armed = "timeout"  # or "probe": which of the two timers runs
         self.timeouts = self.last_sent_ns = 0
         # What has arrived.
         self.syn_expected = role == "server"
@@ -178,7 +179,10 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
     @property
     def backlog(self) -> int:
         """Octets that were written and not sent yet."""
-        return self.queued if self.messages else max(self.buffer.end - max(self.next, self.buffer.start), 0)
+        if self.messages:
+            return self.queued
+        waiting = self.buffer.end - (self.next if self.connected else self.buffer.start)
+        return waiting if waiting > 0 else 0  # FIN has a number, and is no octet
 
     # ---- sending ------------------------------------------------------------------------------------
 
@@ -187,9 +191,9 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         board, control = self.board, self.control
         if not self.connected:
             return
-        if not len(board) and cx.now - self.last_sent_ns > self.rto.ns:
+        if not board.count and cx.now - self.last_sent_ns > self.rto.ns:
             control.on_idle(cx.now, cx.now - self.last_sent_ns)
-        armed = len(board) > 0
+        armed = board.count > 0
         while True:
             lost = board.next_lost()
             size = lost.size if lost else self.next_size()
@@ -203,9 +207,9 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             if self.paced and not self.may_go(cx, size):
                 break
             self.output(cx, lost or self.new_segment(size))
-        if len(board) and not armed:
+        if board.count and not armed:
             self.arm(cx)
-        elif not len(board) and self.backlog:
+        elif not board.count and self.backlog:
             cx.timer("persist", after=self.send_window.probe_after_ns(self.rto.ns))
 
     def next_size(self) -> int | None:
@@ -221,7 +225,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         size = min(waiting, window, self.mss)
         # No small segments because of a small window (RFC 9293 section 3.8.6.2.1), unless nothing else goes
         # on.
-        return None if size < self.mss and size < waiting and len(self.board) else size
+        return None if size < self.mss and size < waiting and self.board.count else size
 
     def new_segment(self, size: int) -> Segment:
         start = self.next
@@ -266,7 +270,8 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.send(cx, DATA, segment.start, data)
         else:
             self.send(cx, int(data), segment.start)  # type: ignore[call-overload]
-        segment.mark = self.rate.on_send(cx.now, self.board.in_flight)
+        if self.control.uses_rate:
+            segment.mark = self.rate.on_send(cx.now, self.board.in_flight)
         self.board.sent(segment, cx.now)
         self.next = max(self.next, segment.end)
         self.last_sent_ns = cx.now
@@ -295,10 +300,14 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             and self.recovery_end is None
             and not (self.timeouts or self.probe.waiting)
         ):
-            cx.cancel("timeout")
-            cx.timer("probe", after=self.probe.timeout_ns(srtt, len(self.board), self.rto.ns))
+            if self.armed == "timeout":
+                cx.cancel("timeout")
+            self.armed = "probe"
+            cx.timer("probe", after=self.probe.timeout_ns(srtt, self.board.count, self.rto.ns))
         else:
-            cx.cancel("probe")
+            if self.armed == "probe":
+                cx.cancel("probe")
+            self.armed = "timeout"
             cx.timer("timeout", after=self.rto.ns)
 
     def on_timer(self, cx: Context, name: str, path: Path) -> None:
@@ -323,7 +332,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if self.timeouts > self.tries:
             self.give_up(cx, "no answer")
             return
-        self.control.on_rto(cx.now, self.board.in_flight, repeated=self.timeouts > 1)
+        self.control.on_rto(cx.now, self.board.flight_size, repeated=self.timeouts > 1)
         self.rto.on_timeout()
         self.board.lose_all()
         self.recovery_end, self.no_reduction_before = None, self.next
@@ -379,11 +388,11 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.buffer.release(board.una)
         self.rack.update(news, now, self.rto.rtt.min_ns)
         if self.probe.on_ack(ack) and self.recovery_end is None:
-            self.control.on_loss(now, board.in_flight)  # the probe repaired a loss that nobody saw
-        rate = self.rate.on_ack(now, acked, newest.mark)  # type: ignore[arg-type]
+            self.control.on_loss(now, board.flight_size)  # the probe repaired a loss that nobody saw
+        rate = self.rate.on_ack(now, acked, newest.mark) if newest.mark else None  # type: ignore[arg-type]
         if flags & ECE and (self.control.every_mark or board.una > self.no_reduction_before):
             self.no_reduction_before = self.next
-            self.control.on_ecn(now, acked, board.in_flight)
+            self.control.on_ecn(now, acked, board.flight_size)
         was_in_recovery = self.recovery_end is not None
         self.repair(cx)
         if self.recovery_end is not None and board.una >= self.recovery_end:
@@ -394,17 +403,20 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.control.on_ack(sample)
         if cx.tracing:
             self.plot(cx)
-        if len(board):
+        if board.count:
             self.arm(cx)
         else:
-            cx.cancel("timeout")
-            cx.cancel("probe")
+            cx.cancel(self.armed)
         self.transmit(cx)
-        if not self.closing and self.backlog <= self.control.cwnd:
-            cx.event(Writable(2 * self.control.cwnd - self.backlog))
+        if not self.closing:
+            backlog = self.backlog
+            if backlog <= self.control.cwnd:
+                cx.event(Writable(2 * self.control.cwnd - backlog))
 
     def ranges(self, ack: int, header: SelectiveRepeatHeader) -> list[tuple[int, int]]:
         """The header's SACK ranges as numbers that do not wrap, without nonsense."""
+        if not header._sacks:  # type: ignore[attr-defined]
+            return []  # the octets of the list, which need not be decoded then
         mask, found = self.space.size - 1, []
         for start, end in header.sacks:
             low = ack + ((start - ack) & mask)
@@ -417,7 +429,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         """Look for losses; the first of a window begins a recovery, of which congestion control hears
         once.
         """
-        board, flight = self.board, self.board.in_flight
+        board = self.board
         again: int | None = None
         if self.with_rack:
             impatient = (
@@ -432,7 +444,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if lost and self.recovery_end is None and board.una >= self.no_reduction_before:
             self.recovery_end = self.no_reduction_before = self.next
             self.probe.reset()
-            self.control.on_loss(cx.now, flight)
+            self.control.on_loss(cx.now, board.flight_size)
             cx.trace("loss", una=board.una, segments=len(lost))
 
     def plot(self, cx: Context) -> None:
@@ -463,7 +475,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.acknowledge(cx, ECE if packet.ecn == CONGESTED else 0)
         if flags & ACK:
             self.on_acknowledgement(cx, header, flags)
-        if self.closing and self.peer_closed and self.fin_sent and not len(self.board):
+        if self.closing and self.peer_closed and self.fin_sent and not self.board.count:
             if not self.over:
                 cx.event(Closed())
             self.over = True
@@ -478,12 +490,9 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if flags & FIN and self.fin_at is None and 0 <= number - self.box.next <= self.box.window:
             self.fin_at = number
         elif flags & DATA and (self.fin_at is None or number < self.fin_at):
-            self.box.insert(number, payload)
-            data = self.box.read()
-            for piece in [data] if isinstance(data, bytes) else data:
-                if piece or self.messages:
-                    self.unread += 0 if self.auto_read else 1 if self.messages else len(piece)
-                    cx.deliver(piece)
+            for piece in self.box.take(number, payload):
+                self.unread += 0 if self.auto_read else 1 if self.messages else len(piece)
+                cx.deliver(piece)
         if self.box.next == self.fin_at:
             self.peer_closed = True
             cx.event(PeerClosed())
@@ -513,7 +522,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
                 self.give_up(cx, "the path takes no messages as large as these")
             return
         # Everything that has not arrived is cut anew.
-        self.fin_sent = self.fin_sent and not len(self.board)
+        self.fin_sent = self.fin_sent and not self.board.count
         self.next = self.board.una
         self.board = Scoreboard(self.next)
         self.no_reduction_before, self.recovery_end = self.next, None

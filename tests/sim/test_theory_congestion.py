@@ -1,0 +1,153 @@
+"""Theory, E.4: congestion control in simulated runs. Published response functions against what is
+delivered.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from rawkit.sim import App, Bernoulli, Driver, DropTail, EcnThreshold, LinkSpec, Periodic, dumbbell, p2p
+from rawkit.transport import Cubic, NewReno, Writable, Write
+from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
+
+nightly = pytest.mark.slow
+S = 10**9
+MSS = 1464  # 1500 less IP header and that of selective repeat
+
+
+class Source(App):
+    """Always has something to send."""
+
+    def on_notice(self, driver: Driver, notice: Any) -> None:
+        if isinstance(notice, Writable):
+            driver.do(Write(bytes(notice.octets)))
+
+
+class Sink(App):
+    """Notes how much had arrived when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.octets = 0
+        self.times: list[tuple[int, int]] = []
+
+    def on_data(self, driver: Driver, data: bytes) -> None:
+        self.octets += len(data)
+        self.times.append((driver.clock.now, self.octets))
+
+    def rate(self, start_ns: int, end_ns: int) -> float:
+        """Bits per second that arrived between two times."""
+        inside = [octets for time, octets in self.times if start_ns <= time <= end_ns]
+        return (inside[-1] - inside[0]) * 8 * S / (end_ns - start_ns)
+
+
+class Steady(NewReno):
+    """NewReno that begins near its balance, where otherwise slow start would overshoot for many cycles."""
+
+    def __init__(self, mss: int, cwnd: int | None = None) -> None:
+        super().__init__(mss, cwnd)
+        self.ssthresh = self.cwnd
+
+
+def goodput(link: LinkSpec, back: LinkSpec, seconds: float, skip: float, **options: Any) -> float:
+    network = p2p(link, back, seed=4)
+    sink = Sink()
+    client, server = network.connect(
+        network.nodes["a"],  # type: ignore[arg-type]
+        network.nodes["b"],  # type: ignore[arg-type]
+        SelectiveRepeat(**options),
+        SelectiveRepeat(),
+        Source(),
+        sink,
+    )
+    server.open("server")
+    client.open("client")
+    client.do(Write(bytes(100 * MSS)))
+    network.run(int(seconds * S))
+    return sink.rate(int(skip * S), int(seconds * S))
+
+
+@pytest.mark.parametrize(
+    ("period", "seconds"),
+    [(1000, 60), pytest.param(1000, 300, marks=nightly), pytest.param(10_000, 600, marks=nightly)],
+)
+def test_check_24_mathis_with_periodic_loss(period: int, seconds: int) -> None:
+    window = int(math.sqrt(1.5 * period))
+    got = goodput(
+        LinkSpec(None, "50ms", models=(Periodic(period),)),
+        LinkSpec(None, "50ms"),
+        seconds,
+        seconds / 6,
+        control=Steady,
+        control_options={"cwnd": window * MSS},
+    )
+    assert got == pytest.approx(MSS * 8 / 0.1 * math.sqrt(1.5 * period), rel=0.05)
+
+
+def pftk(p: float, rtt: float, rto: float) -> float:
+    """Segments per second (Padhye, Firoiu, Towsley, Kurose 1998, as in RFC 5348 section 3.1 with b = 1)."""
+    return 1 / (rtt * math.sqrt(2 * p / 3) + rto * 3 * math.sqrt(3 * p / 8) * p * (1 + 32 * p * p))
+
+
+def test_check_27_the_formula_gives_the_published_rates() -> None:
+    rates = [pftk(p, 0.1, 0.4) * 1460 * 8 / 1e6 for p in (0.001, 0.01, 0.02, 0.05, 0.1)]
+    assert rates == pytest.approx([4.48, 1.31, 0.856, 0.431, 0.207], rel=0.01)
+
+
+@pytest.mark.parametrize(("seconds"), [200, pytest.param(2000, marks=nightly)])
+@pytest.mark.parametrize("p", [0.01, 0.02, 0.05])
+def test_check_27_pftk_under_independent_loss(p: float, seconds: int) -> None:
+    got = goodput(
+        LinkSpec(None, "50ms", models=(Bernoulli(p),)),
+        LinkSpec(None, "50ms"),
+        seconds,
+        10,
+        min_rto_ns=400 * 10**6,
+    )
+    assert got == pytest.approx(pftk(p, 0.1, 0.4) * MSS * 8, rel=0.4)
+
+
+def fairness(
+    control: str | type[NewReno] | type[Cubic], queue: Any, seconds: int, ecn: bool = False
+) -> tuple[float, float]:
+    """Jain's index of two flows over one link, and how busy that link was."""
+    network = dumbbell(2, LinkSpec("4Mbit/s", "45ms", queue), seed=8)
+    sinks = []
+    for i in (1, 2):
+        sinks.append(Sink())
+        client, server = network.connect(
+            network.nodes[f"a{i}"],  # type: ignore[arg-type]
+            network.nodes[f"b{i}"],  # type: ignore[arg-type]
+            SelectiveRepeat(control=control, ecn=ecn),
+            SelectiveRepeat(),
+            Source(),
+            sinks[-1],
+        )
+        server.open("server")
+        client.open("client")
+        client.do(Write(bytes(100 * MSS)))
+    network.run(seconds * S)
+    rates = [sink.rate(S * seconds // 6, S * seconds) for sink in sinks]
+    jain = sum(rates) ** 2 / (2 * sum(rate * rate for rate in rates))
+    return jain, sum(rates) * 1500 / MSS / 4e6
+
+
+def test_check_32_two_equal_reno_flows_share_a_drop_tail_queue() -> None:
+    jain, busy = fairness("newreno", DropTail(packets=30), 60)  # one bandwidth-delay product
+    assert jain >= 0.95
+    assert busy >= 0.99
+
+
+@pytest.mark.parametrize("control", ["cubic", "vegas"])
+def test_other_controllers_fill_the_link_too(control: str) -> None:
+    _, busy = fairness(control, DropTail(packets=30), 30)
+    assert busy >= 0.95
+
+
+def test_dctcp_keeps_the_queue_at_its_threshold_without_losses() -> None:
+    jain, busy = fairness("dctcp", EcnThreshold(10, limit=60), 60, ecn=True)
+    assert jain >= 0.9
+    assert busy >= 0.95
