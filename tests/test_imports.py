@@ -33,7 +33,8 @@ ROOMS = {
     "bulk": {"errors", "wire", "engine", "pcap"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
     "tools": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "interop"},
-    "cli": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "tools", "interop", "privileges"},
+    "cli": BASE
+    | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "lab", "tools", "interop", "privileges"},
 }
 HEAVY = ["scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"]
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": ("rawkit.cli.replay", "Send the packets of a capture file, in their time."),
     "lab": ("rawkit.cli.lab", "Run commands on private hosts in network namespaces."),
     "demo": ("rawkit.cli.demo", "Show the main jobs on real traffic between two private hosts."),
+    "transport": ("rawkit.cli.transport", "Begin a transport protocol of one's own, or check one."),
     "protocols": ("rawkit.cli.protocols", "List the protocols, or show the layout of one."),
     "shell": ("rawkit.cli.shell", "A Python prompt with rawkit's names in it."),
     "doctor": ("rawkit.cli.doctor", "Say what works on this machine, and how to get the rest."),

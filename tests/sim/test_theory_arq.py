@@ -106,7 +106,7 @@ class Slotted(Fixed):
         return SR_ROOM * 8 * 10**9 // TX
 
 
-@pytest.mark.parametrize("packets", [6000, pytest.param(60_000, marks=nightly)])
+@pytest.mark.parametrize("packets", [3000, pytest.param(60_000, marks=nightly)])
 @pytest.mark.parametrize(("p", "window"), [(0.01, 22), (0.05, 44), (0.1, 44)])
 def test_check_15_selective_repeat_is_ideal_with_a_window_of_several_round_trips(
     p: float, window: int, packets: int
@@ -119,7 +119,7 @@ def test_check_15_selective_repeat_is_ideal_with_a_window_of_several_round_trips
         "min_rto_ns": 500 * MS,
     }
     u, _ = utilization(SelectiveRepeat, options, packets, SR_ROOM, link(5, p))
-    assert u == pytest.approx(1 - p, rel=0.01 if packets > 10_000 else 0.02)
+    assert u == pytest.approx(1 - p, rel=0.01 if packets > 10_000 else 0.025)
 
 
 class TextbookGoBackN(Endpoint, header=GoBackNHeader):

@@ -72,7 +72,7 @@ def goodput(link: LinkSpec, back: LinkSpec, seconds: float, skip: float, **optio
 
 @pytest.mark.parametrize(
     ("period", "seconds"),
-    [(1000, 60), pytest.param(1000, 300, marks=nightly), pytest.param(10_000, 600, marks=nightly)],
+    [(1000, 40), pytest.param(1000, 300, marks=nightly), pytest.param(10_000, 600, marks=nightly)],
 )
 def test_check_24_mathis_with_periodic_loss(period: int, seconds: int) -> None:
     window = int(math.sqrt(1.5 * period))
@@ -97,8 +97,14 @@ def test_check_27_the_formula_gives_the_published_rates() -> None:
     assert rates == pytest.approx([4.48, 1.31, 0.856, 0.431, 0.207], rel=0.01)
 
 
-@pytest.mark.parametrize(("seconds"), [200, pytest.param(2000, marks=nightly)])
-@pytest.mark.parametrize("p", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize(
+    ("p", "seconds"),
+    [
+        (0.02, 120),
+        (0.05, 120),
+        *(pytest.param(p, 2000, marks=nightly) for p in (0.01, 0.02, 0.05)),
+    ],
+)
 def test_check_27_pftk_under_independent_loss(p: float, seconds: int) -> None:
     got = goodput(
         LinkSpec(None, "50ms", models=(Bernoulli(p),)),
@@ -106,6 +112,7 @@ def test_check_27_pftk_under_independent_loss(p: float, seconds: int) -> None:
         seconds,
         10,
         min_rto_ns=400 * 10**6,
+        detect="duplicates",  # RACK and probes, which the formula knows nothing of, do better still
     )
     assert got == pytest.approx(pftk(p, 0.1, 0.4) * MSS * 8, rel=0.4)
 
@@ -141,12 +148,14 @@ def test_check_32_two_equal_reno_flows_share_a_drop_tail_queue() -> None:
     assert busy >= 0.99
 
 
+@nightly
 @pytest.mark.parametrize("control", ["cubic", "vegas"])
 def test_other_controllers_fill_the_link_too(control: str) -> None:
     _, busy = fairness(control, DropTail(packets=30), 30)
     assert busy >= 0.95
 
 
+@nightly
 def test_dctcp_keeps_the_queue_at_its_threshold_without_losses() -> None:
     jain, busy = fairness("dctcp", EcnThreshold(10, limit=60), 60, ecn=True)
     assert jain >= 0.9

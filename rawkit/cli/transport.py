@@ -1,0 +1,190 @@
+"""`rawkit transport`: start a transport protocol, and look for what breaks it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+ACTIONS = ("drop", "delay", "swap", "duplicate", "corrupt")
+
+
+@click.group(
+    name="transport",
+    epilog="""\b
+Examples:
+  rawkit transport new courier                        writes courier.py, a protocol that works
+  rawkit transport check courier.py:Courier           looks for what breaks it
+  rawkit transport check rawkit.transport.protocols.go_back_n:GoBackN -o window=4 -o bits=3""",
+)
+def command() -> None:
+    """Transport protocols of one's own: begin one, check one.
+
+    Everything runs in a simulated network in virtual time: neither root nor a network is needed.
+    """
+
+
+@command.command(
+    "new",
+    epilog="""\b
+Examples:
+  rawkit transport new courier
+
+Exit status: 0; 2 for a name that cannot be, or a file that is there.""",
+)
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def new(name: str, force: bool) -> int:
+    """Write NAME.py: a header, stop-and-wait, and a run that shows it."""
+    import os
+
+    from rawkit.cli.output import status
+    from rawkit.tools.scaffold import scaffold
+
+    source = scaffold(name)
+    path = f"{name.lower()}.py"
+    if os.path.lexists(path) and not force:
+        raise click.UsageError(f"{path} is there already; --force writes over it")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(source)
+    status(f"wrote {path}; try: python {path}")
+    return 0
+
+
+@command.command(
+    "check",
+    epilog="""\b
+Examples:
+  rawkit transport check courier.py:Courier
+  rawkit transport check courier.py:Courier --drops 3 --first 20 --octets 10000
+  rawkit transport check courier.py:Courier --faults drop,duplicate       what it claims to survive
+  rawkit transport check courier.py:Courier --json | jq .violation
+
+Exit status: 0 when nothing was found wrong, 1 when something breaks it, 2 for bad input.""",
+)
+@click.argument("protocol", metavar="MODULE:PROTOCOL")
+@click.option("-o", "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the class.")
+@click.option("--octets", type=click.IntRange(min=0), default=6000, show_default=True, help="To the server.")
+@click.option("--back", type=click.IntRange(min=0), default=0, show_default=True, help="To the client.")
+@click.option(
+    "--drops",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Try all schedules with at most so many losses ...",
+)
+@click.option(
+    "--first",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="... among so many transmissions.",
+)
+@click.option(
+    "--random", "count", type=click.IntRange(min=0), default=150, show_default=True, help="Random schedules."
+)
+@click.option("--faults", default=",".join(ACTIONS), show_default=True, help="Kinds of faults in those.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides which.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def check_command(
+    protocol: str,
+    options: tuple[str, ...],
+    octets: int,
+    back: int,
+    drops: int,
+    first: int,
+    count: int,
+    faults: str,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Try to break a transport protocol, and show the simplest way that was found.
+
+    PROTOCOL is a class of MODULE, which is a file or a name that Python can import. It is run without
+    faults, with all schedules of few losses, and with random ones of many faults.
+    """
+    from rawkit.cli.output import JsonLines, emit
+    from rawkit.sim import check
+
+    kinds: Any = tuple(faults.split(","))
+    unknown = [kind for kind in kinds if kind not in ACTIONS]
+    if unknown:
+        raise click.UsageError(f"no fault is called {unknown[0]!r}; there are {', '.join(ACTIONS)}")
+    cls = load(protocol)
+    report = check(
+        cls,
+        dict(map(_option, options)),
+        octets=octets,
+        back=back,
+        drops=drops,
+        first=first,
+        random=count,
+        actions=kinds,
+        seed=seed,
+    )
+    found = report.counterexample
+    if as_json:
+        lines = JsonLines("transport.check")
+        lines.write(
+            "result",
+            protocol=protocol,
+            ok=report.ok,
+            proved=report.proved,
+            violation=found.violation if found else None,
+            schedule=str(found.transfer.schedule) if found else None,
+            octets=found.transfer.octets if found else None,
+            script=found.transfer.script() if found else None,
+        )
+    else:
+        emit(str(report))
+    return 0 if report.ok else 1
+
+
+def load(place: str) -> Any:
+    """The protocol class at "courier.py:Courier" or "package.module:Courier".
+
+    Raises:
+        click.UsageError: there is no such module or class, or it is none of a protocol.
+    """
+    import importlib
+    import importlib.util
+    import os
+    import sys
+
+    from rawkit.transport import Endpoint
+
+    module_name, colon, name = place.rpartition(":")
+    if not colon or not name:
+        raise click.UsageError(f"{place!r}: expected MODULE:PROTOCOL, such as courier.py:Courier")
+    if module_name.endswith(".py"):
+        if not os.path.isfile(module_name):
+            raise click.UsageError(f"{module_name}: there is no such file")
+        stem = os.path.basename(module_name)[:-3]
+        spec = importlib.util.spec_from_file_location(stem, module_name)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[stem] = module  # where annotations of headers are looked up
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise click.UsageError(f"{place!r}: {error}") from None
+    cls = getattr(module, name, None)
+    if not isinstance(cls, type) or not issubclass(cls, Endpoint):
+        raise click.UsageError(f"{place!r}: {name} is no class of a protocol in {module_name}")
+    return cls
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """A keyword argument from NAME=VALUE; the value as Python reads it, or as text."""
+    import ast
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise click.UsageError(f"option {text!r}: expected NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value

@@ -1,0 +1,73 @@
+"""`rawkit transport`: exit statuses, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rawkit.cli.main import main
+
+BROKEN = "rawkit.sim.gallery:NoTimer"
+SOUND = "rawkit.transport.protocols.stop_and_wait:StopAndWait"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["transport", *arguments])
+
+
+def test_a_sound_protocol_exits_0_and_a_broken_one_1() -> None:
+    sound = run("check", SOUND, "-o", "numbers=256", "--random", "20")
+    assert (sound.exit_code, sound.output.splitlines()[0]) == (0, "StopAndWait: nothing wrong")
+    broken = run("check", BROKEN, "--random", "0")
+    assert broken.exit_code == 1
+    assert "schedule:  drop 0" in broken.output
+
+
+def test_json_has_the_verdict_the_schedule_and_the_script() -> None:
+    done = run("check", BROKEN, "--json", "--random", "0")
+    header, result = map(json.loads, done.output.splitlines())
+    assert header == {"type": "header", "schema": "rawkit.transport.check/1"}
+    assert (done.exit_code, result["ok"], result["schedule"]) == (1, False, "drop 0")
+    assert result["violation"] == "the client was never told that all is over"
+    assert "Schedule.parse('drop 0')" in result["script"]
+
+
+def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> None:
+    faults = ("--drops", "0", "--random", "300", "--faults")
+    assert run("check", SOUND, *faults, "drop,delay").exit_code == 1
+    assert run("check", SOUND, *faults, "drop,duplicate,corrupt").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "courier"), "expected MODULE:PROTOCOL"),
+        (("check", "nowhere.py:X"), "nowhere.py: there is no such file"),
+        (("check", "rawkit.nowhere:X"), "No module named 'rawkit.nowhere'"),
+        (("check", "rawkit.sim:Transfer"), "Transfer is no class of a protocol"),
+        (("check", SOUND, "-o", "numbers"), "expected NAME=VALUE"),
+        (("check", SOUND, "--faults", "lose"), "no fault is called 'lose'"),
+        (("new", "1st"), "'1st' is no name for a protocol"),
+        (("new", "class"), "'class' is no name for a protocol"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert len(done.output.splitlines()) == 1
+
+
+def test_new_does_not_write_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("new", "my_proto").exit_code == 0
+    text = Path("my_proto.py").read_text()
+    assert "class MyProto(Endpoint, header=MyProtoHeader):" in text
+    Path("my_proto.py").write_text("mine")
+    assert run("new", "my_proto").exit_code == 2
+    assert Path("my_proto.py").read_text() == "mine"
+    assert run("new", "my_proto", "--force").exit_code == 0
+    assert Path("my_proto.py").read_text() == text
