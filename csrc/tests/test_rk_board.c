@@ -1,7 +1,8 @@
 /* Boards: each probe goes out once a round until it is answered, each answer counts once, and of a board's rows
  * only; in the order of the plan or a random one, over whole plans, parts and shards of them. */
-#include "rk_internal.h"
 #include "rk_test.h"
+
+#include "rk_internal.h"
 
 #define SPORT 40000
 #define ADDRESSES 7
