@@ -25,6 +25,7 @@ ROOMS = {
     "wire": {"errors", "addr"},
     "transport": {"errors", "addr", "wire"},
     "sim": {"errors", "addr", "units", "wire", "transport"},
+    "report": {"errors", "addr", "wire", "transport", "sim", "pcap"},
     "engine": {"errors", "wire"},
     "pcap": {"errors", "wire", "engine"},
     "privileges": {"errors", "engine"},

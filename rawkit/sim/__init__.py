@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from rawkit.sim.rates import Mahimahi as Mahimahi
     from rawkit.sim.schedule import Fault as Fault
     from rawkit.sim.schedule import Schedule as Schedule
+    from rawkit.sim.script import Script as Script
+    from rawkit.sim.script import ScriptError as ScriptError
     from rawkit.sim.trace import Trace as Trace
     from rawkit.sim.trace import TraceEvent as TraceEvent
     from rawkit.sim.transfer import STANDARD as STANDARD
@@ -65,6 +67,7 @@ _HOMES = {
     "queues": "CoDel DropTail EcnThreshold Red",
     "rates": "Mahimahi",
     "schedule": "Fault Schedule",
+    "script": "Script ScriptError",
     "trace": "Trace TraceEvent",
     "transfer": "STANDARD Result Transfer",
 }
