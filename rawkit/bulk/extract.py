@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from rawkit.bulk.arrow import record_batch, record_stream
 from rawkit.bulk.table import HeaderTable, part_of
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.dissect import ColumnTarget, frame_rows
@@ -44,6 +45,9 @@ class Columns:
 
     `arrays[name]` has n rows (or n x octets, see `columns`), 0 where the frame has no such field;
     `present[name]` is n booleans that say where it has. `columns[name]` puts both into a masked array.
+
+    Whatever reads Arrow's PyCapsule interface takes these as a table: `polars.DataFrame(columns)`,
+    `pyarrow.table(columns)`; absent fields are null there (see `rawkit.bulk.arrow`).
     """
 
     arrays: dict[str, np.ndarray[Any, Any]]
@@ -66,6 +70,12 @@ class Columns:
         if values.ndim > 1:
             mask = np.broadcast_to(mask[:, None], values.shape)
         return np.ma.MaskedArray(values, mask)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        return record_batch(self).__arrow_c_array__(requested_schema)  # type: ignore[no-any-return]
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return record_stream(self).__arrow_c_stream__(requested_schema)
 
 
 @dataclass(frozen=True)
