@@ -1,7 +1,8 @@
 """How much memory does a packet take that is kept, its own octets aside?
 
-A list of parsed Ethernet/IPv4/TCP segments, each of which was asked for its ports, beside dpkt and scapy; "kept"
-are packets nobody has asked anything yet. Octets a packet, as Python's allocators count them; fewer is better.
+A list of parsed Ethernet/IPv4/TCP segments, each of which was asked for its ports, beside dpkt and scapy;
+"kept" are packets nobody has asked anything yet. Octets a packet, as Python's allocators count them;
+fewer are better.
 """
 
 from __future__ import annotations

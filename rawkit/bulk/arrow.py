@@ -1,8 +1,7 @@
-"""Columns as Arrow: a record batch behind Arrow's PyCapsule interface, which Polars, pandas, DuckDB, PyArrow take."""
+"""Columns as Arrow: a record batch behind Arrow's PyCapsule interface, which Polars and others take."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,8 +14,8 @@ _TYPES = {"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64"}
 def record_batch(columns: Columns) -> Any:
     """A nanoarrow array of structs, one field a column, null where the frame has no such field.
 
-    Integers share their memory with the columns. Rows of octets are binaries of a fixed size, `frame.time` is a
-    timestamp in nanoseconds, UTC.
+    Integers share their memory with the columns. Rows of octets are binaries of a fixed size, `frame.time` is
+    a timestamp in nanoseconds, UTC.
 
     Raises: `ImportError` when nanoarrow is not installed.
     """
@@ -37,7 +36,7 @@ def record_stream(columns: Columns) -> Any:
     return _nanoarrow().c_array_stream(batch)
 
 
-def _type(na: ModuleType, name: str, values: Any) -> Any:
+def _type(na: Any, name: str, values: Any) -> Any:
     if name == "frame.time":
         return na.timestamp("ns", "UTC")
     if values.ndim > 1:
@@ -45,7 +44,7 @@ def _type(na: ModuleType, name: str, values: Any) -> Any:
     return getattr(na, _TYPES[values.dtype.str[1:]])()
 
 
-def _nanoarrow() -> ModuleType:
+def _nanoarrow() -> Any:
     try:
         import nanoarrow
     except ModuleNotFoundError as error:

@@ -113,13 +113,22 @@ class HopByHop(Header, over={IPv6: 0}, shares=IPv6):
 
 
 class DestinationOptions(Header, over={IPv6: 60}, shares=IPv6):
-    """Options for the destination (RFC 8200 section 4.6), laid out as those for every router."""
+    """Options for the destination (RFC 8200 section 4.6), laid out as those for every router.
+
+    A `HomeAddress` takes the place of the source before upper layers see the packet (RFC 6275 section 9.3.1),
+    so their checksums cover it.
+    """
 
     no_upper = 59
+    reroutes = True
 
     next_header: u8 = auto(upper_number, names=PROTOCOLS)
     length: u8 = auto(header_length(8, 1))
     options: Options[IPv6Option] = ()
+
+    def rerouted(self, outer: Header) -> Header:
+        home = next((option for option in self.options if isinstance(option, HomeAddress)), None)
+        return outer.replace(src=home.address) if home is not None and isinstance(outer, IPv6) else outer
 
     def answers(self, request: Header) -> bool:
         return type(self) is type(request)

@@ -236,7 +236,7 @@ def annotated_hexdump(packet: Packet) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, names: str = "rawkit") -> Any:
     """A field value as something JSON can hold: octets in hexadecimal, addresses as text."""
     if value is AUTO:
         return "auto"
@@ -245,41 +245,42 @@ def plain(value: Any) -> Any:
     if isinstance(value, (IPv4Address, IPv6Address, MAC)):
         return str(value)
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [plain(item, names) for item in value]
     if isinstance(value, Layout):
-        return {"option": type(value).__name__, **_fields(value)}
+        return {"option": type(value).__name__, **_fields(value, names)}
     return value
 
 
-def _fields(header: Layout) -> dict[str, Any]:
-    return {row.name: _plain_field(row, header) for row in header.fields}
+def _fields(header: Layout, names: str) -> dict[str, Any]:
+    theirs = names_of(type(header)) if names == "wireshark" else {}
+    shown: dict[str, Any] = {}
+    for row in header.fields:
+        value = _plain_field(row, header, names)
+        # Wireshark has one name for the places where a number may stand (a short and a long one).
+        if value is not None or shown.get(theirs.get(row.name, row.name)) is None:
+            shown[theirs.get(row.name, row.name)] = value
+    return shown
 
 
-def _plain_field(row: FieldInfo, header: Layout) -> Any:
+def _plain_field(row: FieldInfo, header: Layout, names: str) -> Any:
     value, content = getattr(header, row.name), getattr(header, row.slot)
     if isinstance(row.kind, Variable) and isinstance(content, bytes):
         # Octets that the value does not show (padding, damage) are part of the header all the same.
         value = value if row.kind.encode(value, row.name) == content else content
-    return plain(value)
+    return plain(value, names)
 
 
 def to_dict(packet: Packet, names: str = "rawkit") -> dict[str, Any]:
     """`{"layers": [{"layer": name, field: value, ...}, ...], "payload": hex, ...}`; see `plain`.
 
-    With `names="wireshark"` there is "frame.len", and fields have Wireshark's names ("ip.ttl") where it has a
-    field that means the same.
+    With `names="wireshark"` there is "frame.len", and fields, those of options too, have Wireshark's names
+    ("ip.ttl") where it has a field that means the same.
 
     Raises: `ValueError` for other names.
     """
     if names not in ("rawkit", "wireshark"):
         raise ValueError(f'names are "rawkit" or "wireshark", not {names!r}')
-    layers = []
-    for header in packet.layers:
-        fields = _fields(header)
-        if names == "wireshark":
-            theirs = names_of(type(header))
-            fields = {theirs.get(name, name): value for name, value in fields.items()}
-        layers.append({"layer": type(header).__name__, **fields})
+    layers = [{"layer": type(header).__name__, **_fields(header, names)} for header in packet.layers]
     shown: dict[str, Any] = {"frame.len": len(packet)} if names == "wireshark" else {}
     shown |= {"layers": layers, "payload": packet.payload.hex()}
     if packet.trailer:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rawkit.errors import HeaderError
+from rawkit.errors import FieldError, HeaderError
 from rawkit.wire import (
     ARP,
     AUTO,
@@ -217,10 +217,10 @@ WHOLE: dict[type[Layout], tuple[str, int, int]] = {
 
 def _settled(header: Layout) -> Layout | None:
     """The header with the fields that its own flags and counts let it have, None when they contradict it."""
-    octets = bytes(header)  # type: ignore[call-overload]
     try:
+        octets = bytes(header)  # type: ignore[call-overload]
         found, end, _ = header._parse(octets, 0, len(octets))
-    except HeaderError:
+    except (HeaderError, FieldError):
         return None
     if end != len(octets) or type(found) is not type(header) or bytes(found) != octets:  # type: ignore[call-overload]
         return None

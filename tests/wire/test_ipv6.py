@@ -8,7 +8,8 @@ import pytest
 from wire.vectors import check_vector
 
 from rawkit.errors import Truncated
-from rawkit.wire import TCP, UDP, Ether, IPv6, IPv6Fragment, Packet
+from rawkit.wire import TCP, UDP, DestinationOptions, Ether, HopByHop, IPv6, IPv6Fragment, Packet
+from rawkit.wire.ipv6ext import HomeAddress
 
 A, B = "2001:db8::1", "2001:db8::2"
 # Laid out from RFC 8200 section 3: version, class, label; payload length, next header, hop limit; addresses.
@@ -49,3 +50,15 @@ def test_cut_header_is_located() -> None:
     assert isinstance(parsed.error, Truncated)
     assert (parsed.error.layer, parsed.error.offset) == ("IPv6", 14)
     assert str(parsed.error) == "IPv6: need 40 octets at offset 14, have 36"
+
+
+def test_a_home_address_takes_the_place_of_the_source_in_checksums() -> None:
+    """RFC 6275 section 9.3.1; in a hop-by-hop header the option means nothing."""
+    home, away = "2001:db8::1", "2001:db8:ffff::9"
+    option = HomeAddress(address=home)
+    sent = IPv6(src=away, dst="2001:db8::2") / DestinationOptions(options=[option]) / UDP(sport=1, dport=2)
+    at_home = IPv6(src=home, dst="2001:db8::2") / UDP(sport=1, dport=2)
+    assert bytes(sent)[-2:] == bytes(at_home)[-2:]
+    assert Packet.parse(bytes(sent), first=IPv6).checksums()[-1].state == "good"
+    elsewhere = IPv6(src=away, dst="2001:db8::2") / HopByHop(options=[option]) / UDP(sport=1, dport=2)
+    assert bytes(elsewhere)[-2:] != bytes(at_home)[-2:]

@@ -40,6 +40,7 @@ from rawkit.wire.gre import GRE
 from rawkit.wire.igmp import IGMPReport
 from rawkit.wire.ipsec import AH
 from rawkit.wire.mpls import MPLS
+from rawkit.wire.mptcp import DSS
 from rawkit.wire.registry import load_all
 from rawkit.wire.sctp import SCTP
 from rawkit.wire.show import annotated_hexdump, plain, spans
@@ -254,6 +255,17 @@ def test_tshark_reads_the_same_values_under_these_names(packet: Packet, tmp_path
             found = shown == "True"
         assert found == value, name
         assert plain(parsed[name]) == value
+
+
+def test_options_have_wiresharks_names_too() -> None:
+    syn = IPv4() / TCP(options=[MSS(1460)])
+    (option,) = syn.to_dict(names="wireshark")["layers"][-1]["options"]
+    assert option == {"option": "MSS", "tcp.options.mss_val": 1460}
+
+
+def test_of_two_fields_in_the_same_place_the_one_that_is_there_counts() -> None:
+    for header, value in ((DSS(dsn=7), 7), (DSS(dsn_form=3, dsn8=8), 8)):
+        assert plain(header, "wireshark")["tcp.options.mptcp.rawdataseqno"] == value
 
 
 def test_names_of_subclasses_are_inherited() -> None:

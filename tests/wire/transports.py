@@ -112,6 +112,16 @@ def limits(cls: type[Layout], row: FieldInfo) -> st.SearchStrategy[Any] | None:
         return st.sampled_from([1, 3] if issubclass(cls, mptcp.DSS) else [0, 2])
     if cls is mptcp.MPRemoveAddress and row.name == "address_ids":
         return st.binary(min_size=1, max_size=8)
+    if cls is sctp.HostName:
+        return st.sampled_from([b"", b"host.example", b"a.example\0"])
+    if cls is dccp.NonDataCount:
+        return st.binary(min_size=1, max_size=6)  # RFC 4340 section 7.7
+    if (
+        cls in (dccp.ElapsedTime, dccp.TimestampEcho) and row.name == "elapsed"
+    ):  # RFC 4340 sections 13.2, 13.3
+        return st.sampled_from([2, 4]).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+    if cls is ospf.LSAHeader and row.name == "length":
+        return st.integers(20, 0xFFFF)  # with the header (RFC 2328 section A.4.1)
     if issubclass(cls, ospf.LSAHeader) and row.name == "type":
         known = ospf.LSAS.variants
         own = [value for value, variant in known.items() if variant is cls]
@@ -123,10 +133,18 @@ def limits(cls: type[Layout], row: FieldInfo) -> st.SearchStrategy[Any] | None:
 def packets(draw: st.DrawFn, *families: type[Header], **given: Any) -> Packet:
     """Packets over IPv4 or IPv6; checksum coverage stays inside the packet."""
     family = draw(st.sampled_from(families or FAMILIES))
-    versions = [lower for lower in (IPv4, IPv6) if family in lower.numbers]
-    below = draw(ipv4() if draw(st.sampled_from(versions)) is IPv4 else ipv6())
-    cls = draw(st.sampled_from([family, *subclasses(family)]))
-    upper = draw(layouts(cls, **given))
+    return draw(packet_of(layouts(draw(st.sampled_from([family, *subclasses(family)])), **given)))
+
+
+@st.composite
+def packet_of(
+    draw: st.DrawFn, uppers: st.SearchStrategy[Any], **ipv4_fields: st.SearchStrategy[Any]
+) -> Packet:
+    """As `packets`, with a header drawn from `uppers`; `ipv4_fields` as for `ipv4`."""
+    upper = draw(uppers)
+    cls = type(upper)
+    versions = [lower for lower in (IPv4, IPv6) if any(base in lower.numbers for base in cls.__mro__)]
+    below = draw(ipv4(**ipv4_fields) if draw(st.sampled_from(versions)) is IPv4 else ipv6())
     payload = draw(payloads)
     if cls.fields[-1].width == 0 and not issubclass(cls, dccp.DCCP):
         payload = b""  # the last field fills the packet
