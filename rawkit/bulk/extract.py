@@ -14,7 +14,7 @@ from rawkit.bulk.table import HeaderTable, part_of
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.dissect import ColumnTarget, frame_rows
 from rawkit.errors import FieldError
-from rawkit.pcap.reader import open_pcap
+from rawkit.pcap.reader import Reader, open_pcap
 from rawkit.wire.expression import ALIASES, header_classes
 from rawkit.wire.field import Address, UInt
 from rawkit.wire.frame import Frame
@@ -128,16 +128,10 @@ def columns(
     load_all()
     classes = header_classes()
     fields = [find_field(name, classes) for name in dict.fromkeys(names) if name not in of_frame]
-    table = HeaderTable([(field.owner, field.info) for field in fields])
-    chunks = [
-        _of_batch(np, table, fields, of_frame, batch, batch_linktype)
-        for batch, batch_linktype in _batches(np, source, linktype)
-    ] or [_of_batch(np, table, fields, of_frame, FrameBatch(1, 1), 1)]
-    # Taken out of the chunks, so that only one column is there twice.
-    wanted = dict.fromkeys(names)
-    arrays = {name: _join(np, [chunk.arrays.pop(name) for chunk in chunks]) for name in wanted}
-    present = {name: _join(np, [chunk.present.pop(name) for chunk in chunks]) for name in wanted}
-    return Columns(arrays, present, sum(map(len, chunks)))
+    growing = _Growing(np, fields, of_frame)
+    for batch, batch_linktype in _batches(np, source, linktype):
+        growing.add(batch, batch_linktype)
+    return growing.columns()
 
 
 def _numpy() -> ModuleType:
@@ -187,44 +181,63 @@ def _close(wrong: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _of_batch(
-    np: ModuleType,
-    table: HeaderTable,
-    fields: Sequence[_Field],
-    of_frame: dict[str, str],
-    batch: FrameBatch,
-    linktype: int,
-) -> Columns:
-    n = len(batch)
-    arrays: dict[str, Any] = {}
-    present: dict[str, Any] = {}
-    targets = []
-    for field in fields:
-        shape = (n, field.octets_n) if field.octets_n else n
-        values = np.zeros(shape, f"u{field.item_len or 1}")
-        arrays[field.name], present[field.name] = values, np.zeros(n, np.bool_)
-        targets.append(
-            ColumnTarget(
-                values,
-                present[field.name],
-                at=0 if field.part else field.info.offset,
-                width=field.info.width,
-                item_len=field.item_len,
-                octets_n=field.octets_n,
-                part=field.part,
-            )
+class _Growing:
+    """Columns that batches are added to.
+
+    The arrays grow in place, a quarter at a time: a large file's columns are never there twice.
+    """
+
+    def __init__(self, np: ModuleType, fields: Sequence[_Field], of_frame: dict[str, str]) -> None:
+        self._np = np
+        self._fields = fields
+        self._of_frame = of_frame
+        self._table = HeaderTable([(field.owner, field.info) for field in fields])
+        self._n = self._room = 0
+        self._arrays: dict[str, Any] = {
+            field.name: np.zeros((0, field.octets_n) if field.octets_n else 0, f"u{field.item_len or 1}")
+            for field in fields
+        }
+        dtype = np.dtype(_FRAME_DTYPE)
+        self._arrays |= {name: np.zeros(0, dtype[key]) for name, key in of_frame.items()}
+        self._present = {name: np.zeros(0, np.bool_) for name in self._arrays}
+
+    def add(self, batch: FrameBatch, linktype: int) -> None:
+        """Append a row for each frame of the batch."""
+        start, end = self._n, self._n + len(batch)
+        if end > self._room:
+            # What comes in one batch gets no more than it needs.
+            self._resize(max(end, self._room + self._room // 4))
+        first = self._table.first_row(linktype)
+        if first is not None and self._fields:
+            self._table.dissector.extract(batch, first, list(map(self._target, self._fields)), start)
+        if self._of_frame:
+            rows = self._np.frombuffer(frame_rows(batch), self._np.dtype(_FRAME_DTYPE))
+            for name, key in self._of_frame.items():
+                self._arrays[name][start:end] = rows[key]
+                self._present[name][start:end] = True
+        self._n = end
+
+    def columns(self) -> Columns:
+        """What was added; nothing may be added any more."""
+        self._resize(self._n)
+        return Columns(self._arrays, self._present, self._n)
+
+    def _target(self, field: _Field) -> ColumnTarget:
+        return ColumnTarget(
+            self._arrays[field.name],
+            self._present[field.name],
+            at=0 if field.part else field.info.offset,
+            width=field.info.width,
+            item_len=field.item_len,
+            octets_n=field.octets_n,
+            part=field.part,
         )
-    first = table.first_row(linktype)
-    if first is not None and targets:
-        table.dissector.extract(batch, first, targets)
-    for name, key in of_frame.items():
-        arrays[name] = np.frombuffer(frame_rows(batch), np.dtype(_FRAME_DTYPE))[key].copy()
-        present[name] = np.ones(n, np.bool_)
-    return Columns(arrays, present, n)
 
-
-def _join(np: ModuleType, parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def _resize(self, room: int) -> None:
+        for array in (*self._arrays.values(), *self._present.values()):
+            # Nobody else has seen them yet, which NumPy cannot know.
+            array.resize((room, *array.shape[1:]), refcheck=False)
+        self._room = room
 
 
 def _batches(np: ModuleType, source: Any, linktype: int | None) -> Iterator[tuple[FrameBatch, int]]:
@@ -234,8 +247,11 @@ def _batches(np: ModuleType, source: Any, linktype: int | None) -> Iterator[tupl
         return
     if isinstance(source, (str, os.PathLike)):
         with open_pcap(source) as reader:
-            for batch in reader.batches():
-                yield batch, batch.linktype
+            yield from _batches(np, reader, linktype)
+        return
+    if isinstance(source, Reader):
+        for batch in source.batches():
+            yield batch, batch.linktype
         return
     if isinstance(source, (bytes, bytearray, memoryview)):
         raise TypeError("source: the octets of one frame; put them into a list")

@@ -101,26 +101,28 @@ class Dissector:
         n = check(lib.rk_dissect(self._table, first, data, len(data), layers, MAX_LAYERS), "find headers")
         return [LayerPlace(row.header, row.offset, row.header_end, row.end) for row in layers[0:n]]
 
-    def extract(self, batch: FrameBatch, first: int, columns: Sequence[ColumnTarget]) -> None:
-        """Fill row i of each column from frame i of the batch; every frame starts with row `first`.
+    def extract(self, batch: FrameBatch, first: int, columns: Sequence[ColumnTarget], row: int = 0) -> None:
+        """Fill row `row` + i of each column from frame i of the batch; every frame starts with row `first`.
 
         Raises:
-            ValueError: a column with fewer rows than the batch has frames.
+            ValueError: a column with fewer rows than that.
             EngineError: (EINVAL) a table whose rows point outside it, or a column of no known shape.
         """
-        rows_n = len(batch)
+        rows_n = row + len(batch)
         rows = []
         for column in columns:
             values = ffi.from_buffer("uint8_t[]", column.values, require_writable=True)
             present = ffi.from_buffer("uint8_t[]", column.present, require_writable=True)
             if len(values) < rows_n * (column.octets_n or column.item_len) or len(present) < rows_n:
-                raise ValueError(f"a column of fewer than the {rows_n} rows that the batch has frames")
+                raise ValueError(f"a column of fewer than the {rows_n} rows that are to be filled")
             field = (column.at, column.width)
             rows.append((values, present, field, column.item_len, column.octets_n, column.part))
         targets = ffi.new("struct rk_column[]", rows)
-        for start in range(0, rows_n, _SLICE_N):
-            n = min(_SLICE_N, rows_n - start)
-            result = lib.rk_extract(self._table, first, batch.handle, start, n, targets, len(columns), start)
+        for start in range(0, len(batch), _SLICE_N):
+            n = min(_SLICE_N, len(batch) - start)
+            result = lib.rk_extract(
+                self._table, first, batch.handle, start, n, targets, len(columns), row + start
+            )
             check(result, "extract columns")
 
     def picker(self, first: int, fields: Sequence[PickedField]) -> Callable[[ReadableBuffer], list[Any]]:

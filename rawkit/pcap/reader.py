@@ -86,8 +86,9 @@ class Reader:
         self._batch_pos = 0  # where the records of the batch given out last begin in the window
         self._error: CaptureFileError | None = None
         self._closed = False
-        self._in_frames = False  # a loop over frames has begun, and not come to its end
-        self._frames = self._all_frames()
+        # What a loop over frames has left of its batch: all loops share it.
+        self._rows: Iterator[tuple[int, int, int, int, int, int]] = iter(())
+        self._in_rows = False
         try:
             source = Source(path_or_stream)
         except MissingUnpacker as error:
@@ -129,7 +130,7 @@ class Reader:
         self._check_open()
         if self._error is not None:
             raise self._error
-        return self._frames
+        return self._all_frames()
 
     def batches(self) -> Iterator[FrameBatch]:
         """The packets, some thousands at a time, in a batch that is refilled: each is valid until the next.
@@ -139,7 +140,7 @@ class Reader:
         `batch.frames(interface_names=reader.interface_names)` are the frames. Comments and what else the
         options of a pcapng packet say is not in the batch (the flag OPTIONS tells that there is something).
 
-        Raises ValueError when a loop over frames has begun and not come to its end.
+        Raises ValueError when a loop over frames has been left in the midst of some.
         """
         return (part for part in self._checked_parts() if isinstance(part, FrameBatch))
 
@@ -160,6 +161,7 @@ class Reader:
     def close(self) -> None:
         """Close the file; a stream that was passed in stays open. Closing again does nothing."""
         self._closed = True
+        self._error = None  # whose traceback holds this reader: both would wait for the garbage collector
         self._window.close()
 
     def __enter__(self) -> Reader:
@@ -178,33 +180,26 @@ class Reader:
 
     def _checked_parts(self) -> Iterator[FrameBatch | b.Block]:
         self._check_open()
-        if self._in_frames:
-            raise ValueError(f"{self.path}: a loop over frames has begun: its other frames would be lost")
-        return self._parts()
+        if self._in_rows:
+            raise ValueError(f"{self.path}: a loop over frames was left, and others of them would be lost")
+        return iter(self._next_part, None)
 
-    def _parts(self) -> Iterator[FrameBatch | b.Block]:
-        """The file in order: packets in batches, and between them the blocks that hold none."""
-        while self._early:
-            yield self._early.popleft()
-        window = self._window
-        while True:
-            if self._error is not None:
-                raise self._error
-            window.pos += self._passed
-            self._passed = 0
-            part = self._next_pcap() if self.kind == "pcap" else self._next_pcapng()
-            if part is None:
-                return
-            yield part
+    def _next_part(self) -> FrameBatch | b.Block | None:
+        """The next packets, or the next block that holds none; None at the end of the file."""
+        if self._early:
+            return self._early.popleft()
+        if self._error is not None:
+            raise self._error
+        self._window.pos += self._passed
+        self._passed = 0
+        return self._next_pcap() if self.kind == "pcap" else self._next_pcapng()
 
     def _all_frames(self) -> Iterator[Frame]:
-        self._in_frames = True
         names = self._names
-        for batch in self._parts():
-            if not isinstance(batch, FrameBatch):
-                continue
+        while True:
+            batch = self._window.batch
             buf, linktype = batch.arena, batch.linktype
-            for time_ns, start, cap_len, wire_len, flags, ifindex in batch.places():
+            for time_ns, start, cap_len, wire_len, flags, ifindex in self._rows:
                 frame = Frame(buf[start : start + cap_len], time_ns, wire_len, linktype, names[ifindex])
                 if flags != NO_DIRECTION:
                     frame.direction, frame.checksum = flag_words(flags, True)
@@ -213,7 +208,13 @@ class Reader:
                 yield frame
                 if self._closed:
                     self._check_open()
-        self._in_frames = False
+            self._in_rows = False
+            part = self._next_part()
+            if part is None:
+                return
+            if isinstance(part, FrameBatch):
+                self._rows = part.places()
+                self._in_rows = True
 
     def _all_blocks(self, parts: Iterator[FrameBatch | b.Block]) -> Iterator[b.Block]:
         for part in parts:

@@ -19,6 +19,9 @@ from rawkit.wire.frame import Frame
 
 _U32_MAX = 0xFFFF_FFFF
 _U64_MAX = 2**64 - 1
+_MAX_PACKET_LEN = b.MAX_PACKET_LEN
+_MAX_TIME_NS = b.MAX_TIME_NS
+_PADDING = (b"", bytes(3), bytes(2), bytes(1))  # by length modulo 4
 _TSRESOL_NS = 9
 _DIRECTION_FLAGS = {"in": b.FLAG_IN, "out": b.FLAG_OUT}
 _CHECKSUM_FLAGS = {"not ready": b.FLAG_CHECKSUM_NOT_READY, "valid": b.FLAG_CHECKSUM_VALID}
@@ -172,13 +175,13 @@ class _Writer:
             raise
 
     def _check(self, frame: Frame) -> None:
-        if len(frame.data) > b.MAX_PACKET_LEN:
+        if len(frame.data) > _MAX_PACKET_LEN:
             raise FieldError(
-                f"frame of {len(frame.data)} octets: capture files hold {b.MAX_PACKET_LEN} at most"
+                f"frame of {len(frame.data)} octets: capture files hold {_MAX_PACKET_LEN} at most"
             )
         if not 0 <= frame.wire_len <= _U32_MAX:
             raise FieldError(f"frame: wire_len {frame.wire_len} does not fit 32 bits")
-        if not 0 <= frame.time_ns <= b.MAX_TIME_NS:
+        if not 0 <= frame.time_ns <= _MAX_TIME_NS:
             raise FieldError(f"frame: time_ns {frame.time_ns} lies outside the years 1970 to 2262")
 
 
@@ -210,7 +213,8 @@ class PcapWriter(_Writer):
     def write(self, frame: Frame) -> None:
         """Append a frame. Its time must lie before the year 2106, its link type be the file's."""
         self._check(frame)
-        self._check_linktype(frame.linktype)
+        if frame.linktype != self.linktype:
+            self._check_linktype(frame.linktype)
         seconds, fraction = divmod(frame.time_ns, 1_000_000_000)
         if seconds > _U32_MAX:
             raise FieldError(
@@ -218,7 +222,7 @@ class PcapWriter(_Writer):
             )
         data = frame.data[: self.snaplen]
         record = _pcap_record.pack(seconds, fraction // self._unit_ns, len(data), frame.wire_len)
-        self._sink.write(record + data, packets=1)
+        self._sink.write(record + data, 1)
 
     def _check_linktype(self, linktype: int) -> None:
         if linktype != self.linktype:
@@ -318,7 +322,9 @@ class PcapngWriter(_Writer):
     def write(self, frame: Frame) -> None:
         """Append a frame, adding its interface when it is new."""
         self._check(frame)
-        options = self._options(frame)
+        # As most are: then there is nothing to say.
+        plain = not (frame.direction or frame.checksum or frame.gso_len or frame.comments)
+        options = b"" if plain else self._options(frame)
         known = self._interfaces.get((frame.interface, frame.linktype))
         if known is None:
             self.add_interface(frame.interface, frame.linktype)
@@ -326,8 +332,8 @@ class PcapngWriter(_Writer):
         number, snaplen = known
         data = frame.data[:snaplen]
         cap_len = len(data)
-        padding = -cap_len % 4
-        length = 32 + cap_len + padding + len(options)
+        padding = _PADDING[cap_len & 3]
+        length = 32 + cap_len + len(padding) + len(options)
         if length > b.MAX_BLOCK_LEN:
             raise FieldError(
                 f"frame: a block of {length} octets, the most is {b.MAX_BLOCK_LEN}; fewer comments"
@@ -336,10 +342,7 @@ class PcapngWriter(_Writer):
         header = _packet_block.pack(
             b.EPB, length, number, time_ns >> 32, time_ns & _U32_MAX, cap_len, frame.wire_len
         )
-        self._sink.write(
-            b"".join((header, data, bytes(padding), options, _u32.pack(length))),
-            packets=1,
-        )
+        self._sink.write(b"".join((header, data, padding, options, _u32.pack(length))), 1)
 
     def _prepare(self, linktype: int, names: Mapping[int, str]) -> None:
         if (linktype, names) != self._batch_origin:

@@ -106,7 +106,7 @@ def test_frames_after_batches_and_the_other_way_round(make):
     with open_pcap(io.BytesIO(octets)) as reader:
         for _ in reader:
             break
-        with pytest.raises(ValueError, match="its other frames would be lost"):
+        with pytest.raises(ValueError, match="others of them would be lost"):
             reader.batches()
         assert len(list(reader)) == 2 * WINDOW_ROWS + 9
     with pytest.raises(ValueError, match="reader is closed"):
