@@ -415,10 +415,10 @@ struct rk_span {
     uint64_t n;
 };
 
-/* A TCP SYN scan as an index space: probe number i goes to address i / ports_n, port i % ports_n.  Probes are
+/* A TCP scan as an index space: probe number i goes to address i / ports_n, port i % ports_n.  Probes are
  * named by their position in the order in which they are sent: at position p is number rk_perm_at(order, p),
- * or p itself where order.n is 0.  The sequence number of each probe is a keyed hash of its target, so replies
- * are recognised without a table. */
+ * or p itself where order.n is 0.  Each probe bears a keyed hash of its target, as its sequence number or, where the
+ * template has the ACK flag, as its acknowledgement, so replies are recognised without a table. */
 struct rk_probe_plan {
     const uint8_t *packet;    /* IP packet with TCP header: the template, without link header */
     uint32_t packet_len;
@@ -434,9 +434,9 @@ struct rk_probe_plan {
     uint8_t key[16];
 };
 
-#define RK_PROBE_OPEN 1
-#define RK_PROBE_CLOSED 2
-#define RK_PROBE_FILTERED 3
+#define RK_PROBE_OPEN 1     /* a SYN-ACK */
+#define RK_PROBE_CLOSED 2   /* a RST */
+#define RK_PROBE_FILTERED 3 /* an ICMP error */
 
 struct rk_probe_reply {
     int64_t time_ns;
@@ -447,12 +447,11 @@ struct rk_probe_reply {
     uint8_t hop_limit;   /* of the reply */
     uint8_t icmp_type;   /* of an ICMP error, else 0 */
     uint8_t icmp_code;
-    uint16_t reserved;
+    uint16_t window;     /* of a SYN-ACK or RST, else 0 */
 };
 
 /* Fill the batch, emptied first, with the probes at positions [first, first + n), lengths and checksums right.
- * The sequence number is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port,
- * source port.  Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range
+ * The cookie is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port, source port.  Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range
  * outside the plan. */
 int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t first, uint32_t n);
 /* The address (16 octets) and port of the probe at a position; -EINVAL outside the plan. */

@@ -1,10 +1,12 @@
-/* TCP SYN probes: filling batches from a template, and recognising what comes back.
+/* TCP probes: filling batches from a template, and recognising what comes back.
  *
- * A probe's sequence number is the low half of SipHash-2-4 over its target and its source port, so whoever
- * answers must have seen the probe: a SYN-ACK or RST acknowledges that number (RFC 9293 section 3.10.7), an
- * ICMP error quotes it in the first 8 octets of the TCP header (RFC 792, RFC 4443 section 2.4).  No table of
- * what was sent is kept, and a reply is believed for its cookie alone: that its target belongs to the plan
- * follows from it, and checksums, which a virtual device may have left unfilled, are not looked at. */
+ * A probe bears a cookie, the low half of SipHash-2-4 over its target and its source port, so whoever answers
+ * must have seen the probe.  It is the sequence number, which a SYN-ACK or RST acknowledges, or the
+ * acknowledgement of a template that has the ACK flag, which a RST then has for its sequence number (RFC 9293
+ * section 3.10.7).  An ICMP error quotes both, though the acknowledgement lies behind the 8 octets that RFC 792
+ * asks for (RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4 ask for more).  No table of what was sent is kept,
+ * and a reply is believed for its cookie alone: that its target belongs to the plan follows from it, and
+ * checksums, which a virtual device may have left unfilled, are not looked at. */
 #include <errno.h>
 #include <limits.h>
 
@@ -22,10 +24,12 @@
 #define IPV4_HEADER_LEN 20
 #define IPV6_HEADER_LEN 40
 #define TCP_HEADER_LEN 20
-#define TCP_QUOTED_LEN 8 /* ports and sequence number: what every ICMP error quotes */
+#define TCP_SEQ_AT 4
+#define TCP_ACK_AT 8
 #define ICMP_HEADER_LEN 8
 #define MAC_LEN RK_MAC_LEN
 
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
@@ -105,7 +109,9 @@ static bool ip_parse(const uint8_t *octets, uint32_t len, bool whole, struct ip_
 struct probe_template {
     struct ip_view ip;
     uint16_t sport;
-    uint32_t segment_len; /* sequence numbers that the probe takes: the SYN and its data */
+    uint32_t cookie_at;   /* of the TCP header */
+    bool is_syn;
+    uint32_t segment_len; /* sequence numbers that the probe takes: SYN, FIN and data */
 };
 
 static bool template_parse(const struct rk_probe_plan *plan, struct probe_template *out)
@@ -120,11 +126,14 @@ static bool template_parse(const struct rk_probe_plan *plan, struct probe_templa
     if (tcp_header_len < TCP_HEADER_LEN || tcp_header_len > out->ip.upper_len)
         return false;
     out->sport = rk_load_be16(out->ip.upper);
-    out->segment_len = 1 + out->ip.upper_len - tcp_header_len;
+    uint8_t flags = out->ip.upper[13];
+    out->cookie_at = flags & TCP_ACK ? TCP_ACK_AT : TCP_SEQ_AT;
+    out->is_syn = flags & TCP_SYN;
+    out->segment_len = (flags & TCP_SYN ? 1u : 0u) + (flags & TCP_FIN ? 1u : 0u) + out->ip.upper_len - tcp_header_len;
     return true;
 }
 
-static uint32_t probe_seq(const struct rk_probe_plan *plan, const uint8_t *address, uint32_t addr_len,
+static uint32_t probe_cookie(const struct rk_probe_plan *plan, const uint8_t *address, uint32_t addr_len,
                           uint16_t dport, uint16_t sport)
 {
     uint8_t target[20] = {0};
@@ -155,9 +164,10 @@ int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *w
         .length_at = ipv4 ? 2 : 4,
         .length = (uint16_t)(ipv4 ? plan->packet_len : plan->packet_len - IPV6_HEADER_LEN),
         .sport = probe.sport,
+        .cookie_at = probe.cookie_at,
     };
-    /* Sums of all that stays the same; length, destination, port, sequence number and checksums count as
-     * zero there and are added per probe. */
+    /* Sums of all that stays the same; length, destination, port, cookie and checksums count as zero there
+     * and are added per probe. */
     if (ipv4) {
         writer->ip_base = rk_csum_add(writer->length, ip->packet, 2);
         writer->ip_base = rk_csum_add(writer->ip_base, ip->packet + 4, 6);
@@ -168,7 +178,8 @@ int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *w
     static const uint8_t unset[16];
     uint32_t tcp_base = rk_csum_pseudo(ip->src, unset, ip->addr_len, IP_PROTO_TCP, ip->upper_len);
     tcp_base = rk_csum_add(tcp_base, ip->upper, 2);
-    tcp_base = rk_csum_add(tcp_base, ip->upper + 8, 8);
+    tcp_base = rk_csum_add(tcp_base, ip->upper + (probe.cookie_at == TCP_SEQ_AT ? TCP_ACK_AT : TCP_SEQ_AT), 4);
+    tcp_base = rk_csum_add(tcp_base, ip->upper + 12, 4);
     writer->tcp_base = rk_csum_add(tcp_base, ip->upper + 18, ip->upper_len - 18);
     return 0;
 }
@@ -261,10 +272,10 @@ void rk_probe_write(const struct rk_probe_plan *plan, const struct rk_probe_writ
     if (ipv4)
         rk_store_be16(packet + 10, (uint16_t)~rk_csum_add(writer->ip_base, target->address, 4));
     uint8_t *tcp = packet + writer->header_len;
-    uint32_t seq = probe_seq(plan, target->address, writer->addr_len, target->port, writer->sport);
+    uint32_t cookie = probe_cookie(plan, target->address, writer->addr_len, target->port, writer->sport);
     rk_store_be16(tcp + 2, target->port);
-    rk_store_be32(tcp + 4, seq);
-    uint32_t changed = (uint32_t)target->port + (seq >> 16) + (seq & 0xffff) + writer->tcp_base;
+    rk_store_be32(tcp + writer->cookie_at, cookie);
+    uint32_t changed = (uint32_t)target->port + (cookie >> 16) + (cookie & 0xffff) + writer->tcp_base;
     rk_store_be16(tcp + 16, (uint16_t)~rk_csum_add(changed, target->address, writer->addr_len));
     batch->frames[batch->n++] = (struct rk_frame){
         .offset = (uint32_t)batch->arena_used,
@@ -310,15 +321,23 @@ static bool match_segment(const struct rk_probe_plan *plan, const struct probe_t
     if (ip->upper_len < TCP_HEADER_LEN || rk_load_be16(tcp + 2) != probe->sport)
         return false;
     uint8_t flags = tcp[13];
-    if (!(flags & TCP_ACK) || !(flags & (TCP_SYN | TCP_RST)))
-        return false;
     uint16_t port = rk_load_be16(tcp);
-    /* Data in the SYN may be acknowledged or not; a RST acknowledges all (RFC 9293 section 3.10.7.1). */
-    uint32_t acked = rk_load_be32(tcp + 8) - probe_seq(plan, ip->src, ip->addr_len, port, probe->sport);
-    if (acked != 1 && acked != probe->segment_len)
-        return false;
+    uint32_t cookie = probe_cookie(plan, ip->src, ip->addr_len, port, probe->sport);
+    if (probe->cookie_at == TCP_ACK_AT) {
+        /* "If the incoming segment has an ACK field, the reset takes its sequence number from [it]". */
+        if (!(flags & TCP_RST) || rk_load_be32(tcp + TCP_SEQ_AT) != cookie)
+            return false;
+    } else {
+        if (!(flags & TCP_ACK) || !(flags & (TCP_SYN | TCP_RST)))
+            return false;
+        /* Data in the SYN may be acknowledged or not; a RST acknowledges all (RFC 9293 section 3.10.7.1). */
+        uint32_t acked = rk_load_be32(tcp + TCP_ACK_AT) - cookie;
+        if (acked != probe->segment_len && !(probe->is_syn && acked == 1))
+            return false;
+    }
     reply->state = flags & TCP_RST ? RK_PROBE_CLOSED : RK_PROBE_OPEN;
     reply->port = port;
+    reply->window = rk_load_be16(tcp + 14);
     memcpy(reply->address, ip->src, ip->addr_len);
     return true;
 }
@@ -342,10 +361,11 @@ static bool match_error(const struct rk_probe_plan *plan, const struct probe_tem
     if (ip->upper_len < ICMP_HEADER_LEN || !icmp_is_error(ip) ||
         !ip_parse(ip->upper + ICMP_HEADER_LEN, ip->upper_len - ICMP_HEADER_LEN, false, &quoted) ||
         quoted.addr_len != ip->addr_len || quoted.protocol != IP_PROTO_TCP ||
-        quoted.upper_len < TCP_QUOTED_LEN || rk_load_be16(quoted.upper) != probe->sport)
+        quoted.upper_len < probe->cookie_at + 4 || rk_load_be16(quoted.upper) != probe->sport)
         return false;
     uint16_t port = rk_load_be16(quoted.upper + 2);
-    if (rk_load_be32(quoted.upper + 4) != probe_seq(plan, quoted.dst, quoted.addr_len, port, probe->sport))
+    if (rk_load_be32(quoted.upper + probe->cookie_at) !=
+        probe_cookie(plan, quoted.dst, quoted.addr_len, port, probe->sport))
         return false;
     reply->state = RK_PROBE_FILTERED;
     reply->port = port;

@@ -18,6 +18,7 @@ struct rk_probe_writer {
     uint32_t length_at;
     uint32_t ip_base; /* sums of what all probes have in common */
     uint32_t tcp_base;
+    uint32_t cookie_at; /* of the TCP header */
     uint16_t length;
     uint16_t sport;
 };

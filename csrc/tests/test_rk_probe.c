@@ -509,6 +509,58 @@ static void check_batches(void)
     EXPECT(next, 77, "untouched on failure");
 }
 
+/* Probes with other flags: what a RST has to acknowledge, and the cookie in the acknowledgement. */
+static void check_flags(uint32_t addr_len)
+{
+    uint32_t ip_len = addr_len == 4 ? 20 : 40;
+    static const struct {
+        uint8_t flags;
+        uint32_t acked; /* octets and flags that the probe takes, of 3 octets of data */
+    } kinds[] = {{0x00, 3}, {0x01, 4}, {0x29, 4}, {0x02, 4}, {0x03, 5}};
+    struct bench b;
+    uint8_t octets[256] = {0};
+    struct rk_probe_reply reply;
+    const uint8_t *target = addresses[0];
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        prepare(&b, addr_len, 0, 3, false);
+        b.packet[ip_len + 13] = kinds[i].flags;
+        uint32_t cookie = cookie_of(&b, target, 80);
+        for (uint32_t acked = 0; acked < 7; acked++) {
+            uint32_t len = put_segment(octets, &b, target, 80, 0x14, cookie + acked);
+            octets[ip_len + 15] = 9;
+            bool right = acked == kinds[i].acked || (kinds[i].flags & 2 && acked == 1);
+            EXPECT(match_one(&b, octets, len, 0, &reply), right, "flags %#x, %u acknowledged", kinds[i].flags, acked);
+            if (right)
+                EXPECT(reply.window, 9, "window");
+        }
+    }
+    prepare(&b, addr_len, 0, 0, false);
+    b.packet[ip_len + 13] = 0x10;
+    EXPECT(rk_probe_fill(&b.plan, &b.batch, 0, 6), 6, "probes with ACK");
+    for (uint32_t i = 0; i < 6; i++) {
+        const uint8_t *tcp = b.arena + b.frames[i].offset + ip_len;
+        EXPECT(rk_load_be32(tcp + 4), 0x77777777, "sequence number of the template");
+        EXPECT(rk_load_be32(tcp + 8), cookie_of(&b, addresses[i / 2], ports[i % 2]), "acknowledgement");
+        uint32_t sum = rk_csum_pseudo(source, addresses[i / 2], addr_len, 6, 24);
+        EXPECT(rk_csum_add(sum, tcp, 24), 0xffff, "checksum");
+    }
+    uint32_t cookie = cookie_of(&b, target, 80), len = put_segment(octets, &b, target, 80, 0x04, 5);
+    EXPECT(match_one(&b, octets, len, 0, &reply), 0, "RST with another sequence number");
+    rk_store_be32(octets + ip_len + 4, cookie);
+    EXPECT(match_one(&b, octets, len, 0, &reply), 1, "RST");
+    check_reply(&b, &reply, target, target, 80, RK_PROBE_CLOSED);
+    octets[ip_len + 13] = 0x12;
+    EXPECT(match_one(&b, octets, len, 0, &reply), 0, "SYN-ACK");
+    len = put_error(octets, &b, addresses[1], target, 80, addr_len == 4 ? 3 : 1, 1);
+    EXPECT(match_one(&b, octets, len, 0, &reply), 0, "an error that quotes no acknowledgement");
+    memset(octets + len, 0, 4);
+    put_ip(octets, addr_len, addresses[1], source, addr_len == 4 ? 1 : 58, 8 + ip_len + 12);
+    EXPECT(match_one(&b, octets, len + 4, 0, &reply), 0, "an error that quotes another acknowledgement");
+    rk_store_be32(octets + len, cookie);
+    EXPECT(match_one(&b, octets, len + 4, 0, &reply), 1, "an error that quotes the probe");
+    check_reply(&b, &reply, target, addresses[1], 80, RK_PROBE_FILTERED);
+}
+
 int main(void)
 {
     for (uint32_t payload_len = 0; payload_len < 4; payload_len++) {
@@ -521,6 +573,8 @@ int main(void)
     check_next_hops(16);
     check_match(4);
     check_match(16);
+    check_flags(4);
+    check_flags(16);
     check_extensions();
     check_families();
     check_data();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -45,13 +45,19 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option(
     "--type",
     "kind",
-    type=click.Choice(["auto", "syn", "connect"]),
+    type=click.Choice(["auto", "syn", "connect", "ack", "window", "fin", "null", "xmas", "maimon"]),
     default="auto",
     show_default=True,
-    help="Half-open (needs CAP_NET_RAW) or through the kernel's TCP; auto: what is permitted.",
+    help="By own packets (needs CAP_NET_RAW) or through the kernel's TCP; auto: SYN where permitted.",
 )
-@click.option("-sS", "kind", flag_value="syn", help="As --type syn.")
+@click.option("-sS", "kind", flag_value="syn", help="As --type syn; nmap's other letters are known too.")
 @click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
+@click.option("-sA", "kind", flag_value="ack", hidden=True)
+@click.option("-sW", "kind", flag_value="window", hidden=True)
+@click.option("-sF", "kind", flag_value="fin", hidden=True)
+@click.option("-sN", "kind", flag_value="null", hidden=True)
+@click.option("-sX", "kind", flag_value="xmas", hidden=True)
+@click.option("-sM", "kind", flag_value="maimon", hidden=True)
 @click.option(
     "-Pn", "_no_discovery", is_flag=True, expose_value=False, help="Accepted; hosts are never pinged."
 )
@@ -214,7 +220,7 @@ class _JsonReport:
         )
 
     def add(self, result: PortResult) -> None:
-        if self._only_open and result.state != "open":
+        if self._only_open and not result.state.startswith("open"):
             return
         self._json.write(
             "port",
@@ -242,7 +248,7 @@ class _Host:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.listed: dict[str, list[PortResult]] = {"open": [], "closed": [], "filtered": []}
+        self.listed: defaultdict[str, list[PortResult]] = defaultdict(list)
 
     def add(self, result: PortResult) -> None:
         self.counts[result.state, result.reason] += 1
@@ -279,9 +285,10 @@ class _TextReport:
     def end(self, summary: ScanSummary) -> None:
         from rawkit.cli.output import emit
 
-        if not self._config.report_closed and summary.closed:
-            host = self._hosts.setdefault(self._targets[0], _Host())
-            host.counts["closed", "rst"] += summary.closed - host.number("closed")
+        for state, n in (("closed", summary.closed), ("unfiltered", summary.unfiltered)):
+            if not self._config.report_closed and n:
+                host = self._hosts.setdefault(self._targets[0], _Host())
+                host.counts[state, "rst"] += n - host.number(state)
         for address, host in self._hosts.items():
             self._show(address, host)
         if self._silent:
@@ -293,10 +300,10 @@ class _TextReport:
         from rich.table import Table
 
         from rawkit.cli.output import emit, escape
-        from rawkit.tools.scan import NO_ANSWER, NO_NEIGHBOUR
+        from rawkit.tools.scan import NO_ANSWER, NO_NEIGHBOUR, STATES
 
         if self._targets.count > 1:
-            if set(host.counts) in ({("filtered", NO_ANSWER)}, {("filtered", NO_NEIGHBOUR)}):
+            if {reason for _, reason in host.counts} in ({NO_ANSWER}, {NO_NEIGHBOUR}):
                 self._silent += 1
                 return
             if self._only_open and not host.listed["open"]:
@@ -309,7 +316,7 @@ class _TextReport:
             heading += f": {total} of {len(self._config.ports)} ports"
         emit(escape(heading))
 
-        states = ("open",) if self._only_open else ("open", "closed", "filtered")
+        states = [state for state in STATES if not self._only_open or state.startswith("open")]
         # More are only counted, and so are those that the scan only counted.
         shown = [
             state
@@ -329,7 +336,7 @@ class _TextReport:
                 ttl = "" if r.ttl is None else str(r.ttl)
                 table.add_row(f"{r.port}/tcp", r.state, _service(r.port), reason, ttl)
             self._console.print(table)
-        for state in ("open", "closed", "filtered"):
+        for state in STATES:
             if state in shown or not (n := host.number(state)):
                 continue
             reasons = [(n, reason) for (of, reason), n in host.counts.most_common() if of == state]
@@ -343,8 +350,12 @@ def _statistics(summary: ScanSummary, interrupted: bool) -> str:
         f"{'interrupted: ' if interrupted else ''}{summary.kind} scan of "
         f"{summary.targets} {_plural('address', summary.targets, 'es')}, "
         f"{summary.ports} {_plural('port', summary.ports)} each, in {summary.duration_ns / 1e9:.2f} s: "
-        f"{summary.open} open, {summary.closed} closed, {summary.filtered} filtered; {summary.probes} probes"
+        f"{summary.open} open, {summary.closed} closed, {summary.filtered} filtered"
     )
+    for n, what in ((summary.unfiltered, "unfiltered"), (summary.open_filtered, "open or filtered")):
+        if n:
+            text += f", {n} {what}"
+    text += f"; {summary.probes} probes"
     for n, what in (
         (summary.duplicates, "duplicate answers"),
         (summary.dropped, "answers dropped by the kernel"),

@@ -22,7 +22,7 @@ OPEN: int = lib.RK_PROBE_OPEN
 CLOSED: int = lib.RK_PROBE_CLOSED
 FILTERED: int = lib.RK_PROBE_FILTERED
 
-_REPLY = struct.Struct("=q16s16sHBBBB2x")  # struct rk_probe_reply
+_REPLY = struct.Struct("=q16s16sHBBBBH")  # struct rk_probe_reply
 _REPLIES_N = 256
 assert _REPLY.size == ffi.sizeof("struct rk_probe_reply")
 
@@ -32,7 +32,8 @@ assert (lib.RK_BOARD_UNANSWERED, lib.RK_BOARD_ABSENT) == (0, 2)
 
 
 class ProbeReply(NamedTuple):
-    """An answer to a probe: `state` is OPEN, CLOSED or FILTERED, the latter with an ICMP type and code.
+    """An answer to a probe: `state` is OPEN (a SYN-ACK), CLOSED (a RST, both with its window), or FILTERED
+    (an ICMP error, with its type and code).
 
     `time_ns` is the frame's, `address` the target's, `reporter` whoever sent the answer, `hop_limit` the
     answer's.
@@ -46,18 +47,20 @@ class ProbeReply(NamedTuple):
     hop_limit: int
     icmp_type: int
     icmp_code: int
+    window: int
 
 
 class ProbePlan:
-    """A SYN scan as an index space: every port of every address, each at a position of its own.
+    """A TCP scan as an index space: every port of every address, each at a position of its own.
 
-    `packet` is the template: an IP packet with a TCP header; destination, destination port, sequence number,
-    lengths and checksums are filled in per probe. `spans` are consecutive addresses of one IP version, as the
-    first (octets) and how many, ascending; `ports` ascend too. `link` is put before the packet (an Ethernet
-    header, or nothing); `next_hops`, a row of 6 octets for each address where there are any, are its
-    destination, zero for addresses that nobody has. `key` (16 octets) makes the cookies: whoever does
-    not know it cannot forge an answer. With a `seed` the positions are in a random order, else addresses
-    follow one another, each with all its ports.
+    `packet` is the template: an IP packet with a TCP header; destination, port, lengths, checksums
+    and the cookie are filled in per probe, the cookie as sequence number or, where the ACK flag is set, as
+    acknowledgement. `spans` are consecutive addresses of one IP version, as the first (octets) and how many,
+    ascending; `ports` ascend too. `link` is put before the packet (an Ethernet header, or nothing);
+    `next_hops`, a row of 6 octets for each address where there are any, are its destination, zero for
+    addresses that nobody has. `key` (16 octets) makes the cookies: whoever does not know it cannot forge an
+    answer. With a `seed` the positions are in a random order, else addresses follow one another, each with
+    all its ports.
 
     Raises: ValueError for what does not fit together.
     """

@@ -191,7 +191,7 @@ def test_without_permission(lab: Lab) -> None:
         (["10.77.0.2", "--timeout", "0"], 2, "timeout of 0 s"),
         (["10.77.0.2", "--rate", "0"], 2, "--rate"),
         (["10.77.0.2", "--retries", "-1"], 2, "--retries"),
-        (["10.77.0.2", "--type", "xmas"], 2, "--type"),
+        (["10.77.0.2", "--type", "idle"], 2, "--type"),
         (["10.77.0.2", "-sT", "-g", "1000"], 2, "source_port is for SYN scans"),
         (["10.77.0.2", "-sT", "--dry-run", "x.pcapng"], 2, "--dry-run is for SYN scans"),
         (["10.77.0.2", "-p", "80", "--dry-run", "/nonexistent/x.pcapng"], 2, "/nonexistent/x.pcapng"),

@@ -1,8 +1,8 @@
 """TCP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
 
-A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW; a connect scan asks the kernel to connect and
-needs nothing. Both look at every port of every target, and again where no answer came. SYN probes leave in a
-random order.
+A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW, as do the scans with other flags
+(`scan.kinds`); a connect scan asks the kernel to connect and needs nothing. All look at every port of every
+target, and again where no answer came. Probes leave in a random order, connections in that of the targets.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from rawkit.tools.scan.config import CLOSED as CLOSED
 from rawkit.tools.scan.config import COMMON_PORTS as COMMON_PORTS
 from rawkit.tools.scan.config import CONNECT as CONNECT
 from rawkit.tools.scan.config import FILTERED as FILTERED
+from rawkit.tools.scan.config import KIND_NAMES as KIND_NAMES
 from rawkit.tools.scan.config import NO_ANSWER as NO_ANSWER
 from rawkit.tools.scan.config import NO_LIMIT as NO_LIMIT
 from rawkit.tools.scan.config import NO_NEIGHBOUR as NO_NEIGHBOUR
 from rawkit.tools.scan.config import OPEN as OPEN
+from rawkit.tools.scan.config import OPEN_FILTERED as OPEN_FILTERED
 from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
+from rawkit.tools.scan.config import STATES as STATES
 from rawkit.tools.scan.config import SYN as SYN
+from rawkit.tools.scan.config import UNFILTERED as UNFILTERED
 from rawkit.tools.scan.config import PortResult as PortResult
 from rawkit.tools.scan.config import ScanConfig as ScanConfig
 from rawkit.tools.scan.config import ScanSummary as ScanSummary
@@ -94,7 +98,7 @@ def scan(
 class Scan(Iterator[PortResult]):
     """A running scan: an iterator of `PortResult`, and a context manager that closes its sockets.
 
-    `kind` is the scan that is made, "syn" or "connect". `fallback` says why it is "connect" where a SYN scan
+    `kind` is the scan that is made. `fallback` says why it is "connect" where a SYN scan
     was wanted first; it is empty otherwise.
     """
 
@@ -109,7 +113,7 @@ class Scan(Iterator[PortResult]):
 
         targets, self._notes = refuse_groups(config.targets)
         self.config = replace(config, targets=targets)
-        self.kind = CONNECT if config.kind == CONNECT else SYN
+        self.kind = SYN if config.kind == AUTO else config.kind
         self.fallback = ""
         self._tally = Tally()
         self._checkpoint = checkpoint
@@ -120,14 +124,14 @@ class Scan(Iterator[PortResult]):
         self._ended_ns: int | None = None
 
     def _open(self) -> Generator[PortResult]:
-        if self.kind == SYN:
+        if self.kind != CONNECT:
             from rawkit.tools.scan.syn import SynScan
 
             try:
                 self._syn = SynScan(self.config, self._tally, self._clock, self._checkpoint)
                 return self._syn.results()
             except PermissionDenied as error:
-                if self.config.kind == SYN or self.config.shard != (1, 1) or self._checkpoint is not None:
+                if self.config.kind != AUTO or self.config.shard != (1, 1) or self._checkpoint is not None:
                     raise
                 self.kind = CONNECT
                 self.fallback = str(error)
@@ -178,6 +182,8 @@ class Scan(Iterator[PortResult]):
             open=states[OPEN],
             closed=states[CLOSED],
             filtered=states[FILTERED],
+            unfiltered=states[UNFILTERED],
+            open_filtered=states[OPEN_FILTERED],
             probes=tally.probes,
             duplicates=tally.duplicates,
             dropped=tally.dropped,

@@ -98,5 +98,5 @@ class Checkpoint:
 def _fingerprint(config: ScanConfig) -> str:
     """Equal for scans that send the same probes in the same parts."""
     spans = [tuple(span) for span in config.targets.spans]
-    what = (spans, sorted(config.ports), config.shard, config.interface, config.seed)
+    what = (spans, sorted(config.ports), config.kind, config.shard, config.interface, config.seed)
     return hashlib.sha256(repr(what).encode()).hexdigest()

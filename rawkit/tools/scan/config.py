@@ -9,6 +9,11 @@ from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
 OPEN = "open"
 CLOSED = "closed"
 FILTERED = "filtered"
+UNFILTERED = "unfiltered"
+"""Packets reach the port; whether anything listens there the scan cannot tell."""
+OPEN_FILTERED = "open|filtered"
+"""Nothing came back, which open ports do as well as filtered ones."""
+STATES = (OPEN, OPEN_FILTERED, UNFILTERED, CLOSED, FILTERED)
 
 NO_ANSWER = "no-answer"
 NO_NEIGHBOUR = "no neighbour"
@@ -18,6 +23,7 @@ NO_ROUTE = "no route"
 AUTO = "auto"
 SYN = "syn"
 CONNECT = "connect"
+KIND_NAMES = (AUTO, SYN, CONNECT, "ack", "window", "fin", "null", "xmas", "maimon")
 
 RUN_MAX = 64
 """How many probes leave together: what one system call takes."""
@@ -62,7 +68,8 @@ def public_count(targets: TargetSet) -> int:
 class ScanConfig:
     """A scan: every port of every target, once.
 
-    `kind` is "syn", "connect" or "auto": "syn" where raw sockets are permitted, else "connect". `rate` is in
+    `kind` is one of KIND_NAMES (see `scan.kinds`); "auto" is "syn" where raw sockets are permitted, else
+    "connect". What is said of SYN scans holds for all but connect scans. `rate` is in
     probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside
     the private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait
     for answers; less when those seen so far came fast. `interface` is the one to send from (empty: as
@@ -87,8 +94,8 @@ class ScanConfig:
     report_closed: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in (AUTO, SYN, CONNECT):
-            raise ValueError(f"kind {self.kind!r}: it is {AUTO!r}, {SYN!r} or {CONNECT!r}")
+        if self.kind not in KIND_NAMES:
+            raise ValueError(f"kind {self.kind!r}: there are {', '.join(KIND_NAMES)}")
         if self.rate is not None and not 0 < self.rate < 1e9:
             raise ValueError(f"rate {self.rate}: probes per second are more than 0 and less than 10**9")
         if not 0 <= self.retries <= 100:
@@ -122,7 +129,7 @@ class ScanConfig:
 class PortResult:
     """What one port of one target turned out to be.
 
-    `state` is "open", "closed" or "filtered"; `reason` what says so: "syn-ack", "rst", "no-answer", "no
+    `state` is one of STATES; `reason` what says so: "syn-ack", "rst", "no-answer", "no
     neighbour", "no route", an ICMP error in words, for connect scans "connected" or "refused". `reporter` is
     who answered: the target, or whoever sent the ICMP error; None when nobody did or it is not known. `ttl`
     is that of the answer (the hop limit for IPv6). `rtt_ns` is the time from handing the probe to the kernel
@@ -143,7 +150,7 @@ class PortResult:
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """Totals. When the scan is `complete`, open + closed + filtered is targets times ports.
+    """Totals. When the scan is `complete`, all ports of all targets, or the shard's part, are in one of them.
 
     `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.
     `duplicates` are further answers for ports already known, `dropped` are answers that the kernel lost for
@@ -158,6 +165,8 @@ class ScanSummary:
     open: int = 0
     closed: int = 0
     filtered: int = 0
+    unfiltered: int = 0
+    open_filtered: int = 0
     probes: int = 0
     duplicates: int = 0
     dropped: int = 0

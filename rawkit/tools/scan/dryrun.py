@@ -8,7 +8,8 @@ import secrets
 from rawkit.engine import FrameBatch, realtime_ns
 from rawkit.engine.probe import KEY_LEN, ProbePlan
 from rawkit.pcap import create_pcap
-from rawkit.tools.scan.config import RUN_MAX, ScanConfig
+from rawkit.tools.scan.config import AUTO, RUN_MAX, SYN, ScanConfig
+from rawkit.tools.scan.kinds import KINDS
 from rawkit.tools.scan.legs import LINKTYPE_RAW, plan_legs, refuse_groups
 from rawkit.tools.scan.syn import boards, reserve_port, spans, template
 from rawkit.wire import Frame
@@ -24,6 +25,7 @@ def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
     guard, sport = reserve_port(config.source_port)
     key = secrets.token_bytes(KEY_LEN)
     seed = secrets.randbits(64) if config.seed is None else config.seed
+    kind = KINDS[SYN if config.kind == AUTO else config.kind]
     batch = FrameBatch(RUN_MAX, RUN_MAX * 128)
     started_ns = realtime_ns()
     interval_ns = 1e9 / config.effective_rate if config.effective_rate else 0.0
@@ -32,7 +34,7 @@ def dry_run(config: ScanConfig, path: str | os.PathLike[str]) -> int:
         base = 0
         for leg in legs:
             ports = sorted(config.ports)
-            plan = ProbePlan(template(leg.source, sport), spans(leg.targets), ports, key, seed=seed)
+            plan = ProbePlan(template(leg.source, sport, kind), spans(leg.targets), ports, key, seed=seed)
             for board in boards(plan, config.shard, base):
                 while n := board.fill(batch, RUN_MAX):
                     board.sent(n, 0)

@@ -1,4 +1,4 @@
-"""SYN scans: half-open probes sent in bulk, answers recognised by a keyed hash.
+"""SYN scans, and those with other flags: probes sent in bulk, answers recognised by a keyed hash.
 
 Probes go out in batches, by a packet socket where all have the same next hop, else by a raw IP socket.
 Answers come in by a packet socket per IP version that hears every interface, loopback included, behind a
@@ -29,16 +29,18 @@ from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.errors import EngineError
 from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.config import (
-    CLOSED,
+    AUTO,
     FILTERED,
     NO_ANSWER,
     NO_NEIGHBOUR,
     NO_ROUTE,
     OPEN,
     RUN_MAX,
+    SYN,
     PortResult,
     ScanConfig,
 )
+from rawkit.tools.scan.kinds import KINDS, Kind
 from rawkit.tools.scan.legs import Leg, plan_legs
 from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
@@ -125,6 +127,7 @@ class SynScan:
         self._clock = clock
         self._key = secrets.token_bytes(KEY_LEN)
         self._seed = secrets.randbits(64) if config.seed is None else config.seed
+        self._kind = KINDS[SYN if config.kind == AUTO else config.kind]
         self._checkpoint = checkpoint
         self._before = checkpoint.load(config) if checkpoint is not None else None
         if self._before is not None:
@@ -214,7 +217,7 @@ class SynScan:
         if before is not None and number < before.part:
             return
         plan = ProbePlan(
-            template(leg.source, self._sport),
+            template(leg.source, self._sport, self._kind),
             spans(part.targets),
             sorted(self._config.ports),
             self._key,
@@ -245,7 +248,7 @@ class SynScan:
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
         pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
-        count_closed = not self._config.report_closed
+        count_closed = not (self._config.report_closed or self._kind.by_window)
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
         batches = 0
@@ -292,7 +295,7 @@ class SynScan:
                 left, closed, timed = board.left, board.closed, board.timed
                 replies = board.match(self._inbox, count_closed)
                 known = left - board.left
-                tally.states[CLOSED] += board.closed - closed
+                tally.states[self._kind.reset] += board.closed - closed
                 patience.seen(board.slowest_ns, board.timed - timed)
                 pace.answered(known)
                 for row, reply in replies:
@@ -304,7 +307,7 @@ class SynScan:
 
         for row in board.unanswered():
             address, port = self._target(leg, board, row)
-            yield PortResult(address, port, FILTERED, NO_ANSWER, probes=board.probes(row))
+            yield PortResult(address, port, self._kind.silent, NO_ANSWER, probes=board.probes(row))
         for row in board.absent():
             address, port = self._target(leg, board, row)
             yield PortResult(address, port, FILTERED, NO_NEIGHBOUR, probes=0)
@@ -344,7 +347,7 @@ class SynScan:
         if reply.state == REPLY_OPEN:
             state, reason = OPEN, "syn-ack"
         elif reply.state == REPLY_CLOSED:
-            state, reason = CLOSED, "rst"
+            state, reason = self._kind.of_reset(reply.window), "rst"
         else:
             version = leg.source.version
             state, reason = FILTERED, icmp_reason(version, reply.icmp_type, reply.icmp_code)
@@ -369,14 +372,13 @@ def _share(shard: tuple[int, int], base: int, n: int) -> range:
     return range((number - 1 - base) % shards, n, shards)
 
 
-def template(source: IPAddress, sport: int) -> bytes:
-    """The probe: an IP packet with a SYN from `source` and `sport` to nowhere yet."""
-    syn = TCP(
-        sport=sport, dport=0, seq=0, flags="S", window=_WINDOW_FIELD, options=[MSS(_MSS[source.version])]
-    )
+def template(source: IPAddress, sport: int, kind: Kind = KINDS[SYN]) -> bytes:
+    """The probe: an IP packet with a TCP header from `source` and `sport` to nowhere yet."""
+    options = [MSS(_MSS[source.version])] if kind.opens else []
+    tcp = TCP(sport=sport, flags=kind.flags, window=_WINDOW_FIELD, options=options)
     if source.version == 4:
-        return bytes(IPv4(src=source, dst=IPv4Address(0), ttl=_HOP_LIMIT) / syn)
-    return bytes(IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=_HOP_LIMIT) / syn)
+        return bytes(IPv4(src=source, dst=IPv4Address(0), ttl=_HOP_LIMIT) / tcp)
+    return bytes(IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=_HOP_LIMIT) / tcp)
 
 
 def spans(targets: TargetSet) -> list[tuple[bytes, int]]:
