@@ -38,7 +38,7 @@ from rawkit.wire.ipv4 import RouterAlert
 from rawkit.wire.ipv6ext import HopByHop
 
 
-class Courier(Header, over={IPv4: 201, IPv6: 201}):
+class Courier(Header, over={IPv4: 203, IPv6: 203}):
     """A protocol that the index knows nothing of: replies count down from the request's number."""
 
     number: u16
@@ -47,7 +47,7 @@ class Courier(Header, over={IPv4: 201, IPv6: 201}):
         return isinstance(request, Courier) and self.number == request.number - 1
 
 
-class Tunnelled(UDP, over={IPv4: 202}):
+class Tunnelled(UDP, over={IPv4: 204}):
     """One that is judged in another way than its base: from any port."""
 
     def answers(self, request: Header) -> bool:

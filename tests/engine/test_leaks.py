@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.net
 
 ROUNDS = 10_000
 GROWTH = 1 << 20  # octets
+
+numbers = count()
 
 
 def descriptors() -> int:
@@ -67,7 +70,7 @@ def namespace(veth: VethPair) -> None:
 
 
 def exchange(veth: VethPair) -> None:
-    with Exchange([IPv4(dst="127.0.0.1") / ICMPEcho(id=1)]) as session:
+    with Exchange([IPv4(dst="127.0.0.1") / ICMPEcho(id=1, seq=next(numbers) % 65536)]) as session:
         assert len(list(session)) == 2
 
 
