@@ -29,7 +29,7 @@ test: $(VENV)/.installed ## run every test against the installed package
 	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS)
 
 slow: $(VENV)/.installed ## run the tests that `make test` leaves out: more packets beside tshark, wheels, scapy's scripts
-	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 -m slow $(PYTEST_ARGS)
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 -m slow -o faulthandler_timeout=900 $(PYTEST_ARGS)
 
 check: $(VENV)/.checkers $(VENV)/.installed ## formatting, lint, types (mypy; the examples in tests by pyright too), direction of imports
 	@$(BIN)/ruff format --check --quiet . || { echo "make: run $(BIN)/ruff format" >&2; exit 1; }
