@@ -170,6 +170,10 @@ class Exchanger:
             self._pace.sent(len(numbers), now_ns)
         return numbers
 
+    def octets(self, number: int) -> bytes:
+        """What to send."""
+        return self.departures[number].octets
+
     def sent(self, number: int, moment: Moment) -> Sent:
         """The request is on its way; `moment` was taken right before."""
         outcome, state = self.outcomes[number], self._states[number]
