@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from rawkit.tools.ping import ping as ping
     from rawkit.tools.replay import replay as replay
     from rawkit.tools.scan import scan as scan
+    from rawkit.tools.trace import atrace as atrace
+    from rawkit.tools.trace import trace as trace
     from rawkit.wire import ARP as ARP
     from rawkit.wire import AUTO as AUTO
     from rawkit.wire import ICMP as ICMP
@@ -91,6 +93,7 @@ _HOMES = {
     "rawkit.tools.ping": "ping",
     "rawkit.tools.replay": "replay",
     "rawkit.tools.scan": "scan",
+    "rawkit.tools.trace": "atrace trace",
     "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "
     "Option Packet SACK SACKPermitted TCP Timestamps UDP WindowScale",
     "rawkit.wire.edit": "diff mutate",

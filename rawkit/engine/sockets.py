@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 import warnings
@@ -517,6 +518,15 @@ class RawIPSocket(_Socket):
             EngineError: EINVAL for another socket.
         """
         return check(lib.rk_rawip_icmp_id(self._live()), "read ICMP identifier", self.name)
+
+    def ignore_path_mtu(self) -> None:
+        """Send packets up to the interface's MTU, whatever the kernel knows of a path.
+
+        That is IP_PMTUDISC_PROBE of ip(7).
+        """
+        level, option = (socket.IPPROTO_IP, 10) if self.family == 4 else (socket.IPPROTO_IPV6, 23)
+        with socket.socket(fileno=os.dup(self.fileno())) as same:
+            same.setsockopt(level, option, 3)
 
 
 def _seconds_until(end_ns: int) -> float | None:

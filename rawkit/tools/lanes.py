@@ -116,6 +116,11 @@ class Lane:
         if own is None:
             self._stamps = TransmitStamps(self._sender.fileno(), self._sender.name)
 
+    def ignore_path_mtu(self) -> None:
+        """Of a lane of IP packets: send up to the interface's MTU, whatever the kernel believes of a path."""
+        assert isinstance(self._sender, RawIPSocket)
+        self._sender.ignore_path_mtu()
+
     def descriptors(self) -> list[int]:
         """What to wait for."""
         return [] if self.receiver.closed else [self.receiver.fileno()]

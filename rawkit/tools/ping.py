@@ -74,7 +74,7 @@ class Ping:
         try:
             for version in sorted({target.address.version for target in self.targets}):
                 self._sockets[version] = open_icmp(version, self.config.interface)
-            self._scopes = [_scope(target.address) for target in self.targets]
+            self._scopes = [scope_index(target.address) for target in self.targets]
         except BaseException:
             self.close()
             raise
@@ -260,7 +260,7 @@ def resolve_targets(
     return tuple(found.values())
 
 
-def _scope(address: IPAddress) -> int:
+def scope_index(address: IPAddress) -> int:
     """The number of the interface that a link-local address names ("fe80::1%veth0"), 0 without one."""
     zone = address.scope_id if isinstance(address, IPv6Address) else None
     if not zone:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from math import sqrt
 from typing import NamedTuple
 
 STEP_NS = 1_000_000
@@ -58,3 +60,41 @@ def round_trip(
         if start_ns is not None and 0 <= kernel_ns - start_ns <= user_ns + STEP_NS:
             return RoundTrip(kernel_ns - start_ns, "kernel", stamp)
     return RoundTrip(user_ns, "user")
+
+
+@dataclass(slots=True)
+class Spread:
+    """Running figures of a series of times, all in one unit, 0 before there are any."""
+
+    n: int = 0
+    last: int = 0
+    min: int = 0
+    max: int = 0
+    _sum: int = 0
+    _sum_squares: int = 0
+    _sum_steps: int = 0
+
+    def add(self, value: int) -> None:
+        """Count one more."""
+        if self.n:
+            self._sum_steps += abs(value - self.last)
+        self.min = min(self.min, value) if self.n else value
+        self.max = max(self.max, value)
+        self._sum += value
+        self._sum_squares += value * value
+        self.last = value
+        self.n += 1
+
+    @property
+    def mean(self) -> int:
+        return round(self._sum / self.n) if self.n else 0
+
+    @property
+    def deviation(self) -> int:
+        """The standard deviation."""
+        return round(sqrt((self.n * self._sum_squares - self._sum**2) / self.n**2)) if self.n else 0
+
+    @property
+    def jitter(self) -> int:
+        """The mean difference from one value to the next."""
+        return round(self._sum_steps / (self.n - 1)) if self.n > 1 else 0

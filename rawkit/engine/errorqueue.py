@@ -1,0 +1,194 @@
+"""UDP sockets that hear the ICMP errors about what they sent, without any capability (ip(7), IP_RECVERR)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple, Self
+
+from rawkit.errors import EngineError
+from rawkit.wire.ipv4 import IPv4
+from rawkit.wire.ipv6 import IPv6
+from rawkit.wire.udp import UDP
+
+_ICMP, _ICMPV6, _UDP = 1, 58, 17
+
+# <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; Python has no names for most of them.
+_IP_TTL, _IP_MTU_DISCOVER, _IP_RECVERR, _IP_RECVTTL, _IP_RECVERR_RFC4884 = 2, 10, 11, 12, 26
+_IPV6_MTU_DISCOVER, _IPV6_RECVERR, _IPV6_RECVERR_RFC4884, _IPV6_DONTFRAG = 23, 25, 31, 62
+_PMTUDISC_PROBE = 3  # "don't fragment", whatever the kernel believes of the path
+_SO_TIMESTAMPNS = 35
+
+_ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
+_ERROR = struct.Struct("=IBBBxIHBx")  # struct sock_extended_err, with struct sock_ee_rfc4884 as its data
+_EXTENSION_INVALID = 1
+_TIMESPEC = struct.Struct("@ll")
+
+# What the kernel makes of ICMP errors (icmp_err_convert, icmpv6_err_convert); it tells of them at the next
+# call, whatever that does.
+_NEWS = {
+    errno.EACCES,
+    errno.ECONNREFUSED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EMSGSIZE,
+    errno.ENETUNREACH,
+    errno.ENONET,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPROTO,
+}
+
+
+class Arrival(NamedTuple):
+    """An IP packet as it came, and the kernel's stamp on it (nanoseconds since 1970)."""
+
+    octets: bytes
+    time_ns: int | None
+
+
+class ErrorQueueSocket:
+    """A UDP socket connected to one address and port.
+
+    What it hears are datagrams from there, and ICMP errors about its own; each is rebuilt as the IP packet
+    that it was, with checksums of 0, because the kernel keeps parts of it only. Of what an error quotes there
+    are the addresses, the ports, and as much payload as the sender of the error has put in. Extensions follow
+    that where there are any (Linux 5.9).
+
+    Raises:
+        EngineError: there is no way to the address.
+    """
+
+    def __init__(self, target: IPv4Address | IPv6Address, port: int, ifindex: int = 0) -> None:
+        self.target = target
+        self.target_port = port
+        self._v4 = target.version == 4
+        self._socket = socket.socket(
+            socket.AF_INET if self._v4 else socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        )
+        level = socket.IPPROTO_IP if self._v4 else socket.IPPROTO_IPV6
+        self._level = level
+        try:
+            if self._v4:
+                options = [(_IP_RECVERR, 1), (_IP_RECVTTL, 1), (_IP_MTU_DISCOVER, _PMTUDISC_PROBE)]
+            else:
+                options = [
+                    (_IPV6_RECVERR, 1),
+                    (socket.IPV6_RECVHOPLIMIT, 1),
+                    (_IPV6_MTU_DISCOVER, _PMTUDISC_PROBE),
+                    (_IPV6_DONTFRAG, 1),
+                ]
+            for option, value in options:
+                self._socket.setsockopt(level, option, value)
+            with suppress(OSError):  # an older kernel: errors come without their extensions
+                self._socket.setsockopt(level, _IP_RECVERR_RFC4884 if self._v4 else _IPV6_RECVERR_RFC4884, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            where = (str(target).partition("%")[0], port)
+            self._socket.connect(where if self._v4 else (*where, 0, ifindex))
+        except OSError as error:
+            self._socket.close()
+            raise EngineError(error.errno or errno.EIO, "open UDP socket", f"the way to {target}") from None
+        host, self.port = self._socket.getsockname()[:2]
+        self.source = ip_address(host.partition("%")[0])
+        """The address and the port it sends from."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Closing twice is harmless."""
+        self._socket.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._socket.fileno() < 0
+
+    def fileno(self) -> int:
+        """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
+        return self._socket.fileno()
+
+    def send(self, payload: bytes, hop_limit: int) -> None:
+        """Send a datagram; it is never fragmented.
+
+        Raises:
+            EngineError: EMSGSIZE longer than the interface's MTU; EAGAIN the send buffer is full; others.
+        """
+        kind = _IP_TTL if self._v4 else socket.IPV6_HOPLIMIT
+        control = [(self._level, kind, struct.pack("=i", hop_limit))]
+        for last in (False, True):
+            try:
+                self._socket.sendmsg([payload], control)
+                return
+            except OSError as error:
+                # Of an earlier datagram, perhaps: then it is told only once, and the error queue has it all.
+                if last or error.errno not in _NEWS:
+                    raise EngineError(error.errno or errno.EIO, "send", f"UDP to {self.target}") from None
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """What has come, errors first; does not wait."""
+        for flags in (socket.MSG_ERRQUEUE, 0):
+            while not self.closed:
+                try:
+                    octets, control, _, _ = self._socket.recvmsg(65536, 512, flags)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _NEWS:
+                        continue
+                    raise EngineError(error.errno or errno.EIO, "receive", f"UDP to {self.target}") from None
+                facts = {(level, kind): data for level, kind, data in control}
+                packet = self._error(octets, facts) if flags else self._datagram(octets, facts)
+                if packet is not None:
+                    stamp = facts.get((socket.SOL_SOCKET, _SO_TIMESTAMPNS))
+                    time_ns = None
+                    if stamp is not None:
+                        seconds, fraction = _TIMESPEC.unpack(stamp)
+                        time_ns = seconds * 1_000_000_000 + fraction
+                    yield Arrival(packet, time_ns)
+
+    def _hop_limit(self, facts: dict[tuple[int, int], bytes]) -> int:
+        data = facts.get((self._level, _IP_TTL if self._v4 else socket.IPV6_HOPLIMIT))
+        return struct.unpack("=i", data)[0] & 0xFF if data else 0
+
+    def _datagram(self, payload: bytes, facts: dict[tuple[int, int], bytes]) -> bytes:
+        upper = UDP(sport=self.target_port, dport=self.port, checksum=0) / payload
+        return self._ip(self.target.packed, self.source.packed, _UDP, bytes(upper), self._hop_limit(facts))
+
+    def _error(self, quoted: bytes, facts: dict[tuple[int, int], bytes]) -> bytes | None:
+        data = facts.get((self._level, _IP_RECVERR if self._v4 else _IPV6_RECVERR), b"")
+        address = (
+            slice(_ERROR.size + 4, _ERROR.size + 8) if self._v4 else slice(_ERROR.size + 8, _ERROR.size + 24)
+        )
+        if len(data) < address.stop:
+            return None
+        _, origin, kind, code, info, extension_at, flags = _ERROR.unpack_from(data)
+        if origin != (_ORIGIN_ICMP if self._v4 else _ORIGIN_ICMP6):
+            return None  # the kernel's own, which the call that met it has already raised
+        udp = bytes(UDP(sport=self.port, dport=self.target_port, length=8 + len(quoted), checksum=0))
+        original = self._ip(self.source.packed, self.target.packed, _UDP, udp + quoted, 0)
+        length = 0
+        if extension_at and not flags & _EXTENSION_INVALID:
+            # Where the extension begins, in the unit of the error's length (RFC 4884 sections 4.1 to 4.5).
+            length = (len(original) - len(quoted) + extension_at) // (4 if self._v4 else 8)
+        if self._v4:
+            rest = struct.pack(">BBH", 0, length, info if (kind, code) == (3, 4) else 0)
+        elif kind == 2:
+            rest = struct.pack(">I", info)
+        else:
+            rest = struct.pack(">BxH", length, 0)
+        message = bytes((kind, code, 0, 0)) + rest + original
+        protocol = _ICMP if self._v4 else _ICMPV6
+        return self._ip(data[address], self.source.packed, protocol, message, self._hop_limit(facts))
+
+    def _ip(self, src: bytes, dst: bytes, protocol: int, upper: bytes, hop_limit: int) -> bytes:
+        if self._v4:
+            return bytes(IPv4(src=src, dst=dst, protocol=protocol, ttl=hop_limit) / upper)
+        return bytes(IPv6(src=src, dst=dst, next_header=protocol, hop_limit=hop_limit) / upper)
