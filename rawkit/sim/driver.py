@@ -95,7 +95,11 @@ class Driver:
         self.arrived += 1
         path = self._path_from.get(datagram.src.address)
         if path is not None:
-            self._now(Arrival(datagram.octets, path, datagram.ecn))
+            self._acting = True
+            self._perform(self.endpoint.feed(self.clock.now, Arrival(datagram.octets, path, datagram.ecn)))
+            if self._queue:
+                self._catch_up()
+            self._acting = False
 
     def too_large(self, datagram: Datagram, mtu: int) -> None:
         """A router's answer (ICMP, fragmentation needed): the path takes only `mtu` octets."""
@@ -123,18 +127,24 @@ class Driver:
     def _now(self, event: Any) -> None:
         self._acting = True
         self._perform(self.endpoint.feed(self.clock.now, event))
+        if self._queue:
+            self._catch_up()
+        self._acting = False
+
+    def _catch_up(self) -> None:
         while self._queue and not self.done:
             self._perform(self.endpoint.feed(self.clock.now, self._queue.popleft()))
-        self._acting = False
 
     def _perform(self, actions: list[Any]) -> None:
         for action in actions:
             kind = type(action)
             if kind is Send:
-                if action.at_ns > self.clock.now:
-                    self.clock.at(action.at_ns, self._send, action)
+                octets, path, ecn, at_ns = action
+                if at_ns > self.clock.now:
+                    self.clock.at(at_ns, self._send_later, action)
                 else:
-                    self._send(action)
+                    self.sent += 1
+                    self.host.send(octets, len(octets) + path.overhead, self._peers[path], self.port, ecn)
             elif kind is SetTimer:
                 name, due, path = action
                 key = name, path
@@ -164,7 +174,7 @@ class Driver:
             elif self.trace is not None and kind is Note:
                 self.trace.say(self.clock.now, "note", self.host.name, action.name, fields=action.fields)
 
-    def _send(self, action: Send) -> None:
+    def _send_later(self, action: Send) -> None:
         octets, path, ecn, _ = action
         self.sent += 1
         self.host.send(octets, len(octets) + path.overhead, self._peers[path], self.port, ecn)

@@ -123,7 +123,7 @@ class Direction:
         self._jitter_ns, self._jitter_key = parse_duration(spec.jitter), stream_key(seed, self.name, "jitter")
         self._delay_ns = self._delays[0][1]
         self._steady = len(self._delays) == 1 and not self._jitter_ns
-        # Where nothing can reorder packets, `_last_ns` is not needed.
+        # Where nothing can delay or reorder packets, they simply arrive.
         self._plain = self._steady and not spec.models
         self._number = self._jittered = 0
         self._busy_ns = 0  # when the wire is free
@@ -227,7 +227,9 @@ class Direction:
                 self._waiting_octets += datagram.size
         size = datagram.size + self.spec.frame_octets
         self._busy_ns = end = self._serial.finish(start, size)
-        if end < FOREVER:
+        if self._plain and end < FOREVER:
+            self.clock.at(end + self._delay_ns, self._deliver, datagram)
+        elif end < FOREVER:
             self._propagate(end, datagram, verdict)
 
     def _heed(self, said: str, datagram: Datagram) -> bool:
@@ -271,9 +273,6 @@ class Direction:
     # ---- propagation ------------------------------------------------------------------------------
 
     def _propagate(self, leaves_ns: int, datagram: Datagram, verdict: Verdict | None) -> None:
-        if self._plain and not self._held:
-            self.clock.at(leaves_ns + self._delay_ns, self._deliver, datagram)
-            return
         if self._steady:
             arrives = leaves_ns + self._delay_ns
         else:

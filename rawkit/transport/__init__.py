@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from rawkit.transport.flow import SendWindow as SendWindow
     from rawkit.transport.keyed import Isn as Isn
     from rawkit.transport.keyed import PortAllocator as PortAllocator
+    from rawkit.transport.machine import Machine as Machine
+    from rawkit.transport.machine import State as State
     from rawkit.transport.messages import MessageBox as MessageBox
     from rawkit.transport.pacer import Pacer as Pacer
     from rawkit.transport.rack import Rack as Rack
@@ -71,6 +73,7 @@ _HOMES = {
     "pacer": "Pacer",
     "delivery": "DeliveryRate RateSample",
     "flow": "FlowWindow SendWindow",
+    "machine": "Machine State",
     "messages": "MessageBox",
     "rack": "Rack TailLossProbe",
     "scoreboard": "Scoreboard Segment",
