@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from rawkit.sim.models import Numbers as Numbers
     from rawkit.sim.models import Periodic as Periodic
     from rawkit.sim.models import Reorder as Reorder
+    from rawkit.sim.network import Group as Group
     from rawkit.sim.network import Host as Host
     from rawkit.sim.network import Network as Network
     from rawkit.sim.network import Router as Router
     from rawkit.sim.network import dumbbell as dumbbell
     from rawkit.sim.network import p2p as p2p
     from rawkit.sim.network import parking_lot as parking_lot
+    from rawkit.sim.presets import PRESETS as PRESETS
+    from rawkit.sim.presets import preset as preset
     from rawkit.sim.queues import CoDel as CoDel
     from rawkit.sim.queues import DropTail as DropTail
     from rawkit.sim.queues import EcnThreshold as EcnThreshold
@@ -63,7 +66,8 @@ _HOMES = {
     "ladders": "ladder ladder_svg",
     "link": "LinkSpec",
     "models": "Bernoulli Blackhole Burst Corrupt Duplicate GilbertElliott Jitter Numbers Periodic Reorder",
-    "network": "Host Network Router dumbbell p2p parking_lot",
+    "presets": "PRESETS preset",
+    "network": "Group Host Network Router dumbbell p2p parking_lot",
     "queues": "CoDel DropTail EcnThreshold Red",
     "rates": "Mahimahi",
     "schedule": "Fault Schedule",

@@ -9,7 +9,6 @@ from rawkit.sim.core import Clockwork
 from rawkit.transport.chance import Substream
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import (
-    Arrival,
     CancelTimer,
     Deliver,
     Done,
@@ -93,10 +92,10 @@ class Driver:
             self.late += 1
             return
         self.arrived += 1
-        path = self._path_from.get(datagram.src.address)
+        path = self._path_from.get(datagram.src.address) or self._path_from.get(datagram.dst.address)
         if path is not None:
             self._acting = True
-            self._perform(self.endpoint.feed(self.clock.now, Arrival(datagram.octets, path, datagram.ecn)))
+            self._perform(self.endpoint.arrive(self.clock.now, datagram.octets, path, datagram.ecn))
             if self._queue:
                 self._catch_up()
             self._acting = False

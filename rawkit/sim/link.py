@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from rawkit.errors import LocalProtocolError
@@ -112,6 +113,8 @@ class Direction:
         key = stream_key(seed, self.name, "queue")
         self._queue = spec.queue.bind(key)
         self._unlimited = spec.queue == DropTail()
+        counts = isinstance(spec.queue, DropTail) and spec.queue == DropTail(spec.queue.packets)
+        self._most = spec.queue.packets if counts else None  # type: ignore[attr-defined]
         changes = [(parse_duration(at), change) for at, change in spec.changes]
         self._serial = serializer(spec.rate, [(at, c["rate"]) for at, c in changes if "rate" in c])
         self._delays: list[tuple[int, int]] = sorted(
@@ -219,7 +222,10 @@ class Direction:
             waiting = self._waiting
             if waiting:
                 self._expire()
-            said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
+            if self._most is None:
+                said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
+            else:  # the most frequent queue, without a call
+                said = DROP if len(waiting) >= self._most and start > now else ""
             if said and not self._heed(said, datagram):
                 return
             if start > now:
@@ -228,7 +234,9 @@ class Direction:
         size = datagram.size + self.spec.frame_octets
         self._busy_ns = end = self._serial.finish(start, size)
         if self._plain and end < FOREVER:
-            self.clock.at(end + self._delay_ns, self._deliver, datagram)
+            clock = self.clock
+            clock._serial += 1
+            heappush(clock._heap, (end + self._delay_ns, clock._serial, self._deliver, datagram))
         elif end < FOREVER:
             self._propagate(end, datagram, verdict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TypeVar
 
 from rawkit.errors import LocalProtocolError
@@ -31,10 +32,19 @@ class Node:
 
     def receive(self, datagram: Datagram) -> None:
         """A packet came out of a link."""
-        way = self.routes.get(datagram.dst)
-        if way is None:
-            raise LocalProtocolError(f"{self.name}: no way to {datagram.dst.name}")
-        way.send(datagram)
+        self.forward(datagram)
+
+    def forward(self, datagram: Datagram) -> None:
+        """Send a packet on its way; one for a group goes out once on each branch of its tree."""
+        dst = datagram.dst
+        if isinstance(dst, Group):
+            for way in dst.branches(datagram.src, self):
+                way.send(datagram.copy())
+            return
+        way_to = self.routes.get(dst)
+        if way_to is None:
+            raise LocalProtocolError(f"{self.name}: no way to {dst.name}")
+        way_to.send(datagram)
 
     def too_large(self, datagram: Datagram, mtu: int) -> None:
         """A packet that this node sent did not fit a link."""
@@ -47,6 +57,31 @@ class Router(Node):
     """Sends packets on, at once."""
 
 
+class Group(Node):
+    """A multicast address: what is sent to it arrives at all members but the sender."""
+
+    def __init__(self, network: Network, name: str, address: str) -> None:
+        super().__init__(network, name, address)
+        self.members: list[Host] = []
+        self._branches: dict[tuple[Node, Node], list[Direction]] = {}
+
+    def branches(self, source: Node, node: Node) -> list[Direction]:
+        """The ways on which a packet from `source` leaves `node`: those of the shortest paths to all
+        members.
+        """
+        if (source, source) not in self._branches:
+            self._branches[source, source] = []
+            for member in self.members:
+                at = source
+                while at is not member:
+                    way = at.routes[member]
+                    known = self._branches.setdefault((source, at), [])
+                    if way not in known:
+                        known.append(way)
+                    at = way.target
+        return self._branches.get((source, node), [])
+
+
 class Host(Node):
     """Where endpoints run."""
 
@@ -56,8 +91,9 @@ class Host(Node):
 
     def receive(self, datagram: Datagram) -> None:
         if datagram.dst is not self:
-            super().receive(datagram)
-            return
+            self.forward(datagram)
+            if not isinstance(datagram.dst, Group):
+                return
         driver = self.drivers.get(datagram.port)
         if driver is not None:
             driver.arrive(datagram)
@@ -71,9 +107,10 @@ class Host(Node):
         if network.trace is not None:
             network.trace.add(network.clock.now, "send", self.name, datagram)
         way = self.routes.get(dst)
-        if way is None:
-            raise LocalProtocolError(f"{self.name}: no way to {dst.name}")
-        way.send(datagram)
+        if way is not None:
+            way.send(datagram)
+        else:
+            self.forward(datagram)
 
     def too_large(self, datagram: Datagram, mtu: int) -> None:
         driver = self.drivers.get(datagram.port)
@@ -121,6 +158,13 @@ class Network:
         node = kind(self, name, f"10.0.{number >> 8}.{number & 255}")
         self.nodes[name] = self._by_address[node.address] = node
         return node
+
+    def group(self, name: str) -> Group:
+        """A new multicast group, without members; `join` adds them."""
+        group = self._add(Group, name)
+        group.address = f"224.0.1.{len(self.nodes) & 255}"
+        self._by_address[group.address] = group
+        return group
 
     def link(self, a: Node, b: Node, spec: LinkSpec, back: LinkSpec | None = None) -> Link:
         """Join two nodes; `back` is for the way from b to a where that differs."""
@@ -170,6 +214,17 @@ class Network:
         second = self._drive(server, client, server_endpoint, server_app or App())
         return first, second
 
+    def join(
+        self, group: Group, endpoints: Mapping[Host, Endpoint], apps: Mapping[Host, App] | None = None
+    ) -> list[Driver]:
+        """Put an endpoint on each of several hosts, each with a path to all the others. `open` begins
+        them.
+        """
+        self._ports += 1
+        group.members = list(endpoints)
+        given = apps or {}
+        return [self._drive(host, group, each, given.get(host) or App()) for host, each in endpoints.items()]
+
     def _drive(self, here: Host, there: Node, endpoint: Endpoint, app: App) -> Driver:
         if not self._routed:
             self._route()
@@ -180,12 +235,13 @@ class Network:
 
     def path(self, here: Node, there: Node) -> Path:
         """The path from one node to another; its MTU is that of the first link."""
-        if there not in here.routes:
+        if not isinstance(there, Group) and there not in here.routes:
             raise LocalProtocolError(f"{here.name}: no way to {there.name}")
+        way = here.directions[0] if isinstance(there, Group) else here.routes[there]
         return Path(
             here.address,
             there.address,
-            here.routes[there].spec.mtu,
+            way.spec.mtu,
             IPv4.min_len,
             IPv4(src=here.address, dst=there.address, protocol=PROTOCOL),
             IPv4(src=there.address, dst=here.address, protocol=PROTOCOL),

@@ -150,7 +150,7 @@ class Endpoint:
     header: ClassVar[type[Header]]
     """The header of this protocol's packets."""
 
-    _valid: ClassVar[staticmethod[[bytes, Header, Path], bool]]
+    _valid: ClassVar[staticmethod[[bytes, Header, Path], bool] | None]
 
     _cx: Context
     dropped: Counter[str]
@@ -160,7 +160,8 @@ class Endpoint:
         super().__init_subclass__(**keywords)
         if header is not None:
             cls.header = header
-            cls._valid = staticmethod(_validator(header))
+            validator = _validator(header)
+            cls._valid = staticmethod(validator) if validator else None
         elif not hasattr(cls, "header"):
             raise TypeError(
                 f"{cls.__name__}: which header? Write `class {cls.__name__}(Endpoint, header=...)`"
@@ -208,18 +209,8 @@ class Endpoint:
         cx._record = actions.append
         kind = type(event)
         if kind is Arrival:
-            octets, path, ecn = event
-            try:
-                header, at, end = self.header._parse(octets, 0, len(octets))
-                sound = self._valid(octets, header, path)
-            except HeaderError as error:
-                self.dropped[type(error).__name__.lower()] += 1
-                return actions
-            if sound:
-                self.on_packet(cx, Packet(header, octets[at:end], path, ecn))
-            else:
-                self.dropped["checksum"] += 1
-        elif kind is Fired:
+            return self.arrive(now_ns, *event)
+        if kind is Fired:
             self.on_timer(cx, *event)
         elif kind is Open:
             cx.path = event.path
@@ -230,9 +221,32 @@ class Endpoint:
             self.on_app(cx, event)
         return actions
 
+    def arrive(self, now_ns: int, octets: bytes, path: Path, ecn: int = 0) -> list[Action]:
+        """As `feed` with `Arrival(octets, path, ecn)`, for drivers with many packets."""
+        cx = self._cx
+        cx.now = now_ns
+        actions: list[Action] = []
+        cx._record = actions.append
+        try:
+            header, at, end = self.header._parse(octets, 0, len(octets))
+            valid = self._valid
+            # None: one Internet checksum over everything, with which all ones come out (RFC 1071).
+            sound = checksum.add(0, octets) == 0xFFFF if valid is None else valid(octets, header, path)
+        except HeaderError as error:
+            self.dropped[type(error).__name__.lower()] += 1
+            return actions
+        if sound:
+            self.on_packet(cx, Packet(header, octets[at:end], path, ecn))
+        else:
+            self.dropped["checksum"] += 1
+        return actions
 
-def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
-    """A function that says whether the checksums in octets of this header are right."""
+
+def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool] | None:
+    """A function that says whether the checksums in octets of this header are right.
+
+    None for one Internet checksum over everything and nothing else, which `arrive` verifies itself.
+    """
     checks = [
         (row, row.spec.rule) for row in header.fields if isinstance(row.spec.rule, (ChecksumRule, CRC32cRule))
     ]
@@ -244,13 +258,9 @@ def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
             rule.coverage or rule.skips[1] or rule.absent_when or not rule.payload
         )
         if plain and isinstance(rule, ChecksumRule):
-            return _sum_with_addresses(header) if rule.pseudo_header else _plain_sum
+            return _sum_with_addresses(header) if rule.pseudo_header else None
     rows = [row for row, _ in checks]
     return lambda octets, parsed, path: _built_again(octets, parsed, path, rows)
-
-
-def _plain_sum(octets: bytes, parsed: Header, path: Path) -> bool:
-    return checksum.add(0, octets) == 0xFFFF  # RFC 1071: with a right checksum all ones come out
 
 
 def _sum_with_addresses(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:

@@ -319,6 +319,8 @@ class FlagBits(UInt):
         self.from_text = lru_cache(maxsize=256)(self._from_text)
 
     def convert(self, value: Any, name: str) -> Any:
+        if value.__class__ is int and not value >> self.width:
+            return value
         return self._from_text(value, name) if isinstance(value, str) else super().convert(value, name)
 
     def _from_text(self, text: str, name: str = "") -> int:

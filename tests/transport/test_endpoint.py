@@ -23,6 +23,7 @@ from rawkit.transport import (
 )
 from rawkit.transport import events as ev
 from rawkit.transport.protocols.go_back_n import GoBackN
+from rawkit.transport.protocols.nack_multicast import NackMulticast
 from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
 from rawkit.transport.protocols.stop_and_wait import StopAndWait, StopAndWaitHeader
 from rawkit.wire import Header, IPv4
@@ -200,7 +201,7 @@ def check_hostile(protocol: type[Endpoint], seed: int, n: int, role: ev.Role) ->
     stream, path = Substream(seed, protocol.__name__), a_path()
     endpoint = protocol()
     endpoint.feed(0, ev.Open(role, path))
-    endpoint.feed(0, Write(bytes(5000)))
+    endpoint.feed(0, Write(bytes(1200)))
     fields = [(row.name, row.width) for row in protocol.header.fields if row.spec.rule is None and row.width]
     for now in range(1, n + 1):
         if stream.below(2):
@@ -217,22 +218,25 @@ def check_hostile(protocol: type[Endpoint], seed: int, n: int, role: ev.Role) ->
         if any(isinstance(action, ev.Done) for action in actions):
             endpoint = protocol()
             endpoint.feed(now, ev.Open(role, path))
-            endpoint.feed(now, Write(bytes(5000)))
+            endpoint.feed(now, Write(bytes(1200)))
+
+
+FUZZED = [*PROTOCOLS, NackMulticast]
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", FUZZED)
 def test_random_packets_never_raise(protocol: type[Endpoint], role: ev.Role) -> None:
     check_hostile(protocol, 1, 5000, role)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", FUZZED)
 def test_a_million_random_packets_never_raise(protocol: type[Endpoint]) -> None:
     check_hostile(protocol, 2, 1_000_000, "server")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", FUZZED)
 @given(octets=st.binary(max_size=60))
 def test_arbitrary_octets_never_raise(protocol: type[Endpoint], octets: bytes) -> None:
     endpoint, path = protocol(), a_path()
