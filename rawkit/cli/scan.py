@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter, defaultdict
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 _LISTED_MAX = 10  # closed and filtered ports beyond are only counted
 _PUBLIC_MAX = 65536
+_FILE = click.File("w", encoding="utf-8")
+
+
+class Report(Protocol):
+    """What is told of a scan, in some form."""
+
+    def add(self, result: PortResult) -> None: ...
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None: ...
 
 
 def _shard(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int]:
@@ -109,6 +119,13 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "--yes", is_flag=True, help=f"Do scan more than {_PUBLIC_MAX} addresses outside private ranges."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per port.")
+@click.option(
+    "-oX", "nmap_xml", type=_FILE, metavar="FILE", help="Write nmap's XML too; - for standard output."
+)
+@click.option("-oG", "grepable", type=_FILE, metavar="FILE", help="Write nmap's grepable lines too.")
+@click.option("-oJ", "masscan_json", type=_FILE, metavar="FILE", help="Write masscan's JSON too.")
+@click.option("--zmap-csv", type=_FILE, metavar="FILE", help="Write zmap's CSV too.")
+@click.option("--csv", "all_csv", type=_FILE, metavar="FILE", help="Write a row of CSV for each port too.")
 def command(
     targets: tuple[str, ...],
     ports: str | None,
@@ -127,6 +144,11 @@ def command(
     dry_run_path: str | None,
     yes: bool,
     as_json: bool,
+    nmap_xml: TextIO | None,
+    grepable: TextIO | None,
+    masscan_json: TextIO | None,
+    zmap_csv: TextIO | None,
+    all_csv: TextIO | None,
 ) -> int:
     """Find open TCP ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
 
@@ -135,10 +157,15 @@ def command(
     from rawkit.addr import parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
-    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, public_count
+    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, formats, public_count
     from rawkit.tools.scan.checkpoint import Checkpoint
     from rawkit.units import parse_duration
 
+    files = (nmap_xml, grepable, masscan_json, zmap_csv, all_csv)
+    streams = [stream for stream in files if stream is not None]
+    to_stdout = [stream for stream in streams if stream.name == "<stdout>"]
+    if len(to_stdout) + as_json > 1:
+        raise click.UsageError("standard output can take one format only")
     wanted = parse_target(targets, family=family or 0)
     if exclude:
         wanted = wanted.without(parse_target(exclude, limit=NO_LIMIT))
@@ -161,7 +188,7 @@ def command(
             seed=seed,
             shard=shard,
             # Of a single host they need not be told one by one.
-            report_closed=as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX,
+            report_closed=as_json or bool(streams) or wanted.count > 1 or len(numbers) <= _LISTED_MAX,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -186,14 +213,31 @@ def command(
             status(note)
         if scan.fallback:
             status(f"connect scan instead of SYN scan: {scan.fallback}")
-        report = _JsonReport(scan, only_open) if as_json else _TextReport(scan, only_open)
+        reports: list[Report] = []
+        if as_json:
+            reports.append(_JsonReport(scan, only_open))
+        elif not to_stdout:
+            reports.append(_TextReport(scan, only_open))
+        arguments = shlex.join(["rawkit", *sys.argv[1:]])
+        if nmap_xml is not None:
+            reports.append(formats.NmapXml(nmap_xml, scan, arguments, _service))
+        if grepable is not None:
+            reports.append(formats.Grepable(grepable, scan, arguments, _service))
+        if masscan_json is not None:
+            reports.append(formats.MasscanJson(masscan_json))
+        if zmap_csv is not None:
+            reports.append(formats.ZmapCsv(zmap_csv))
+        if all_csv is not None:
+            reports.append(formats.Csv(all_csv))
         interrupted = False
         try:
             for result in scan:
-                report.add(result)
+                for report in reports:
+                    report.add(result)
         except KeyboardInterrupt:
             interrupted = True
-        report.end(scan.summary)
+        for report in reports:
+            report.end(scan.summary, interrupted)
         status(_statistics(scan.summary, interrupted))
     return 130 if interrupted else 0
 
@@ -237,7 +281,7 @@ class _JsonReport:
             probes=result.probes,
         )
 
-    def end(self, summary: ScanSummary) -> None:
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         from dataclasses import asdict
 
         self._json.write("summary", **asdict(summary))
@@ -282,7 +326,7 @@ class _TextReport:
             del self._hosts[result.address]
             self._show(result.address, host)
 
-    def end(self, summary: ScanSummary) -> None:
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         from rawkit.cli.output import emit
 
         for state, n in (("closed", summary.closed), ("unfiltered", summary.unfiltered)):

@@ -1,0 +1,248 @@
+"""A scan's results in the formats that other scanners write, each to a text stream.
+
+Each has `add(result)` for every result and `end(summary, interrupted)` once, after which the output is
+complete; of an interrupted scan it holds what was known.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TextIO
+from xml.sax.saxutils import quoteattr
+
+from rawkit.addr import IPAddress
+from rawkit.tools.scan import CLOSED, NO_ANSWER, OPEN, PortResult, Scan, ScanSummary
+
+_LISTED_MAX = 25
+"""Ports of one state other than open that nmap lists one by one."""
+
+_NMAP_REASONS = {
+    "rst": "reset",
+    "connected": "syn-ack",
+    "refused": "conn-refused",
+    NO_ANSWER: "no-response",
+    "icmp net unreachable": "net-unreach",
+    "icmp host unreachable": "host-unreach",
+    "icmp protocol unreachable": "proto-unreach",
+    "icmp port unreachable": "port-unreach",
+    "icmp net prohibited": "net-prohibited",
+    "icmp host prohibited": "host-prohibited",
+    "icmp admin prohibited": "admin-prohibited",
+    "icmp time exceeded": "time-exceeded",
+    "icmp no route": "no-route",
+    "icmp address unreachable": "addr-unreach",
+    "icmp reject route": "reject-route",
+}
+"""nmap's words for our reasons; others become ours with hyphens."""
+
+
+class _ByHost:
+    """Results gathered for each host until all of its ports are known."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._ports_n = len(scan.config.ports)
+        self._hosts: dict[IPAddress, list[PortResult]] = {}
+        self.started = int(time.time())
+        self.up = self.down = 0
+
+    def add(self, result: PortResult) -> list[PortResult] | None:
+        """All results of the host, when this was its last."""
+        results = self._hosts.setdefault(result.address, [])
+        results.append(result)
+        return self._hosts.pop(result.address) if len(results) == self._ports_n else None
+
+    def rest(self) -> list[list[PortResult]]:
+        return list(self._hosts.values())
+
+    def proof(self, results: Sequence[PortResult]) -> PortResult | None:
+        """A result that shows that the host is there: the first that it answered itself."""
+        found = next((r for r in results if r.reporter == r.address and r.reporter is not None), None)
+        self.up, self.down = self.up + (found is not None), self.down + (found is None)
+        return found
+
+
+class NmapXml:
+    """nmap's XML, elements in the order of its DTD."""
+
+    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Callable[[int], str]) -> None:
+        """`arguments` is the command as it was typed; `service` names the service of a port."""
+        self._stream, self._service, self._names = stream, service, scan.config.targets.names
+        self._hosts = _ByHost(scan)
+        ports = sorted(scan.config.ports)
+        self._write('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE nmaprun>\n')
+        self._write(f'<nmaprun scanner="nmap" args={quoteattr(arguments)} start="{self._hosts.started}"')
+        self._write(f' startstr={quoteattr(time.ctime(self._hosts.started))} version="rawkit"')
+        self._write(' xmloutputversion="1.05">\n')
+        self._write(f'<scaninfo type="{scan.kind}" protocol="tcp" numservices="{len(ports)}"')
+        self._write(f' services="{_ranges(ports)}"/>\n<verbose level="0"/>\n<debugging level="0"/>\n')
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+
+    def add(self, result: PortResult) -> None:
+        results = self._hosts.add(result)
+        if results is not None:
+            self._host(results)
+
+    def _host(self, results: list[PortResult]) -> None:
+        address, proof = results[0].address, self._hosts.proof(results)
+        state, reason, ttl = ("up", _reason(proof), proof.ttl or 0) if proof else ("down", "no-response", 0)
+        self._write(f'<host><status state="{state}" reason="{reason}" reason_ttl="{ttl}"/>\n')
+        self._write(f'<address addr="{address}" addrtype="ipv{address.version}"/>\n<hostnames>\n')
+        if name := self._names.get(address):
+            self._write(f'<hostname name={quoteattr(name)} type="user"/>\n')
+        self._write("</hostnames>\n<ports>")
+        states = Counter(result.state for result in results)
+        extra = {state for state, n in states.items() if state != OPEN and n > _LISTED_MAX}
+        for state in sorted(extra):
+            self._write(f'<extraports state="{state}" count="{states[state]}">\n')
+            reasons = Counter(_reason(result) for result in results if result.state == state)
+            for reason, n in reasons.most_common():
+                self._write(f'<extrareasons reason="{reason}" count="{n}"/>\n')
+            self._write("</extraports>\n")
+        for result in sorted(results, key=lambda result: result.port):
+            if result.state not in extra:
+                self._port(result)
+        self._write("</ports>\n</host>\n")
+
+    def _port(self, result: PortResult) -> None:
+        self._write(f'<port protocol="tcp" portid="{result.port}"><state state="{result.state}"')
+        self._write(f' reason="{_reason(result)}" reason_ttl="{result.ttl or 0}"')
+        if result.reporter not in (None, result.address):
+            self._write(f' reason_ip="{result.reporter}"')
+        name = quoteattr(self._service(result.port) or "unknown")
+        self._write(f'/><service name={name} method="table" conf="3"/></port>\n')
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
+        for results in self._hosts.rest():
+            self._host(results)
+        now = int(time.time())
+        self._write(f'<runstats><finished time="{now}" timestr={quoteattr(time.ctime(now))}')
+        self._write(f' elapsed="{summary.duration_ns / 1e9:.2f}"')
+        self._write(' exit="error" errormsg="interrupted"' if interrupted else ' exit="success"')
+        up, down = self._hosts.up, self._hosts.down
+        self._write(f'/><hosts up="{up}" down="{down}" total="{up + down}"/>\n</runstats>\n</nmaprun>\n')
+        self._stream.flush()
+
+
+class Grepable:
+    """nmap's grepable lines: hosts with their ports on one line each."""
+
+    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Callable[[int], str]) -> None:
+        """As `NmapXml`."""
+        self._stream, self._service, self._names = stream, service, scan.config.targets.names
+        self._hosts = _ByHost(scan)
+        stream.write(f"# rawkit scan initiated {time.ctime(self._hosts.started)} as: {arguments}\n")
+
+    def add(self, result: PortResult) -> None:
+        results = self._hosts.add(result)
+        if results is not None:
+            self._host(results)
+
+    def _host(self, results: list[PortResult]) -> None:
+        address = results[0].address
+        host = f"Host: {address} ({self._names.get(address, '')})"
+        proof = self._hosts.proof(results)
+        self._stream.write(f"{host}\tStatus: {'Up' if proof else 'Down'}\n")
+        states = Counter(result.state for result in results)
+        extra = {state for state, n in states.items() if state != OPEN and n > _LISTED_MAX}
+        listed = sorted((r for r in results if r.state not in extra), key=lambda result: result.port)
+        if listed:
+            ports = ", ".join(f"{r.port}/{r.state}/tcp//{self._service(r.port)}///" for r in listed)
+            ignored = "".join(f"\tIgnored State: {state} ({states[state]})" for state in sorted(extra)[:1])
+            self._stream.write(f"{host}\tPorts: {ports}{ignored}\n")
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
+        for results in self._hosts.rest():
+            self._host(results)
+        up, down = self._hosts.up, self._hosts.down
+        what = "interrupted" if interrupted else "done"
+        self._stream.write(
+            f"# rawkit {what} at {time.ctime()} -- {up + down} IP addresses ({up} hosts up) "
+            f"scanned in {summary.duration_ns / 1e9:.2f} seconds\n"
+        )
+        self._stream.flush()
+
+
+class MasscanJson:
+    """masscan's JSON: an array with an object for each port that answered."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._between = "[\n"
+
+    def add(self, result: PortResult) -> None:
+        if result.state not in (OPEN, CLOSED) or result.reporter != result.address:
+            return
+        port = {
+            "port": result.port,
+            "proto": "tcp",
+            "status": result.state,
+            "reason": result.reason,
+            "ttl": result.ttl or 0,
+        }
+        row = {"ip": str(result.address), "timestamp": str(int(time.time())), "ports": [port]}
+        self._stream.write(self._between + json.dumps(row))
+        self._between = ",\n"
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
+        self._stream.write("[\n]\n" if self._between == "[\n" else "\n]\n")
+        self._stream.flush()
+
+
+class ZmapCsv:
+    """zmap's CSV: a row for each address and port that answered."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._rows = csv.writer(stream, lineterminator="\n")
+        self._rows.writerow(["saddr", "sport", "classification", "success", "repeat", "ttl"])
+
+    def add(self, result: PortResult) -> None:
+        if result.state not in (OPEN, CLOSED) or result.reporter != result.address:
+            return
+        classification = "synack" if result.state == OPEN else "rst"
+        row = [result.address, result.port, classification, int(result.state == OPEN), 0, result.ttl]
+        self._rows.writerow(row)
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
+        self._stream.flush()
+
+
+class Csv:
+    """A row for each port, with all that is known of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._rows = csv.writer(stream, lineterminator="\n")
+        self._rows.writerow(
+            ["address", "port", "protocol", "state", "reason", "ttl", "reporter", "rtt_ns", "probes"]
+        )
+
+    def add(self, r: PortResult) -> None:
+        self._rows.writerow(
+            [r.address, r.port, "tcp", r.state, r.reason, r.ttl, r.reporter, r.rtt_ns, r.probes]
+        )
+
+    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
+        self._stream.flush()
+
+
+def _reason(result: PortResult) -> str:
+    own = result.reason.removeprefix("icmp ").replace(" ", "-").replace("'", "")
+    return _NMAP_REASONS.get(result.reason, own)
+
+
+def _ranges(ports: Sequence[int]) -> str:
+    """Ascending ports as people write them: "22,80-83"."""
+    spans: list[list[int]] = []
+    for port in ports:
+        if spans and spans[-1][1] == port - 1:
+            spans[-1][1] = port
+        else:
+            spans.append([port, port])
+    return ",".join(f"{first}-{last}" if first < last else str(first) for first, last in spans)
