@@ -43,9 +43,8 @@ def main() -> int:
                 records.append(record | {"script": name})
     # What failed keeps its earlier results.
     known = save([record for record in records if record["script"] not in failed], set(names) - set(failed))
-    console = Console()
     # Without a terminal there is no width to fit: lines stay whole.
-    console.print(table(records), **({} if console.is_terminal else {"width": 150}))  # type: ignore[arg-type]
+    Console(width=None if sys.stdout.isatty() else 150).print(table(records))
     for record in records:
         if "missing" in record:
             print(f"missing: {record['peer_name']} ({record['missing']})", file=sys.stderr)
