@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rawkit.bulk.template import Counter, Permutation, Template, send_template
-from rawkit.engine import FrameBatch, PacketSocket, Transmitter, open_transmitter
+from rawkit.engine import FrameBatch, PacketSocket, open_transmitter
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.errors import PermissionDenied, RawkitError
 from rawkit.lab import Lab
@@ -57,14 +57,17 @@ def main() -> None:
             {"ip.dst": Counter("10.78.0.0", stop="10.79.0.0"), "udp.dport": Permutation(1, 65536, seed=1)},
         )
         frame = bytes(template.packet)
-        with open_transmitter("veth0", "packet", namespace=lab.b.namespace) as counter:
-            compare_tools(lab, frame, template, counter, Path(directory))
+        with lab.b:
+            counter = os.open(
+                "/proc/thread-self/net/dev", os.O_RDONLY
+            )  # of this namespace, wherever it is read
+        compare_tools(lab, frame, template, counter, Path(directory))
         with lab.a:
             compare_loops(frame)
             compare_lists(frame)
 
 
-def compare_tools(lab: Lab, frame: bytes, template: Template, counter: Transmitter, directory: Path) -> None:
+def compare_tools(lab: Lab, frame: bytes, template: Template, counter: int, directory: Path) -> None:
     batch = FrameBatch(AT_ONCE, AT_ONCE * 60)
     batch.extend([frame] * AT_ONCE)
 
@@ -140,8 +143,19 @@ def compare_tools(lab: Lab, frame: bytes, template: Template, counter: Transmitt
         )
 
 
-def arrivals_per_second(send: Callable[[], None], counter: Transmitter, name: str) -> float:
-    """The rate at which the receiver's interface counted the frames of one run."""
+def arrivals_per_second(send: Callable[[], None], counter: int, name: str) -> float:
+    """The rate of one run, of which enough was seen."""
+    for _ in range(5):
+        samples = watch_run(send, counter, name)
+        inner = [(when, n) for when, n in samples if 0.1 * COUNT <= n <= 0.9 * COUNT]
+        if len(inner) >= 10:
+            (first, n_first), (last, n_last) = inner[0], inner[-1]
+            return (n_last - n_first) / (last - first)
+    raise RawkitError(f"{name}: this machine is too busy to watch it")
+
+
+def watch_run(send: Callable[[], None], counter: int, name: str) -> list[tuple[float, int]]:
+    """How many frames the receiver's interface had counted, every few milliseconds of one run."""
     start = arrived(counter)
     samples: list[tuple[float, int]] = []
     done = threading.Event()
@@ -160,15 +174,12 @@ def arrivals_per_second(send: Callable[[], None], counter: Transmitter, name: st
     time.sleep(0.05)
     if (total := arrived(counter) - start) < COUNT:
         raise RawkitError(f"{name}: {total} of {COUNT} frames arrived")
-    inner = [(when, n) for when, n in samples if 0.1 * COUNT <= n <= 0.9 * COUNT]
-    (first, n_first), (last, n_last) = inner[0], inner[-1]
-    return (n_last - n_first) / (last - first)
+    return samples
 
 
-def arrived(counter: Transmitter) -> int:
-    after = counter.report().after
-    assert after is not None
-    return after.rx_packets
+def arrived(counter: int) -> int:
+    """Frames received by the interface: read without the lock that making other interfaces holds."""
+    return int(os.pread(counter, 4096, 0).split(b"veth0:")[1].split()[1])
 
 
 def compare_loops(frame: bytes) -> None:
