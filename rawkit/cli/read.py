@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from rawkit.cli.lines import PacketPrinter, counted, printing_options, refuse_overwriting
+
+if TYPE_CHECKING:
+    from rawkit.engine import FrameBatch
+    from rawkit.pcap import Reader
+    from rawkit.tools.select import Selection
 
 
 @click.command(
@@ -27,7 +34,7 @@ Exit status: 0; 2 for a file that is damaged (what came before is printed) or is
     "-w",
     "--write",
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write the packets to a .pcapng or .pcap file instead.",
+    help="Write the packets to a .pcapng or .pcap file instead, as they stand where the kind is the same.",
 )
 @printing_options
 def command(
@@ -50,6 +57,7 @@ def command(
 
     from rawkit.cli.output import JsonLines, escape, status
     from rawkit.pcap import create_pcap, open_pcap
+    from rawkit.pcap.writer import kind_of_name
     from rawkit.tools.select import Selection
 
     if write is not None and as_json:
@@ -59,6 +67,12 @@ def command(
         if write is not None:
             refuse_overwriting(write, file)
         selected = Selection(" ".join(filter), reader.linktype)
+        if write is not None and kind_of_name(write) == reader.kind:
+            done, seen = copy_selected(reader, selected, write, count, number)
+            if number is not None and seen < number:
+                raise click.UsageError(f"{file} has no packet number {number}")
+            status(f"{counted(done, 'packet')} written to {escape(write)}")
+            return
         writer = None
         json = JsonLines("read") if as_json else None
         printer = PacketPrinter(style, tree=verbose, dump=dump, json=json)
@@ -84,3 +98,24 @@ def command(
             if writer is None:
                 stack.enter_context(create_pcap(write, linktype=reader.linktype))
             status(f"{counted(done, 'packet')} written to {escape(write)}")
+
+
+def copy_selected(
+    reader: Reader, selected: Selection, write: str, count: int | None, number: int | None
+) -> tuple[int, int]:
+    """Copy packets as they stand, all else of the file too; how many, and how many were looked at."""
+    from rawkit.pcap import copy_pcap
+
+    done = seen = 0
+
+    def wanted(batch: FrameBatch) -> tuple[list[bool], bool]:
+        nonlocal done, seen
+        flags = []
+        for matches in selected.choose(batch):
+            seen += 1
+            flags.append(matches and done != count and number in (None, seen))
+            done += flags[-1]
+        return flags, done != count and (number is None or seen < number)
+
+    copy_pcap(reader, write, wanted)
+    return done, seen

@@ -1,16 +1,19 @@
 """Capture files: read and write pcap and pcapng as streams of `Frame`, times in integer nanoseconds."""
 
-from rawkit.pcap.blocks import Interface, Section, Statistics
+from rawkit.pcap.blocks import Block, Interface, Section, Statistics
+from rawkit.pcap.copy import copy_pcap
 from rawkit.pcap.reader import Reader, open_pcap
 from rawkit.pcap.writer import PcapngWriter, PcapWriter, create_pcap
 
 __all__ = [
+    "Block",
     "Interface",
     "PcapWriter",
     "PcapngWriter",
     "Reader",
     "Section",
     "Statistics",
+    "copy_pcap",
     "create_pcap",
     "open_pcap",
 ]

@@ -61,10 +61,11 @@ class Reader:
     nanosecond (finer clocks are rounded down); a packet without a time has 0. A packet longer than the file's
     snaplen or than its length on the wire is delivered as is.
 
-    `kind` is "pcap" or "pcapng"; `interfaces` fills up as a pcapng file is read. `skipped` counts the pcapng
-    blocks passed over, by name, and under "damaged options" those whose options could not all be read (their
-    packets are delivered). `dropped` adds up the drop counts that packet blocks carry (None: none did), in
-    a loop over frames. `section` says who wrote the file, or the pcapng section being read.
+    `kind` is "pcap" or "pcapng"; `header` are the octets of a pcap file's header. `interfaces` fills up as a
+    pcapng file is read. `skipped` counts the pcapng blocks passed over, by name, and under "damaged options"
+    those whose options could not all be read (their packets are delivered). `dropped` adds up the drop counts
+    that packet blocks carry (None: none did), in a loop over frames. `section` says who wrote the file, or
+    the pcapng section being read.
     """
 
     def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -77,6 +78,7 @@ class Reader:
         self._packets = 0
         self._kept_len = 0
         self._order = "<"
+        self.header = b""  # pcap: the file's own, as it stands there
         self._record_len = 0  # pcap: octets before each packet
         self._first = 0  # pcapng: number of this section's interface 0 among `interfaces`
         self._names = [""]  # of interfaces, by the numbers that they have in batches
@@ -144,19 +146,38 @@ class Reader:
         """
         return (part for part in self._checked_parts() if isinstance(part, FrameBatch))
 
+    def parts(self) -> Iterator[FrameBatch | b.Block]:
+        """Everything from where reading has come to: packets in batches, and the blocks that hold none.
+
+        At the start that is all of a pcapng file, section and interfaces included. What the blocks say is
+        taken in as with any other way of reading.
+
+        Raises ValueError as `batches`, and for a file with more than 16 MiB before its first interface.
+        """
+        if self._early_len > _MAX_KEPT_LEN:
+            raise ValueError(f"{self.path}: more than {_MAX_KEPT_LEN} octets before the first interface")
+        return self._checked_parts()
+
+    def spans(self, batch: FrameBatch) -> Iterator[tuple[int, int]]:
+        """Where the record of each packet in the batch given out last begins and ends in its arena."""
+        buf, start = batch.arena, self._batch_pos
+        length = struct.Struct(self._order + "I")
+        for _ in range(len(batch)):
+            if self.kind == "pcap":
+                end = start + self._record_len + length.unpack_from(buf, start + 8)[0]
+            else:
+                end = start + length.unpack_from(buf, start + 4)[0]
+            yield start, end
+            start = end
+
     def blocks(self) -> Iterator[b.Block]:
-        """Every block of a pcapng file as it stands there, from where reading has come to.
+        """Every block of a pcapng file as it stands there, those of packets too, as `parts`.
 
-        At the start that is all of them, section and interfaces included. What the blocks say is taken in
-        as with any other way of reading.
-
-        Raises ValueError for a pcap file, which has no blocks, and as `batches`.
+        Raises ValueError for a pcap file, which has no blocks, and as `parts`.
         """
         if self.kind != "pcapng":
             raise ValueError(f"{self.path}: a pcap file has no blocks")
-        if self._early_len > _MAX_KEPT_LEN:
-            raise ValueError(f"{self.path}: more than {_MAX_KEPT_LEN} octets before the first interface")
-        return self._all_blocks(self._checked_parts())
+        return self._all_blocks(self.parts())
 
     def close(self) -> None:
         """Close the file; a stream that was passed in stays open. Closing again does nothing."""
@@ -221,11 +242,9 @@ class Reader:
             if isinstance(part, b.Block):
                 yield part
                 continue
-            buf, pos = part.arena, self._batch_pos
-            for _ in range(len(part)):
-                kind, length = struct.unpack_from(self._order + "II", buf, pos)
-                yield b.Block(kind, buf[pos : pos + length], self._order)
-                pos += length
+            for start, end in self.spans(part):
+                (kind,) = struct.unpack_from(self._order + "I", part.arena, start)
+                yield b.Block(kind, part.arena[start:end], self._order)
 
     def _recognise(self) -> str:
         window = self._window
@@ -276,7 +295,8 @@ class Reader:
         have = window.fill(b.PCAP_HEADER_LEN)
         if have < b.PCAP_HEADER_LEN:
             raise self._cut_short("file header", b.PCAP_HEADER_LEN, have)
-        self._order, tick_ns, self._record_len = b.PCAP_VARIANTS[window.peek(4)]
+        self.header = window.peek(b.PCAP_HEADER_LEN)
+        self._order, tick_ns, self._record_len = b.PCAP_VARIANTS[self.header[:4]]
         major, minor, _, _, snaplen, word = struct.unpack_from(self._order + "HHIIII", window.buf, 4)
         if (major, minor) != b.PCAP_VERSION:
             raise self._damage(f"pcap version {major}.{minor} is not read, only 2.4", 0)

@@ -49,7 +49,7 @@ def create_pcap(
     "-" is standard output, as pcapng. `linktype` matters to pcap alone; the keyword arguments, but for
     `fsync`, to pcapng alone (see `PcapngWriter`).
     """
-    if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
+    if kind_of_name(path_or_stream) == "pcap":
         return PcapWriter(path_or_stream, linktype, snaplen, fsync=fsync)
     return PcapngWriter(
         path_or_stream,
@@ -61,6 +61,13 @@ def create_pcap(
         notes=notes,
         fsync=fsync,
     )
+
+
+def kind_of_name(path_or_stream: str | os.PathLike[str] | IO[bytes]) -> str:
+    """The kind of file that `create_pcap` makes: "pcap" or "pcapng"."""
+    if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
+        return "pcap"
+    return "pcapng"
 
 
 class _Writer:

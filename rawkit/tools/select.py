@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
-    from rawkit.engine import Filter
+    from rawkit.engine import Filter, FrameBatch
 
 
 class Selection:
@@ -17,7 +17,7 @@ class Selection:
     once for each that occurs, and at once for `linktype`.
 
     Raises:
-        FilterError: the expression does not compile; `matches` too, where it is for another link type.
+        FilterError: the expression does not compile; `matches` and `choose` too, for another link type.
     """
 
     def __init__(self, expression: str, linktype: int = 1) -> None:
@@ -25,6 +25,12 @@ class Selection:
         self._filters: dict[int, Filter] = {}
         if expression:
             self._filter(linktype)
+
+    def choose(self, batch: FrameBatch) -> list[bool]:
+        """Whether each frame of a batch matches; they have the batch's link type."""
+        if not self.expression:
+            return [True] * len(batch)
+        return self._filter(batch.linktype).match_batch(batch)
 
     def matches(self, frame: Frame) -> bool:
         if not self.expression:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,32 @@ def test_writing_a_selection(tmp_path: Path, name: str) -> None:
     assert [(f.time_ns, f.data, f.wire_len) for f in written] == [
         (f.time_ns, f.data, f.wire_len) for f in wanted
     ]
+
+
+def test_what_is_written_keeps_all_that_is_no_packet(tmp_path: Path) -> None:
+    """Names, secrets, unknown blocks and options: the blocks are copied as they stand."""
+    source, out = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    unknown = struct.pack("<II4sI", 0x777, 16, b"what", 16)
+    source.write_bytes(HTTP.read_bytes() + unknown)
+    for words, picked in ((["-n", "3"], [2]), (["-c", "2"], [0, 1]), ([], range(10_000))):
+        assert read(*words, source, "-w", out).returncode == 0
+        with open_pcap(source) as old, open_pcap(out) as new:
+            blocks = [block.octets for block in old.blocks()]
+            packets = [octets for octets in blocks if octets[0] == 6]
+            written = [block.octets for block in new.blocks()]
+        assert [o for o in written if o[0] == 6] == [o for n, o in enumerate(packets) if n in picked]
+        assert written[1] == blocks[1]
+    assert written[-1] == unknown
+    assert read("-n", "99", source, "-w", out).stderr.startswith(
+        f"rawkit read: {source} has no packet number 99"
+    )
+
+
+def test_a_full_disk_is_an_error() -> None:
+    done = read(HTTP, "-w", "/dev/full")
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
+    assert "written to" not in done.stderr
 
 
 def test_writing_nothing_still_makes_a_file(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -223,3 +225,21 @@ def place(error: CaptureFileError | None) -> tuple[str, int, int] | None:
 @pytest.fixture(scope="session")
 def outcome() -> type[Outcome]:
     return Outcome
+
+
+@contextmanager
+def _file_size_limit(octets: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """A context manager: no file of this process may become longer than so many octets."""
+    return _file_size_limit

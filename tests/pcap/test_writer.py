@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import resource
 import shutil
 import signal
 import stat
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -536,18 +535,6 @@ def test_standard_output():
 # ---- when writing fails
 
 
-@contextmanager
-def file_size_limit(octets):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, old)
-
-
 def write_many(writer):
     for n in range(10_000):
         writer.write(Frame(bytes([n % 256]) * (n % 300), n))
@@ -565,7 +552,7 @@ def write_batches(writer):
 @pytest.mark.parametrize("name", ["full.pcap", "full.pcapng"])
 @pytest.mark.parametrize("limit", [65_536, 100_001, 100_000, 600_003])
 @pytest.mark.parametrize("write", [write_many, write_batches])
-def test_a_full_disk_leaves_whole_records(tmp_path, name, limit, write):
+def test_a_full_disk_leaves_whole_records(tmp_path, name, limit, write, file_size_limit):
     path = tmp_path / name
     writer = create_pcap(path)
     with file_size_limit(limit):
@@ -584,7 +571,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path, name, limit, write):
     assert limit - 400 < path.stat().st_size <= limit
 
 
-def test_a_full_disk_found_at_close(tmp_path, monkeypatch):
+def test_a_full_disk_found_at_close(tmp_path, monkeypatch, file_size_limit):
     monkeypatch.setattr(sink_module, "FLUSH_AFTER", 3600)
     path = tmp_path / "full.pcapng"
     writer = create_pcap(path)
@@ -596,7 +583,7 @@ def test_a_full_disk_found_at_close(tmp_path, monkeypatch):
     assert len(read(path)[0]) == writer.packets < 100
 
 
-def test_no_room_for_the_header(tmp_path):
+def test_no_room_for_the_header(tmp_path, file_size_limit):
     with file_size_limit(10), pytest.raises(EngineError, match=r"x\.pcap"):
         create_pcap(tmp_path / "x.pcap")
     assert (tmp_path / "x.pcap").read_bytes() == b""
