@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from rawkit.errors import HeaderError
+from rawkit.wire import checksum as _checksum
 from rawkit.wire.field import (
     Rule,
     Size,
@@ -40,6 +41,9 @@ from rawkit.wire.icmpv6 import TYPES as TYPES6
 from rawkit.wire.icmpv6 import ICMPv6, ICMPv6Error
 from rawkit.wire.packet import Packet
 from rawkit.wire.record import Record, Records
+
+_QUOTED_MIN = 128
+"""Octets of the quoted packet in front of an extension structure at least (RFC 4884 section 5.1)."""
 
 
 class ExtensionObject(Record):
@@ -137,15 +141,21 @@ class ICMPExtension(Header):
 
 
 def extension_of(packet: Packet) -> ICMPExtension | None:
-    """The extension structure of the first ICMP error in a packet that has one (RFC 4884 section 5)."""
+    """The extension structure of the first ICMP error in a packet that has one (RFC 4884 section 5).
+
+    Routers from before that RFC give no length and put it behind 128 octets of quoted packet: over IPv4 it is
+    taken for one when its version and checksum are right (section 5.5).
+    """
     octets, at = bytes(packet), 0
     for header, size in zip(packet.layers, map(len, packet._headers())):
         at += size
         if header.quotes:
             quoted_len = getattr(header, "length", 0) * _unit(header)
-            start, end = at + quoted_len, len(octets) - len(packet.trailer)
+            start, end = at + (quoted_len or _QUOTED_MIN), len(octets) - len(packet.trailer)
+            if start >= end or (not quoted_len and not _is_extension(header, octets[start:end])):
+                return None
             try:
-                return ICMPExtension.parse(octets, start, end) if quoted_len and start < end else None
+                return ICMPExtension.parse(octets, start, end)
             except HeaderError:
                 return None
         if isinstance(header, (ICMP, ICMPv6)):
@@ -156,8 +166,18 @@ def extension_of(packet: Packet) -> ICMPExtension | None:
 def extended(error: Header, quoted: Packet | bytes, objects: Sequence[ExtensionObject]) -> Packet:
     """An ICMP error with `objects` behind the quoted packet, which takes 128 octets or more (section 5.1)."""
     unit, octets = _unit(error), bytes(quoted)
-    padded = octets.ljust(max(128, -(-len(octets) // unit) * unit), b"\0")
+    padded = octets.ljust(max(_QUOTED_MIN, -(-len(octets) // unit) * unit), b"\0")
     return error.replace(length=len(padded) // unit) / (padded + bytes(ICMPExtension(objects=objects)))
+
+
+def _is_extension(error: Header, octets: bytes) -> bool:
+    """Whether this, in an error that gives no length, looks like an extension structure with an object."""
+    return (
+        isinstance(error, ICMP)
+        and len(octets) >= 8
+        and octets[0] >> 4 == 2
+        and not _checksum.checksum(octets)
+    )
 
 
 def _unit(error: Header) -> int:

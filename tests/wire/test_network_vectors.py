@@ -245,6 +245,25 @@ def test_router_advertisement() -> None:
     )
 
 
+def test_extensions_of_routers_that_give_no_length() -> None:
+    """RFC 4884 section 5.5: behind 128 octets, if version and checksum are right."""
+    sent = bytes(IPv4(src=A, dst=B) / UDP(dport=33434) / b"probe").ljust(128, b"\0")
+    label = bytes.fromhex("2000 7bc1 0008 0101 12345101")
+    for error, extension, seen in (
+        (ICMPTimeExceeded(), label, True),
+        (ICMPUnreachable(code=3), label, True),
+        (ICMPTimeExceeded(), label[:-1] + b"\2", False),
+        (ICMPTimeExceeded(), b"\x10" + label[1:], False),
+        (ICMPTimeExceeded(), b"", False),
+        (ICMPTimeExceeded(), bytes(12), False),
+    ):
+        packet = Packet.parse(bytes(IPv4(src=B, dst=A) / error / (sent + extension)), first=IPv4)
+        found = extension_of(packet)
+        assert (found is not None) == seen
+    packet6 = IPv6(src=B6, dst=A6) / ICMPv6TimeExceeded() / (bytes(IPv6(src=A6, dst=B6)).ljust(128) + label)
+    assert extension_of(Packet.parse(bytes(packet6), first=IPv6)) is None
+
+
 def test_extensions_follow_the_quoted_packet() -> None:
     sent = IPv4(src=A, dst=B) / UDP(dport=33434) / b"probe"
     objects = [
