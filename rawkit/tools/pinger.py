@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from math import sqrt
 from typing import Literal
 
 from rawkit.addr import IPAddress
-from rawkit.tools.roundtrip import Moment, round_trip
+from rawkit.tools.roundtrip import Moment, Spread, round_trip
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.icmp import ICMP, ICMPEcho
 from rawkit.wire.icmpv6 import ICMPv6, ICMPv6Echo
@@ -203,22 +202,11 @@ class _Tally:
     late: int = 0
     errors: int = 0
     first_ns: int | None = None
-    min_ns: int = 0
-    max_ns: int = 0
-    sum_ns: int = 0
-    sum_squares: int = 0
-    sum_steps: int = 0
-    last_rtt_ns: int = 0
+    spread: Spread = field(default_factory=Spread)
     samples: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, rtt_ns: int) -> None:
-        if self.received:
-            self.sum_steps += abs(rtt_ns - self.last_rtt_ns)
-        self.min_ns = min(self.min_ns, rtt_ns) if self.received else rtt_ns
-        self.max_ns = max(self.max_ns, rtt_ns)
-        self.sum_ns += rtt_ns
-        self.sum_squares += rtt_ns * rtt_ns
-        self.last_rtt_ns = rtt_ns
+        self.spread.add(rtt_ns)
         if len(self.samples) < SAMPLES_N:
             self.samples.append(rtt_ns)
         else:
@@ -493,18 +481,18 @@ class Pinger:
         if n == 0:
             return PingSummary(*summary)
         samples = sorted(tally.samples)
-        mean = tally.sum_ns / n
+        spread = tally.spread
         return PingSummary(
             *summary,
-            min_ns=tally.min_ns,
-            avg_ns=round(mean),
+            min_ns=spread.min,
+            avg_ns=spread.mean,
             median_ns=percentile(samples, 50),
             p90_ns=percentile(samples, 90),
             p95_ns=percentile(samples, 95),
             p99_ns=percentile(samples, 99),
-            max_ns=tally.max_ns,
-            mdev_ns=round(sqrt((n * tally.sum_squares - tally.sum_ns**2) / n**2)),
-            jitter_ns=round(tally.sum_steps / (n - 1)) if n > 1 else 0,
+            max_ns=spread.max,
+            mdev_ns=spread.deviation,
+            jitter_ns=spread.jitter,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -11,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jsonlines import strict
 
 from rawkit.cli.ping import event_line, milliseconds, statistics_text
 from rawkit.lab import Lab
@@ -25,21 +25,6 @@ RTT = r"\d+\.\d{3}"
 def rawkit(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rawkit", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
-
-
-def strict(text: str) -> list[dict[str, Any]]:
-    """JSON lines by a parser that takes no NaN and no name twice."""
-
-    def no_constant(name: str) -> None:
-        raise AssertionError(f"{name} in JSON")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        assert len(dict(pairs)) == len(pairs)
-        return dict(pairs)
-
-    return [
-        json.loads(line, parse_constant=no_constant, object_pairs_hook=once) for line in text.splitlines()
-    ]
 
 
 @pytest.mark.net

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -15,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from jsonlines import strict
 from oracles import oracle
 
 from rawkit.cli.trace import hop_lines
@@ -36,21 +36,6 @@ def chain() -> Iterator[RoutedLab]:
 def rawkit(lab: RoutedLab, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "rawkit", "trace", *args]
     return lab.a.run(argv, capture_output=True, text=True, timeout=60, **options)
-
-
-def strict(text: str) -> list[dict[str, Any]]:
-    """JSON lines by a parser that takes no NaN and no name twice."""
-
-    def no_constant(name: str) -> None:
-        raise AssertionError(f"{name} in JSON")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        assert len(dict(pairs)) == len(pairs)
-        return dict(pairs)
-
-    return [
-        json.loads(line, parse_constant=no_constant, object_pairs_hook=once) for line in text.splitlines()
-    ]
 
 
 @pytest.mark.net
