@@ -213,6 +213,17 @@ ROWS = [
     Row("demo -w {new} --svg {nowhere}", "No such file or directory"),
     Row("demo more", "unexpected extra argument"),
     Row("demo --nosuch", "No such option.*--nosuch"),
+    # ---- transport
+    Row("transport frobnicate", "frobnicate"),
+    Row("transport new", "Missing argument 'NAME'"),
+    Row("transport new 9x", "'9x' is no name"),
+    Row("transport check", "Missing argument 'MODULE:PROTOCOL'"),
+    Row("transport check {missing}.py:X", "there is no such file"),
+    Row("transport check os", "expected MODULE:PROTOCOL"),
+    Row("transport check os:path", "path is no class of a protocol in os"),
+    Row("transport check no_such_module:X", "No module named 'no_such_module'"),
+    Row("transport check os:X --drops -1", "'--drops'"),
+    Row("transport check --nosuch", "No such option.*--nosuch"),
     # ---- doctor
     Row("doctor more", "unexpected extra argument"),
     Row("doctor --nosuch", "No such option.*--nosuch"),

@@ -54,11 +54,18 @@ def pass_frames(relay: LinkRelay, count: int, start: str = "a", end: str = "b") 
     direction = 0 if start == "a" else 1
     before = relay.counters()[direction]
 
-    def settled() -> bool:
+    def settled(count: int) -> bool:
         now = relay.counters()[direction]
         done = now.sent + now.lost + now.queue_full + now.refused
         # What the relay has sent may still be on its way to the receiver's socket.
         return now.received == done == before.received + count and len(arrived) == now.sent - before.sent
+
+    def settle(count: int) -> None:
+        deadline = time.monotonic() + 10
+        while not settled(count):
+            assert time.monotonic() < deadline, (relay.counters(), len(arrived))
+            time.sleep(0.001)
+            drain()
 
     arrived: list[int] = []
     with outer_end(start) as near, outer_end(end) as far:
@@ -74,13 +81,8 @@ def pass_frames(relay: LinkRelay, count: int, start: str = "a", end: str = "b") 
         for number in range(count):
             near.send(HEADER + number.to_bytes(4, "big") + bytes(46))
             if number % 50 == 49:  # neither end's buffer holds many hundreds
-                time.sleep(0.001)
-                drain()
-        deadline = time.monotonic() + 10
-        while not settled():
-            assert time.monotonic() < deadline, (relay.counters(), len(arrived))
-            time.sleep(0.002)
-            drain()
+                settle(number + 1)
+        settle(count)
     return arrived
 
 
