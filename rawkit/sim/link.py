@@ -103,9 +103,8 @@ class Direction:
         self.name = f"{source.name}>{target.name}"
         self.trace = trace
         self.counts: Counter[str] = Counter()
-        """Packets by what became of them: "offered", "delivered", "duplicated", "marked", or why they were
-        lost.
-        """
+        """Packets by what became of them: "delivered", "duplicated", "corrupted", "marked", or why they
+        were lost."""
         self.octets = 0
         """Octets of IP packets delivered."""
         self._judges = self._bind(spec.models, seed)

@@ -56,6 +56,13 @@ class RangeSet:
         """Whether start .. end - 1 overlaps a range, or lies directly beside one."""
         return bisect_left(self._ends, start) < bisect_right(self._starts, end)
 
+    def overlap(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first part of start .. end - 1 that is in the set; None when nothing is."""
+        i = bisect_right(self._ends, start)
+        if start >= end or i == len(self._starts) or self._starts[i] >= end:
+            return None
+        return max(self._starts[i], start), min(self._ends[i], end)
+
     def range_at(self, number: int) -> tuple[int, int] | None:
         """The range (start, end) that holds `number`; None when it is not in the set."""
         i = bisect_right(self._starts, number) - 1

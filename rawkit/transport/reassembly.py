@@ -13,7 +13,8 @@ class Reassembly:
     """A receive buffer of `capacity` octets, in which segments lie until what comes before them has arrived.
 
     Offsets are integers that do not wrap (`SeqSpace.unwrap`). `overlap` says which octets stay if a segment
-    repeats octets that are stored and unread: the "first" or the "last" to arrive. Memory is bounded whatever
+    repeats octets that are stored and unread: the "first" or the "last" to arrive; with "reject" a segment
+    that contradicts what is stored is dropped whole. Memory is bounded whatever
     a peer sends: `capacity` octets, and `max_ranges` islands beyond the octets in order. A segment that would
     make one island more is dropped, as if lost; the next octets in order always find room.
 
@@ -27,9 +28,12 @@ class Reassembly:
         "_last_wins",
         "_max_ranges",
         "_recent",
+        "_rejects",
         "capacity",
+        "duplicate",
         "next",
         "read_offset",
+        "rejected",
     )
 
     def __init__(
@@ -37,18 +41,22 @@ class Reassembly:
         capacity: int,
         *,
         start: int = 0,
-        overlap: Literal["first", "last"] = "first",
+        overlap: Literal["first", "last", "reject"] = "first",
         max_ranges: int = 1024,
     ) -> None:
         if capacity < 1 or max_ranges < 1:
             raise ValueError(f"capacity ({capacity}) and max_ranges ({max_ranges}) must be at least 1")
-        if overlap not in ("first", "last"):
-            raise ValueError(f"overlap must be 'first' or 'last', got {overlap!r}")
+        if overlap not in ("first", "last", "reject"):
+            raise ValueError(f"overlap must be 'first', 'last' or 'reject', got {overlap!r}")
         self.capacity = capacity
         self._buffer = bytearray(capacity)  # a ring: offset o lies at o % capacity
         self._held = RangeSet()  # stored and unread
         self._recent: list[int] = []  # an offset of each segment out of order, the latest first
-        self._last_wins = overlap == "last"
+        self._last_wins, self._rejects = overlap == "last", overlap == "reject"
+        self.duplicate: tuple[int, int] | None = None
+        """The first range of the latest segment that had arrived before, which a DSACK reports (RFC 2883)."""
+        self.rejected = 0
+        """Segments that contradicted what was stored."""
         self._max_ranges = max_ranges
         self.read_offset = start
         """The offset of the next octet that `read` gives."""
@@ -64,7 +72,11 @@ class Reassembly:
         """Store a segment; return how many octets are new. What lies outside the window is cut off."""
         start = max(offset, self.read_offset)
         end = min(offset + len(data), self.read_offset + self.capacity)
+        self.duplicate = self._arrived_before(offset, offset + len(data))
         if start >= end:
+            return 0
+        if self._rejects and self.duplicate is not None and not self._agrees(offset, data, start, end):
+            self.rejected += 1
             return 0
         islands = len(self._held) - (self.next > self.read_offset)
         if start > self.next and islands >= self._max_ranges and not self._held.touches(start, end):
@@ -97,6 +109,7 @@ class Reassembly:
         """
         if offset == self.next == self.read_offset and not self._held and 0 < len(data) <= self.capacity:
             self.next = self.read_offset = offset + len(data)
+            self.duplicate = None
             return [data]
         self.insert(offset, data)
         octets = self.read()
@@ -113,6 +126,19 @@ class Reassembly:
             if block is not None and block not in blocks:
                 blocks.append(block)
         return blocks[:most]
+
+    def _arrived_before(self, start: int, end: int) -> tuple[int, int] | None:
+        if start < self.next:
+            return (start, min(end, self.next)) if start < end else None
+        return self._held.overlap(start, end)
+
+    def _agrees(self, offset: int, data: bytes | bytearray | memoryview, start: int, end: int) -> bool:
+        """Whether a segment repeats what is stored as it is stored."""
+        for low, high in self._held:
+            for at in range(max(low, start), min(high, end)):
+                if self._buffer[at % self.capacity] != data[at - offset]:
+                    return False
+        return True
 
     def _store(self, offset: int, data: memoryview) -> None:
         at = offset % self.capacity

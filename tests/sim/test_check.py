@@ -152,8 +152,8 @@ def test_hypothesis_shrinks_a_planted_mistake_to_three_drops() -> None:
     found: list[Schedule] = []
     base = Transfer(WindowOfAllNumbers, {"window": 3, "bits": 2}, octets=9000, link=QUICK, trace=False)
 
-    @hypothesis.settings(max_examples=1500, database=None, phases=list(hypothesis.Phase)[2:5], deadline=None)
-    @hypothesis.given(schedules(max_faults=4, horizon=12, actions=("drop",)))
+    @hypothesis.settings(max_examples=600, database=None, phases=list(hypothesis.Phase)[2:5], deadline=None)
+    @hypothesis.given(schedules(max_faults=4, horizon=10, actions=("drop",)))
     def attempt(schedule: Schedule) -> None:
         if replace(base, schedule=schedule).run().violation():
             found.append(schedule)

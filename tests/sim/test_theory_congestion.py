@@ -72,7 +72,7 @@ def goodput(link: LinkSpec, back: LinkSpec, seconds: float, skip: float, **optio
 
 @pytest.mark.parametrize(
     ("period", "seconds"),
-    [(1000, 40), pytest.param(1000, 300, marks=nightly), pytest.param(10_000, 600, marks=nightly)],
+    [(1000, 30), pytest.param(1000, 300, marks=nightly), pytest.param(10_000, 600, marks=nightly)],
 )
 def test_check_24_mathis_with_periodic_loss(period: int, seconds: int) -> None:
     window = int(math.sqrt(1.5 * period))

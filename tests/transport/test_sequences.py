@@ -65,6 +65,17 @@ def test_rangeset_is_a_set(steps: list[tuple[bool, int, int]], low: int, high: i
     assert all(b < c for (_, b), (c, _) in itertools.pairwise(found))  # apart, in order
     assert {n for a, b in ranges.gaps(low, high) for n in range(a, b)} == set(range(low, high)) - model
     assert [n in ranges for n in range(41)] == [n in model for n in range(41)]
+    inside = [n for n in range(low, high) if n in model]
+    first = ranges.overlap(low, high)
+    assert (first is None) == (not inside)
+    if first is not None:
+        assert first[0] == inside[0]
+        assert set(range(*first)) <= model
+        assert first[1] == high or first[1] not in model
+    assert (
+        ranges.touches(low, high) == (low <= high and bool(model & set(range(low - 1, high + 1))))
+        or low >= high
+    )
 
 
 SEGMENT = st.tuples(st.integers(-5, 60), st.binary(max_size=20), st.integers(0, 12))
@@ -121,6 +132,26 @@ def test_check_33_rfc_2018_section_4_case_3_second_fourth_sixth_eighth_lost() ->
         (5500, [(6000, 7500), (8000, 8500)]),
         (7500, [(8000, 8500)]),
     ]
+
+
+def test_a_segment_that_contradicts_what_is_stored_can_be_rejected_whole() -> None:
+    box = Reassembly(100, overlap="reject")
+    assert box.insert(10, b"abcd") == 4
+    assert box.insert(8, b"xxabXdyy") == 0
+    assert (box.rejected, box.next) == (1, 0)
+    assert box.insert(8, b"xxabcdyy") == 4
+    assert box.insert(0, bytes(8)) == 8
+    assert box.read() == bytes(8) + b"xxabcdyy"
+
+
+def test_rfc_2883_section_4_1_what_had_arrived_before_is_reported() -> None:
+    box = Reassembly(65536, start=3000)
+    seen = []
+    for offset in (3000, 3500, 3000, 4500, 4500, 4250, 5500):
+        box.insert(offset, bytes(500))
+        seen.append(box.duplicate)
+    # 4250..4750 is new up to 4500, and old from there on.
+    assert seen == [None, None, (3000, 3500), None, (4500, 5000), (4500, 4750), None]
 
 
 def test_a_hostile_peer_makes_no_more_islands_than_allowed() -> None:
