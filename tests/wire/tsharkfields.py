@@ -10,7 +10,7 @@ from typing import Any
 
 from wire.stacks import nested
 
-from rawkit.wire import ICMPv6, IPv4, Packet, sctp
+from rawkit.wire import ICMPv6, IPv4, Packet, UDPLite, sctp
 from rawkit.wire.icmpext import ICMPExtension, InterfaceInformation, extension_of
 from rawkit.wire.icmpinfo import ICMPSecurityFailure
 from rawkit.wire.igmp import long_time
@@ -37,10 +37,11 @@ def octets_n(option: Any) -> int:
 
 
 def kinds(header: Any) -> list[int]:
-    """Of options in a header that is filled up with zeros, which end the list."""
+    """Of options in a header that is filled up with zeros: of IPv4 tshark reads the first, of TCP all."""
     found = [kind(option) for option in header.options if not isinstance(option, UnknownIPv4Option)]
-    room = header.ihl * 4 - 20 if isinstance(header, IPv4) else header.data_offset * 4 - 20
-    return found + [0] * (sum(map(octets_n, header.options)) < room)
+    is_ip = isinstance(header, IPv4)
+    room = (header.ihl if is_ip else header.data_offset) * 4 - 20 - sum(map(octets_n, header.options))
+    return found + [0] * (min(room, 1) if is_ip else room)
 
 
 def when(says: Callable[[Any], bool], name: str) -> Callable[[Any], Any]:
@@ -467,6 +468,11 @@ def names_behind_addresses(packet: Packet) -> bool:
 QUOTING = (sctp.UnresolvableAddress, sctp.UnrecognizedChunk, sctp.UnrecognizedParameter)
 
 DIFFERENCES = [
+    Difference(
+        ("udp.length",),
+        lambda protocol, packet: UDPLite in packet,
+        'tshark works one out; "the Length field of the UDP header" is now a coverage (RFC 3828 section 3.1)',
+    ),
     Difference(
         ("icmp.ext.", "icmp.mpls.", "icmp.int_"),
         lambda protocol, packet: (
