@@ -26,6 +26,12 @@ def _link_options(function: Callable[..., int]) -> Callable[..., int]:
         click.option(
             "--on", type=click.Choice(["a", "b"]), default="a", show_default=True, help="The host to be on."
         ),
+        click.option(
+            "--chain",
+            type=click.IntRange(1, 100),
+            metavar="N",
+            help="Put so many routers between the hosts; not with --delay and --loss.",
+        ),
         click.option("--serve", metavar="LIST", help="Servers on the other host: http, echo, or http,echo."),
     ]
     for option in reversed(options):
@@ -56,29 +62,39 @@ def command() -> None:
 Examples:
   rawkit lab run --serve http,echo -- rawkit scan 10.77.0.2
   rawkit lab run --delay 20ms --loss 1% --seed 7 -- rawkit ping -c 5 10.77.0.2
+  rawkit lab run --chain 5 -- rawkit trace 10.77.0.2
 
 Exit status: COMMAND's; 128 and the signal's number when a signal ended it; 127 when it is not found, 126 when
 it cannot be run; 2 for bad options; 77 when namespaces are not allowed.""",
 )
 @_link_options
 @click.argument("argv", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(argv: tuple[str, ...], delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
+def run(
+    argv: tuple[str, ...], delay: str, loss: str, seed: int, on: str, chain: int | None, serve: str | None
+) -> int:
     """Run COMMAND on one of two hosts.
 
     When it ends, the hosts and every process that is still running on them end too.
     """
-    return _run(list(argv), delay, loss, seed, on, serve)
+    return _run(list(argv), delay, loss, seed, on, chain, serve)
 
 
 @command.command("shell")
 @_link_options
-def shell(delay: str, loss: str, seed: int, on: str, serve: str | None) -> int:
+def shell(delay: str, loss: str, seed: int, on: str, chain: int | None, serve: str | None) -> int:
     """Run an interactive shell ($SHELL) on one of two hosts."""
-    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, serve, interactive=True)
+    return _run([os.environ.get("SHELL") or "/bin/sh"], delay, loss, seed, on, chain, serve, interactive=True)
 
 
 def _run(
-    argv: list[str], delay: str, loss: str, seed: int, on: str, serve: str | None, interactive: bool = False
+    argv: list[str],
+    delay: str,
+    loss: str,
+    seed: int,
+    on: str,
+    chain: int | None,
+    serve: str | None,
+    interactive: bool = False,
 ) -> int:
     import signal
 
@@ -88,8 +104,9 @@ def _run(
     from rawkit.units import parse_duration, parse_ratio
 
     # Bad options are refused before anything is made.
-    parse_duration(delay)
-    parse_ratio(loss)
+    impaired = parse_duration(delay) > 0 or parse_ratio(loss) > 0
+    if chain is not None and impaired:
+        raise click.UsageError("--chain and --delay or --loss exclude each other")
     if serve is not None:
         parse_services(serve)
 
@@ -101,7 +118,7 @@ def _run(
         from rawkit.lab import Lab
 
         try:
-            with Lab(delay, loss, seed) as lab:
+            with Lab(delay, loss, seed) if chain is None else Lab.chain(chain) as lab:
                 host, other = (lab.a, lab.b) if on == "a" else (lab.b, lab.a)
                 if serve is not None:
                     other.serve(serve)
