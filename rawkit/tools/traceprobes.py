@@ -99,8 +99,8 @@ class TraceProbes(ABC):
         """What follows the IP header."""
 
     @abstractmethod
-    def quoted(self, ip_id: int, upper: bytes) -> tuple[tuple[int, ...], bytes] | None:
-        """What may be the mark, and the token, of the probe that an error quotes, as far as it does.
+    def quoted(self, ip_id: int, upper: bytes) -> tuple[int, tuple[int, ...], bytes] | None:
+        """Flow, what may be the mark, and the token, of the probe that an error quotes, as far as it does.
 
         `upper` is what is left of it behind its IP header (8 octets at least), `ip_id` 0 where there is none.
         None: no probe of this session.
@@ -160,10 +160,10 @@ class ICMPProbes(_BalancedProbes):
     def _checksum(self, flow: int, mark: int) -> int:
         return 1 + int.from_bytes(self.token(_NO_MARK + flow)[:2], "big") % MARKS_N
 
-    def quoted(self, ip_id: int, upper: bytes) -> tuple[tuple[int, ...], bytes] | None:
+    def quoted(self, ip_id: int, upper: bytes) -> tuple[int, tuple[int, ...], bytes] | None:
         if upper[0] != (8 if self.version == 4 else 128) or not self._is_ours(upper):
             return None
-        return (int.from_bytes(upper[6:8], "big"),), upper[8 : 8 + TOKEN_LEN]
+        return self._flow(upper[4:6]), (int.from_bytes(upper[6:8], "big"),), upper[8 : 8 + TOKEN_LEN]
 
     def answered(self, upper: bytes) -> tuple[int, bytes, str] | None:
         if upper[0] != (0 if self.version == 4 else 129) or not self._is_ours(upper):
@@ -192,11 +192,12 @@ class UDPProbes(_BalancedProbes):
         """What a socket is given to send, which puts headers with a checksum of its own before it."""
         return self.octets(flow, mark, 1, size)[_IP_LEN[self.version] + 8 :]
 
-    def quoted(self, ip_id: int, upper: bytes) -> tuple[tuple[int, ...], bytes] | None:
+    def quoted(self, ip_id: int, upper: bytes) -> tuple[int, tuple[int, ...], bytes] | None:
         if not self._is_between(upper[:2], upper[2:4]):
             return None
         # An address translator on the way changes the checksum, but not the identification.
-        return (ip_id, int.from_bytes(upper[6:8], "big")), upper[8 : 8 + TOKEN_LEN]
+        marks = ip_id, int.from_bytes(upper[6:8], "big")
+        return self._flow(upper[:2]), marks, upper[8 : 8 + TOKEN_LEN]
 
     def answered(self, upper: bytes) -> tuple[int, bytes, str] | None:
         if not self._is_between(upper[2:4], upper[:2]):
@@ -218,8 +219,10 @@ class TCPProbes(TraceProbes):
             [TCP(sport=self.idents[flow], dport=self.port, seq=seq, flags="S", options=[MSS(1460)])]
         )
 
-    def quoted(self, ip_id: int, upper: bytes) -> tuple[tuple[int, ...], bytes] | None:
-        return ((ip_id,), upper[4:8]) if self._is_between(upper[:2], upper[2:4]) else None
+    def quoted(self, ip_id: int, upper: bytes) -> tuple[int, tuple[int, ...], bytes] | None:
+        if not self._is_between(upper[:2], upper[2:4]):
+            return None
+        return self._flow(upper[:2]), (ip_id,), upper[4:8]
 
     def answered(self, upper: bytes) -> tuple[int, bytes, str] | None:
         if len(upper) < 20 or not self._is_between(upper[2:4], upper[:2]):
@@ -240,8 +243,10 @@ class SCTPProbes(TraceProbes):
         tag = int.from_bytes(self.token(mark), "big")
         return Packet([SCTP(sport=self.idents[flow], dport=self.port, chunks=[SCTPInit(tag=tag, tsn=tag)])])
 
-    def quoted(self, ip_id: int, upper: bytes) -> tuple[tuple[int, ...], bytes] | None:
-        return ((ip_id,), upper[16:20]) if self._is_between(upper[:2], upper[2:4]) else None
+    def quoted(self, ip_id: int, upper: bytes) -> tuple[int, tuple[int, ...], bytes] | None:
+        if not self._is_between(upper[:2], upper[2:4]):
+            return None
+        return self._flow(upper[:2]), (ip_id,), upper[16:20]
 
     def answered(self, upper: bytes) -> tuple[int, bytes, str] | None:
         if len(upper) < 13 or not self._is_between(upper[2:4], upper[:2]):

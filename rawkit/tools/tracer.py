@@ -6,6 +6,10 @@ of which something is known. When the target has answered, nothing is sent beyon
 Routers limit how many ICMP errors they send. A probe that goes unanswered is therefore sent again, a timeout
 later, where something else was heard from its hop: there, silence is a lost packet or a limit, and no policy.
 So it is where only silence lies between the hop and the target, whose own limit it may be.
+
+Unprivileged, of what an error quotes only the payload is known, and some routers quote none. Such an error
+is credited when only one probe of its flow is on its way; therefore, once there was one that could not be,
+what is sent again goes alone.
 """
 
 from __future__ import annotations
@@ -76,6 +80,7 @@ class _Flow:
     size: int
     distance: int | None = None
     reached: bool = False
+    unmatched: int = 0
     seen: dict[int, Counter[str]] = field(default_factory=dict)
     decided: Counter[int] = field(default_factory=Counter)
 
@@ -105,8 +110,6 @@ class Tracer:
         """`size` is that of the first probes (None: as the config says, 1500 octets where it is tried)."""
         self.target = target
         self.config = config
-        self.unmatched = 0
-        """ICMP errors that quote too little to tell which probe they are about."""
         self._probes = probes
         start = size or config.start_size(target.version, 1500)
         self._size_min = probes.size_min(target.version)
@@ -132,7 +135,8 @@ class Tracer:
             waiting.popleft()
         times = [waiting[0][0]] if waiting else []
         if self._in_line:
-            times.append(max(self._hold_ns, self._pace.due_ns()))
+            if not self._is_blocked(self._in_line[0]):
+                times.append(max(self._hold_ns, self._pace.due_ns()))
         elif (place := self._place()) is not None:
             start_ns = self._round_ns if place[1:] == (self.config.first_hop, 0) else 0
             if place[1] <= self._front + self.config.ahead:
@@ -178,11 +182,15 @@ class Tracer:
         numbers: list[int] = []
         while len(numbers) < at_most and (probe := self._choose(now_ns)) is not None:
             numbers.append(self._enter(probe))
+            if self._flows[probe.flow].unmatched:
+                break  # the next one may have to wait for this
         self._pace.sent(len(numbers), now_ns)
         return numbers
 
     def _choose(self, now_ns: int) -> _Probe | None:
         while self._in_line:
+            if self._is_blocked(self._in_line[0]):
+                return None
             probe = self._in_line.popleft()
             if not self._is_beyond(probe.flow, probe.hop):
                 return probe
@@ -198,6 +206,10 @@ class Tracer:
             self._round_ns = due_ns + self.config.interval_ns
         self._next = round, hop, flow + 1
         return self._probe(flow, hop, round, 1)
+
+    def _is_blocked(self, probe: _Probe) -> bool:
+        """Whether it has to wait until it is alone, because errors do not tell which probe they are about."""
+        return self._flows[probe.flow].unmatched > 0 and bool(self._waiting_of(probe.flow))
 
     def _probe(self, flow: int, hop: int, round: int, attempt: int) -> _Probe:
         return _Probe(flow, hop, round, attempt, self._flows[flow].size, 0, b"")
@@ -287,12 +299,15 @@ class Tracer:
         found = self._probes.quoted(*quoted[3:])
         if found is None:
             return None
-        marks, token = found
+        flow, marks, token = found
         if len(token) == TOKEN_LEN:
             number = self._by_token.get(token)
         else:
             number = next((self._by_mark[mark] for mark in marks if mark in self._by_mark), None)
-            self.unmatched += number is None
+            if number is None:
+                waiting = self._waiting_of(flow)
+                number = waiting[0] if len(waiting) == 1 else None
+                self._flows[flow].unmatched += number is None
         kind: Kind = "unreachable"
         if isinstance(error, ICMP):
             mtu = getattr(error, "mtu", None) if (error.type, error.code) == (3, 4) else None
@@ -321,12 +336,16 @@ class Tracer:
         if number is None:
             # The target says something of its own. It was reached by the probe with the highest hop limit, if
             # by any.
-            waiting = ((self._sent[n].hop, -n) for _, n in self._waiting if self._is_waiting(n, flow))
-            number = -max(waiting, default=(0, 1))[1]
+            number = max(self._waiting_of(flow), key=lambda n: self._sent[n].hop, default=None)
         return self._credit(number, packet, "target", text, None, None, seen, stamp_ns)
 
-    def _is_waiting(self, number: int, flow: int) -> bool:
-        return self._sent_state(number) == "waiting" and self._sent[number].flow == flow
+    def _waiting_of(self, flow: int) -> list[int]:
+        """The numbers of a flow's probes that may still be answered in time."""
+        return [
+            number
+            for _, number in self._waiting
+            if self._sent_state(number) == "waiting" and self._sent[number].flow == flow
+        ]
 
     def _credit(
         self,
@@ -396,7 +415,7 @@ class Tracer:
         if answer.kind != "hop" and (flow.distance is None or probe.hop < flow.distance):
             flow.distance = probe.hop
             flow.reached = answer.kind == "target"
-            for number in [number for _, number in self._waiting if self._is_waiting(number, probe.flow)]:
+            for number in self._waiting_of(probe.flow):
                 if self._sent[number].hop > probe.hop:  # nobody waits for these any more
                     self._sent[number].state = "done"
 
@@ -434,17 +453,24 @@ class Tracer:
                 )
 
     def _may_be_limited(self, probe: _Probe) -> bool:
-        """Whether silence may mean that the hop, or the target in its place, says no more than so much."""
+        """Whether silence may be a limit of the hop's, or of the target's in its place; or it was no silence,
+        but an answer that did not tell what it answers.
+        """
         distance = self._flows[probe.flow].distance
         if distance is not None and probe.hop > distance:
             return False
-        if self._hops[probe.hop].received:
+        if self._hops[probe.hop].received or (self._flows[probe.flow].unmatched and probe.round == 1):
             return True
         return distance is not None and not any(
             self._hops[hop].received for hop in range(probe.hop, distance) if hop in self._hops
         )
 
     # ---- what is known
+
+    @property
+    def unmatched(self) -> int:
+        """ICMP errors that quote too little to tell which probe they are about."""
+        return sum(flow.unmatched for flow in self._flows)
 
     def is_complete(self, hop: int) -> bool:
         """Whether nothing more is to come of the probes with this hop limit."""

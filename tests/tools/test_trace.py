@@ -29,7 +29,7 @@ from rawkit.tools.trace import (
     TraceTimeout,
     trace,
 )
-from rawkit.wire import Ether, ICMPTimeExceeded, ICMPv6TimeExceeded, IPv4, IPv6
+from rawkit.wire import Ether, Header, ICMPTimeExceeded, ICMPv6TimeExceeded, IPv4, IPv6
 from rawkit.wire.icmpext import ExtensionObject, InterfaceInformation, LabelEntry, MPLSStack, extended
 
 pytestmark = pytest.mark.net
@@ -45,25 +45,31 @@ FAMILIES = pytest.mark.parametrize("version", [4, 6])
 
 
 @contextmanager
-def responder(router: Host, interface: str, objects: list[ExtensionObject]) -> Iterator[None]:
-    """Answer, in the place of a router that keeps silent, what expires there: with extensions."""
+def responder(
+    router: Host, interface: str, objects: list[ExtensionObject], quote: int = 128
+) -> Iterator[None]:
+    """Answer, in the place of a router that keeps silent, what expires there: with extensions (RFC 4884).
+
+    Without, `quote` says how many octets of the packet are quoted.
+    """
     stop = threading.Event()
 
     def respond(sock: PacketSocket) -> None:
         while not stop.is_set():
             for frame in sock.frames(timeout=0.05):
                 packet = frame.packet()
-                ip = packet.get(IPv4) or packet.get(IPv6)
-                ether = packet[Ether]
-                if ip is None or (ip.ttl if isinstance(ip, IPv4) else ip.hop_limit) != 1:
-                    continue
-                quoted = frame.data[14 : 14 + 128]
-                if isinstance(ip, IPv4):
-                    header, error = IPv4(src=router.ipv4, dst=ip.src), ICMPTimeExceeded()
+                ip = packet.layers[1]
+                if isinstance(ip, IPv4) and ip.ttl == 1:
+                    header: Header = IPv4(src=router.ipv4, dst=ip.src)
+                    error: Header = ICMPTimeExceeded()
+                elif isinstance(ip, IPv6) and ip.hop_limit == 1:
+                    header, error = IPv6(src=router.ipv6, dst=ip.src), ICMPv6TimeExceeded()
                 else:
-                    header, error = IPv6(src=router.ipv6, dst=ip.src), ICMPv6TimeExceeded()  # type: ignore[assignment]
-                answer = Ether(src=ether.dst, dst=ether.src) / header / extended(error, quoted, objects)
-                sock.send(bytes(answer))
+                    continue
+                quoted = frame.data[14 : 14 + quote]
+                message = extended(error, quoted, objects) if objects else error / quoted
+                ether = packet[Ether]
+                sock.send(bytes(Ether(src=ether.dst, dst=ether.src) / header / message))
 
     with PacketSocket(interface, namespace=router.namespace, ignore_outgoing=True) as sock:
         thread = threading.Thread(target=respond, args=(sock,))
@@ -349,6 +355,21 @@ def test_an_ordinary_user_traces_by_udp(chain: RoutedLab, ordinary: list[str], v
     (hop,) = (record for record in records if record["type"] == "hop" and record["hop"] == 5)
     assert [label["label"] for label in hop["nodes"][0]["mpls"]] == [16001, 24005]
     assert hop["nodes"][0]["interfaces"][0]["name"] == "eth7"
+
+
+@FAMILIES
+def test_an_ordinary_user_and_routers_that_quote_little(ordinary: list[str], version: int) -> None:
+    """RFC 792 asks for 8 octets behind the IP header, and without privilege those tell nothing."""
+    with Lab.chain(4) as lab, ExitStack() as stack:
+        for name in ("r2", "r3"):
+            lab.nodes[name].keep_silent()  # type: ignore[attr-defined]
+            quote = (20 if version == 4 else 40) + 8
+            stack.enter_context(responder(lab.nodes[name], f"to-r{int(name[1]) - 1}", [], quote))
+        with lab.a:
+            done = ordinary_trace(ordinary, "--json", "-q1", "--retries=4", address(lab, "b", version))
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    (path,) = (record["addresses"] for record in records if record["type"] == "path")
+    assert path == [address(lab, name, version) for name in ("r1", "r2", "r3", "r4", "b")]
 
 
 @FAMILIES

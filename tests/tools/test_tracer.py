@@ -96,10 +96,10 @@ def test_probes_are_right_and_know_themselves(
     upper = octets[20 if version == 4 else 40 :]
     whole = probes.quoted(mark if version == 4 else 0, upper)
     assert whole is not None
-    assert whole[1] == probes.token(mark)
+    assert (whole[0], whole[2]) == (flow, probes.token(mark))
     short = probes.quoted(mark if version == 4 else 0, upper[:8])
     assert short is not None
-    assert mark in short[0] or short[1] == probes.token(mark) or (method, version) == ("sctp", 6)
+    assert mark in short[1] or short[2] == probes.token(mark) or (method, version) == ("sctp", 6)
 
 
 # ---- a path to play with ---------------------------------------------------------------------------
@@ -256,6 +256,35 @@ def test_an_error_that_quotes_too_little_is_counted() -> None:
     _, octets = world.send()[0]
     assert world.hear(world.error(octets, 1, quote=12)) is None
     assert world.tracer.unmatched == 1
+
+
+@BOTH
+def test_what_quotes_too_little_is_asked_again_alone(version: int) -> None:
+    """As without privilege: no identification, no checksum and no payload."""
+    world = World(version, count=2, length=6)
+    hops = []
+    while (due_ns := world.tracer.due_ns()) is not None:
+        fresh = world.send()
+        world.now_ns = world.now_ns + 10 * MS if fresh else max(world.now_ns + MS, due_ns)
+        hops += [sent.hop for sent, _ in fresh if sent.attempt > 1]
+        for sent, octets in fresh:
+            if sent.hop in (2, 4):
+                at = 20 if version == 4 else 40
+                bare = bytearray(octets[: at + 8])
+                bare[at + 6 : at + 8] = bytes(2)
+                if version == 4:
+                    bare[4:6] = bytes(2)
+                world.hear(world.error(bytes(bare), sent.hop))
+            elif sent.hop != 3:
+                world.answer(sent, octets)
+        world.expire()
+    (path,) = world.tracer.paths()
+    assert path.addresses == (
+        *(None if hop == 3 else ROUTER[version] % hop for hop in range(1, 6)),
+        str(THEM[version]),
+    )
+    assert set(hops) == {2, 3, 4}
+    assert world.tracer.unmatched
 
 
 @given(octets=st.binary(max_size=200), head=st.sampled_from([b"", b"\x45", b"\x60"]))
