@@ -71,7 +71,7 @@ that the method can use is allowed, 130 when interrupted (but not with --live)."
     default=2,
     show_default=True,
     metavar="N",
-    help="Repeat a probe that goes unanswered where others are answered: routers limit their answers.",
+    help="Repeat a flow's probe that goes unanswered where others are answered: routers limit their answers.",
 )
 @click.option(
     "--rate",

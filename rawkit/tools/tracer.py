@@ -3,9 +3,10 @@
 Probes with every hop limit that may matter are on their way at once: up to `ahead` hops beyond the last hop
 of which something is known. When the target has answered, nothing is sent beyond it; what was is left out.
 
-Routers limit how many ICMP errors they send. A probe that goes unanswered is therefore sent again, a timeout
-later, where something else was heard from its hop: there, silence is a lost packet or a limit, and no policy.
-So it is where only silence lies between the hop and the target, whose own limit it may be.
+Routers limit how many ICMP errors they send. As long as nothing is known of a flow's hop, a probe that goes
+unanswered is therefore sent again, a timeout later, where other flows were answered: there, silence is a lost
+packet or a limit, and no policy. So it is where only silence lies between the hop and the target, whose own
+limit it may be.
 
 Unprivileged, of what an error quotes only the payload is known, and some routers quote none. Such an error
 is credited when only one probe of its flow is on its way; therefore, once there was one that could not be,
@@ -456,10 +457,11 @@ class Tracer:
         """Whether silence may be a limit of the hop's, or of the target's in its place; or it was no silence,
         but an answer that did not tell what it answers.
         """
-        distance = self._flows[probe.flow].distance
-        if distance is not None and probe.hop > distance:
+        flow = self._flows[probe.flow]
+        distance = flow.distance
+        if probe.hop in flow.seen or self._is_beyond(probe.flow, probe.hop):
             return False
-        if self._hops[probe.hop].received or (self._flows[probe.flow].unmatched and probe.round == 1):
+        if self._hops[probe.hop].received or (flow.unmatched and probe.round == 1):
             return True
         return distance is not None and not any(
             self._hops[hop].received for hop in range(probe.hop, distance) if hop in self._hops

@@ -22,7 +22,7 @@ class TraceConfig:
     else 80). Each of `flows` flows sends `count` probes with each hop limit from `first_hop` to `max_hops`, a
     round of all hop limits every `interval_ns`; `count` None goes on without end. An answer is waited for
     `timeout_ns`;
-    `retries` probes follow one that goes unanswered where that may be a limit (see the module). `rate` is
+    `retries` probes follow one that goes unanswered where that may be a limit (see `tools.tracer`). `rate` is
     probes per second at most, `ahead` how many hops beyond those known are probed at the same time. `size` is
     that of the IP packet in octets (None: 60, IPv6 80; TCP and SCTP have theirs). With `mtu`, probes start as
     large as the first link takes, and shrink as routers ask. `family` 4 or 6 takes only addresses of that IP
