@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rawkit.tools.traceresult import TraceHop, TracePath
 
-_NODE_WIDTH, _NODE_HEIGHT, _LINE = 190, 22, 15
+_NODE_HEIGHT, _LINE, _CHARACTER = 22, 15, 7.3  # pixels of text of 12
 _GAP_X, _GAP_Y, _MARGIN = 24, 44, 16
 _SWEEPS = 8
 _FILLS = {"source": "#dbe9f6", "hop": "#ffffff", "silent": "#eeeeee", "target": "#d9f0d9", "end": "#f8dcd8"}
@@ -68,17 +68,18 @@ class TraceGraph:
         """The graph drawn, this host at the top."""
         layers = self._layers()
         widest = max(len(layer) for layer in layers)
-        width = 2 * _MARGIN + widest * _NODE_WIDTH + (widest - 1) * _GAP_X
+        wide = _GAP_X + _CHARACTER * max(len(line) for node in self.nodes for line in node.lines)
+        width = 2 * _MARGIN + widest * wide + (widest - 1) * _GAP_X
         centre: dict[str, tuple[float, float, float]] = {}  # x, top, bottom
         boxes: list[str] = []
         top = float(_MARGIN)
         for layer in layers:
             tall = max(_NODE_HEIGHT + _LINE * (len(node.lines) - 1) for node in layer)
-            span = len(layer) * _NODE_WIDTH + (len(layer) - 1) * _GAP_X
+            span = len(layer) * wide + (len(layer) - 1) * _GAP_X
             for i, node in enumerate(layer):
-                x = (width - span) / 2 + i * (_NODE_WIDTH + _GAP_X) + _NODE_WIDTH / 2
+                x = (width - span) / 2 + i * (wide + _GAP_X) + wide / 2
                 centre[node.name] = x, top, top + tall
-                boxes.append(_box(node, x, top, tall))
+                boxes.append(_box(node, x, top, wide, tall))
             top += tall + _GAP_Y
         height = top - _GAP_Y + _MARGIN
         arrows = [self._arrow(edge, *centre[edge.near], *centre[edge.far]) for edge in self.edges]
@@ -131,7 +132,7 @@ class TraceGraph:
         return f'{line}<text x="{(x1 + x2) / 2 + 6:g}" y="{(y1 + y2) / 2:g}" font-size="10">{text}</text>'
 
 
-def _box(node: GraphNode, x: float, top: float, height: float) -> str:
+def _box(node: GraphNode, x: float, top: float, width: float, height: float) -> str:
     dash = ' stroke-dasharray="4 3"' if node.kind == "silent" else ""
     texts = "".join(
         f'<text x="{x:g}" y="{top + 15 + i * _LINE:g}" text-anchor="middle">{escape(line)}</text>'
@@ -139,7 +140,7 @@ def _box(node: GraphNode, x: float, top: float, height: float) -> str:
     )
     return (
         f"<g><title>{escape(node.name)}</title>"
-        f'<rect x="{x - _NODE_WIDTH / 2:g}" y="{top:g}" width="{_NODE_WIDTH}" height="{height:g}" rx="4" '
+        f'<rect x="{x - width / 2:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="4" '
         f'fill={quoteattr(_FILLS[node.kind])} stroke="#000"{dash}/>{texts}</g>'
     )
 

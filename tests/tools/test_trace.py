@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import subprocess
@@ -297,6 +298,14 @@ def test_the_graph_of_a_diamond(chain: RoutedLab) -> None:
     root = ElementTree.fromstring(graph.to_svg())
     assert len(root.findall(".//{*}rect")) == 8
     assert len(root.findall(".//{*}line")) == 8
+    boxes = [
+        tuple(float(box.get(name, "")) for name in ("x", "y", "width", "height"))
+        for box in root.iter()
+        if box.tag.endswith("rect")
+    ]
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[0] + one[2] < other[0] or other[0] + other[2] < one[0] or one[1] + one[3] < other[1]
+    assert all(x > 0 and x + width < float(root.get("width", "")) for x, _, width, _ in boxes)
     texts = [element.text for element in root.iter() if element.text]
     assert {address(chain, name, 4) for name in ("a", "r1", "r3a", "r3b", "r4", "r5", "b")} <= set(texts)
     dot = graph.to_dot()
