@@ -23,6 +23,7 @@ MANY = 8
 Examples:
   rawkit protocols
   rawkit protocols tcp
+  rawkit protocols mss
   rawkit protocols --json | jq -r 'select(.type == "protocol") | .name'
 
 Exit status: 0; 2 for a name that there is not.""",
@@ -39,7 +40,7 @@ Exit status: 0; 2 for a name that there is not.""",
 def command(names: tuple[str, ...], as_json: bool, folder: Path | None) -> None:
     """List the protocols that rawkit knows, or show the layout of those named: a diagram, and the fields.
 
-    Names are those of expressions ("ip", "tcp", "icmpecho"); case does not matter.
+    Names are those of expressions ("ip", "tcp", "icmpecho"), of options too ("mss"); case does not matter.
     """
     from rawkit.cli.output import JsonLines, emit
 
@@ -87,17 +88,31 @@ def _stands(cls: type[Header]) -> bool:
     )
 
 
-def _chosen(names: tuple[str, ...]) -> list[type[Header]]:
-    from rawkit.wire.expression import ALIASES, _suggest
+def option_classes() -> list[type[Option]]:
+    """Every option with a number that a list may hold, all shapes of it, by name."""
+    from rawkit.wire.expression import _subclasses
+    from rawkit.wire.option import Option
+    from rawkit.wire.registry import load_all
+
+    load_all()
+    found = {cls for cls in _subclasses(Option) if cls.kind >= 0}
+    return sorted(found, key=lambda option: option.__name__.lower())
+
+
+def _chosen(names: tuple[str, ...]) -> list[type[Layout]]:
+    from difflib import get_close_matches
+
+    from rawkit.wire.expression import ALIASES
 
     classes = header_classes()
     if not names:
-        return classes
-    by_name = {cls.__name__.lower(): cls for cls in classes}
+        return [*classes]
+    by_name: dict[str, type[Layout]] = {cls.__name__.lower(): cls for cls in (*option_classes(), *classes)}
     for name in names:
         if ALIASES.get(name.lower(), name.lower()) not in by_name:
-            hint = _suggest(name, sorted({*by_name, *ALIASES}), "there are ")
-            raise click.UsageError(f"no protocol {name!r}{hint}")
+            close = get_close_matches(name.lower(), sorted({*by_name, *ALIASES}), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "'rawkit protocols' lists them"
+            raise click.UsageError(f"no protocol {name!r}; {hint}")
     return [by_name[ALIASES.get(name.lower(), name.lower())] for name in names]
 
 
@@ -119,11 +134,15 @@ def first_line(cls: type[Layout]) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-def announcements(cls: type[Header], own: bool = False) -> list[str]:
+def announcements(cls: type[Layout], own: bool = False) -> list[str]:
     """What leads to this class: "IPv4.protocol 6", "linktype 1"; with `own` only by rawkit's own classes."""
     from rawkit.wire.expression import _subclasses
     from rawkit.wire.header import LINKTYPES, Header
+    from rawkit.wire.option import Option
 
+    if issubclass(cls, Option) and cls.kind >= 0:
+        family = next(base for base in cls.__mro__ if "members" in vars(base))
+        return [f"kind {cls.kind} of {family.__name__}"]
     found: dict[str, list[int]] = {}
     tables: list[int] = []
     for lower in _subclasses(Header):
@@ -181,7 +200,7 @@ def fields_of(cls: type[Layout]) -> list[dict[str, Any]]:
     return rows
 
 
-def options_of(cls: type[Header]) -> list[type[Option]]:
+def options_of(cls: type[Layout]) -> list[type[Option]]:
     """The option classes that the header's list may hold, by kind."""
     from rawkit.wire.option import OptionList
 
@@ -191,7 +210,7 @@ def options_of(cls: type[Header]) -> list[type[Option]]:
     return []
 
 
-def record(cls: type[Header]) -> dict[str, Any]:
+def record(cls: type[Layout]) -> dict[str, Any]:
     """A class as plain values, for JSON."""
     return {
         "name": cls.__name__,
@@ -210,7 +229,10 @@ def record(cls: type[Header]) -> dict[str, Any]:
 # ---- text ----------------------------------------------------------------------------------------------
 
 
-def _explained(cls: type[Header]) -> str:
+def _explained(cls: type[Layout]) -> str:
+    from rawkit.wire.option import Option
+    from rawkit.wire.show import diagram
+
     announced = announcements(cls)
     parts = [f"{cls.__name__}: {document(cls) or first_line(cls)}"]
     if announced:
@@ -218,7 +240,9 @@ def _explained(cls: type[Header]) -> str:
     rows = [(field["name"], _place(field), _default(field), _meaning(field, 8)) for field in fields_of(cls)]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     table = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
-    parts += [cls.diagram(), "\n".join(table)]
+    if rows:
+        behind = ["Behind kind and length:"] if issubclass(cls, Option) else []
+        parts += [*behind, diagram(cls), "\n".join(table)]
     options = options_of(cls)
     if options:
         width = max(len(option.__name__) for option in options)

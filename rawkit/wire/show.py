@@ -290,7 +290,7 @@ def to_dict(packet: Packet, names: str = "rawkit") -> dict[str, Any]:
     return shown
 
 
-def diagram(cls: type[Header]) -> str:
+def diagram(cls: type[Layout]) -> str:
     """The layout in the style of the RFCs: 32 bits a row, a line's worth of `-+` per bit."""
     lines = [
         " 0                   1                   2                   3",

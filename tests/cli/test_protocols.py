@@ -38,6 +38,16 @@ def test_one_protocol() -> None:
     assert "  2  MSS " in done.stdout
 
 
+def test_an_option() -> None:
+    done = rawkit("mss", "nooperation")
+    assert done.stdout.startswith("MSS: Maximum segment size in octets")
+    assert "announced by kind 2 of TCPOption" in done.stdout
+    assert "|             value             |" in done.stdout
+    assert done.stdout.count("Behind kind and length:") == 1, "no fields, no picture"
+    _, record = (json.loads(line) for line in rawkit("mss", "--json").stdout.splitlines())
+    assert [field["name"] for field in record["fields"]] == ["value"]
+
+
 def test_two_by_their_short_names() -> None:
     done = rawkit("ip", "eth")
     starts = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(("IPv4:", "Ether:"))]
@@ -58,7 +68,12 @@ def test_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "reason"), [(["tpc"], "did you mean 'tcp'"), (["tcp", "--write", "x"], "--write goes alone")]
+    ("args", "reason"),
+    [
+        (["tpc"], "did you mean 'tcp'"),
+        (["q"], "'rawkit protocols' lists them"),
+        (["tcp", "--write", "x"], "--write goes alone"),
+    ],
 )
 def test_bad_input(args: list[str], reason: str) -> None:
     done = rawkit(*args)
