@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from rawkit.cli.lines import PacketPrinter, counted, printing_options
@@ -14,6 +16,7 @@ Examples:
   rawkit capture -i veth0 'tcp port 80'
   rawkit capture -c 100 -w out.pcapng
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
+  rawkit capture -i veth0 --explain 'vlan 7 and tcp port 80'
   rawkit lab run -- sh -c 'rawkit capture -c 6 icmp & sleep 1; rawkit ping -q -c 3 10.77.0.2'
 
 Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permission.""",
@@ -30,6 +33,24 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
 @click.option("--tee", is_flag=True, help="With -w: print as well.")
 @click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
 @click.option("-p", "--promiscuous", is_flag=True, help="See frames for other hosts too.")
+@click.option(
+    "-s", "--snaplen", type=click.IntRange(1, 262144), default=262144, help="Cut packets to N octets."
+)
+@click.option(
+    "--buffer",
+    type=click.IntRange(1, 4000),
+    default=64,
+    show_default=True,
+    help="Octets kept while nobody reads, in MiB.",
+)
+@click.option(
+    "--latency",
+    metavar="TIME",
+    help="A packet waits that long for others at most, 1ms to 1s  [default: 10ms; 100ms with -w alone]",
+)
+@click.option(
+    "--explain", "explanation", is_flag=True, help="Say what of the filter runs where, and capture nothing."
+)
 @printing_options
 def command(
     filter: tuple[str, ...],
@@ -39,6 +60,10 @@ def command(
     tee: bool,
     duration: str | None,
     promiscuous: bool,
+    snaplen: int,
+    buffer: int,
+    latency: str | None,
+    explanation: bool,
     verbose: bool,
     dump: bool,
     style: str,
@@ -53,18 +78,23 @@ def command(
     from contextlib import ExitStack
     from types import FrameType
 
-    from rawkit.cli.output import JsonLines, escape, status
+    from rawkit.cli.output import JsonLines, emit, escape, status
     from rawkit.engine import realtime_ns
     from rawkit.pcap import create_pcap
     from rawkit.pcap.writer import PcapngWriter
-    from rawkit.tools.capture import Capture
+    from rawkit.tools.capture import Capture, explain
     from rawkit.units import parse_duration
 
     if tee and write is None:
         raise click.UsageError("--tee needs -w FILE")
     if write == "-" and (tee or as_json):
         raise click.UsageError("-w - gives standard output to the file: nothing else can be printed there")
+    if latency is None:
+        latency = "10ms" if write is None or tee else "100ms"
     expression = " ".join(filter)
+    if explanation:
+        emit(explain(interface, expression))
+        return
     with ExitStack() as stack:
         capture = stack.enter_context(
             Capture(
@@ -73,15 +103,22 @@ def command(
                 count=count,
                 duration_ns=None if duration is None else parse_duration(duration),
                 promiscuous=promiscuous,
+                snaplen=snaplen,
+                buffer_len=buffer << 20,
+                latency=parse_duration(latency) / 1e9,
             )
         )
+        before: dict[int, Any] = {}
 
         def stop(number: int, _: FrameType | None) -> None:
             capture.stop()
+            signal.signal(number, before[number])  # the second time it ends at once
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            stack.callback(signal.signal, number, signal.signal(number, stop))
+            before[number] = signal.signal(number, stop)
+            stack.callback(signal.signal, number, before[number])
         name = capture.interface.name
+        names = {capture.interface.index: name}
         json = JsonLines("capture") if as_json else None
         printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
         writer = None
@@ -94,14 +131,15 @@ def command(
         if not capture.interface.up:
             status(f"{name} is down: packets will come when it is up")
         try:
-            for frames in capture.batches():
-                for frame in frames:
-                    if writer is not None:
-                        writer.write(frame)
-                    if printer is not None:
-                        printer.write(frame)
+            for batch in capture.batches():
                 if writer is not None:
-                    writer.flush()
+                    if len(batch):
+                        writer.write_batch(batch, interface_names=names)
+                    else:  # nobody is kept waiting for a packet that came; a busy writer flushes by itself
+                        writer.flush()
+                if printer is not None:
+                    for frame in batch.frames(interface_names=names):
+                        printer.write(frame)
         finally:
             capture.close()
             counters = capture.counters()
@@ -128,6 +166,10 @@ def command(
                     f"filter, {counters.dropped} dropped by the kernel"
                     + (f"; {written} written to {escape(write)}" if write else "")
                 )
+                if capture.undescribed:
+                    status(
+                        f"{counted(capture.undescribed, 'merged SCTP packet')} of these cannot be captured"
+                    )
                 if capture.interruptions:
                     status(f"{name} went down {counted(capture.interruptions, 'time')} meanwhile")
                 if json is not None:

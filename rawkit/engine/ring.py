@@ -45,24 +45,25 @@ _SLOT_LEN = 96  # octets that the shortest frame takes in a block, at least
 
 
 class RingCounters(NamedTuple):
-    """Totals of a ring since it was opened.
+    """Totals of a ring since it was opened: received = dropped + delivered + rejected + waiting.
 
-    `received` counts frames that passed the filter, dropped ones included; `dropped` those of them that were
-    lost because the ring was full; `delivered` those handed out.  The rest still lies in the ring.  Frames
-    that user space has to judge (see `Filter.explain`) count once they were judged, and until then as
-    received.  `undescribed` is how many of the dropped were merged frames of a kind (SCTP) whose segment
-    length the kernel cannot tell: a ring opened with `segment_lengths=False` delivers them.
+    `received` counts frames that passed what the kernel runs of the filter; `dropped` those of them that were
+    lost because the ring was full; `delivered` those handed out; `rejected` those that did not pass what runs
+    in user space (see `Filter.explain`).  `undescribed` is how many of the dropped were merged frames of a
+    kind (SCTP) whose segment length the kernel cannot tell: a ring opened with `segment_lengths=False`
+    delivers them.
     """
 
     received: int
     dropped: int
     delivered: int
+    rejected: int
     undescribed: int
 
     @property
     def waiting(self) -> int:
-        """Frames in the ring."""
-        return self.received - self.dropped - self.delivered
+        """Frames that still lie in the ring."""
+        return self.received - self.dropped - self.delivered - self.rejected
 
 
 class _Closed(ValueError):
@@ -279,8 +280,8 @@ class PacketRing:
     def _count(self) -> RingCounters:
         out = ffi.new("struct rk_ring_counters *")
         check(lib.rk_ring_counters(self._handle, out), "read counters", self.name)
-        rejected = self._rejected
-        return RingCounters(out.received - rejected, out.dropped, out.delivered - rejected, out.undescribed)
+        delivered = out.delivered - self._rejected
+        return RingCounters(out.received, out.dropped, delivered, self._rejected, out.undescribed)
 
     @property
     def fanout_group(self) -> int:
@@ -295,10 +296,11 @@ class PacketRing:
         with self._lock:
             check(lib.rk_ring_join(self._live(), mac), "join multicast address", self.name)
 
-    def receive(self, timeout: float | None = None) -> RingBatch:
+    def receive(self, timeout: float | None = None, n: int | None = None) -> RingBatch:
         """The frames of the next block, or none when nothing came within `timeout` seconds (None: for ever).
 
-        It is always the same batch object, and what it held before is given back to the kernel.
+        It is always the same batch object, and what it held before is given back to the kernel.  At most `n`
+        frames (None: all of the block) are taken from the ring, before user space judges any.
 
         Raises:
             EngineError: ENETDOWN once when the interface goes down (receiving may go on: frames come again
@@ -314,28 +316,31 @@ class PacketRing:
             raise RuntimeError(f"{self!r}: another thread reads it")
         try:
             while True:
-                n = self._receive(batch, end_ns)
+                taken = self._receive(batch, end_ns, n)
+                if len(batch):
+                    return batch
+                if n is not None and (n := n - max(taken, 0)) <= 0:
+                    return batch
                 late_ns = monotonic_ns() - end_ns
                 # What came may not have been wanted, but more lie behind it: even timeout 0 looks through it.
-                if n > 0 or (late_ns >= 0 and (n == 0 or late_ns > 10_000_000)):
+                if late_ns >= 0 and (taken == 0 or late_ns > 10_000_000):
                     return batch
         finally:
             self._reader.release()
 
-    def _receive(self, batch: RingBatch, end_ns: int) -> int:
-        """One slice of waiting: how many frames there are, or -1 when there may be others at once."""
+    def _receive(self, batch: RingBatch, end_ns: int, most: int | None) -> int:
+        """One slice of waiting: how many frames were taken from the ring, or -1 when a signal came."""
         with self._lock:
             handle = self._live()
             rows = batch.refill()
+            rows.capacity = batch.capacity if most is None else min(most, batch.capacity)
             n: int = lib.rk_ring_receive(handle, rows, min(end_ns, monotonic_ns() + _SLICE_NS))
             if n == -errno.EINTR:
                 return -1
             check(n, "receive", self.name)
-            if n == 0 or self._user_flags is None or self.filter is None:
-                return n
-            passed = self.filter.sift(batch, self._user_flags)
-            self._rejected += n - passed
-            return passed or -1
+            if n > 0 and self._user_flags is not None and self.filter is not None:
+                self._rejected += n - self.filter.sift(batch, self._user_flags)
+            return n
 
     def batches(self, timeout: float | None = None) -> Iterator[RingBatch]:
         """The frames of each block as it comes; ends when the ring is closed or `timeout` seconds bring none.
@@ -352,11 +357,11 @@ class PacketRing:
         for batch in self.batches():
             yield from make_frames(batch, self._origin)
 
-    async def areceive(self, timeout: float | None = None) -> RingBatch:
+    async def areceive(self, timeout: float | None = None, n: int | None = None) -> RingBatch:
         """As `receive`, in a running event loop."""
         end_ns = deadline(timeout)
         while True:
-            batch = self.receive(0)
+            batch = self.receive(0, n)
             left_ns = end_ns - monotonic_ns()
             if len(batch) or left_ns <= 0:
                 return batch

@@ -19,6 +19,7 @@ import pytest
 from oracles import oracle
 from pyroute2 import IPRoute
 
+from rawkit.engine import compile_filter
 from rawkit.errors import CaptureFileError
 from rawkit.pcap import open_pcap
 from rawkit.wire.frame import Frame
@@ -140,6 +141,69 @@ def test_a_signal_ends_it_with_a_whole_file_and_its_statistics(tmp_path: Path, n
     assert statistics.start_ns is not None
     assert statistics.end_ns is not None
     assert statistics.start_ns <= begin_ns <= statistics.end_ns == statistics.time_ns
+
+
+def test_ended_right_after_a_burst_the_file_has_all_of_it(tmp_path: Path) -> None:
+    """Also what lies in a block that the kernel has not handed over yet."""
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "--latency", "1s", "-w", str(path), *FILTER) as process:
+        say(60)
+        process.send_signal(signal.SIGINT)
+        told = finish(process)[1]
+    assert process.returncode == 0
+    assert told.startswith(
+        "60 packets captured, 60 received by the filter, 0 dropped by the kernel; 60 written"
+    )
+    assert texts(frames_of(path)) == list(range(60))
+
+
+def test_the_second_interrupt_does_not_wait_for_the_open_block() -> None:
+    with capturing("-i", "lo", "--latency", "1s", *FILTER) as process:
+        say(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        finish(process)
+    assert process.returncode == 130
+
+
+def test_packets_are_cut_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-c", "2", "-s", "44", "-w", str(path), *FILTER) as process:
+        say(2, octets=bytes(100))
+        finish(process)
+    assert [(len(frame.data), frame.wire_len) for frame in frames_of(path)] == [(44, 148)] * 2
+
+
+def test_a_small_buffer_drops_and_the_sums_are_right(tmp_path: Path) -> None:
+    """A reader who stands still loses what does not fit, and every number tells."""
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "--buffer", "1", "--json", "-w", str(path), *FILTER) as process:
+        process.send_signal(signal.SIGSTOP)
+        say(5000, octets=bytes(1000))
+        process.send_signal(signal.SIGCONT)
+        wait_for(path, 500)
+        process.send_signal(signal.SIGINT)
+        output, told = finish(process)
+    summary = json.loads(output.splitlines()[-1])
+    assert summary["received"] == 5000
+    assert summary["dropped"] > 3000
+    assert summary["captured"] == summary["written"] == 5000 - summary["dropped"]
+    assert f"5000 received by the filter, {summary['dropped']} dropped by the kernel" in told
+    assert texts(frames_of(path)) == list(range(summary["captured"]))
+    with open_pcap(path) as reader:
+        for _ in reader:
+            pass
+        (statistics,) = reader.statistics
+    assert (statistics.accepted, statistics.os_dropped) == (5000, summary["dropped"])
+    assert statistics.delivered == summary["captured"]
+
+
+def test_explain_prints_where_the_filter_runs_and_captures_nothing(ordinary: list[str]) -> None:
+    argv = [*ordinary, "-m", "rawkit", "capture", "-i", "lo", "--explain", "vlan 7 and tcp port 80"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == compile_filter("vlan 7 and tcp port 80").explain() + "\n"
 
 
 def test_classic_pcap_by_name(tmp_path: Path) -> None:
