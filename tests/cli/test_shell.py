@@ -40,6 +40,7 @@ class Session:
         while not re.search(wanted, seen):
             ready, _, _ = select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))
             assert ready, f"no {wanted!r} in {seen!r}"
+            assert time.monotonic() < deadline, f"no {wanted!r} in {seen[:2000]!r}"
             try:
                 seen += os.read(self.fd, 4096).decode(errors="replace").replace("\r\n", "\n")
             except OSError:
