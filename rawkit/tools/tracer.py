@@ -52,6 +52,8 @@ from rawkit.wire.sctp import SCTP
 from rawkit.wire.tcp import TCP
 from rawkit.wire.udp import UDP
 
+_IPV6_MTU = 1280
+
 # Where a router does not say what fits (RFC 1191 section 7).
 _PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 508, 296, 68)
 
@@ -113,7 +115,8 @@ class Tracer:
         self.config = config
         self._probes = probes
         start = size or config.start_size(target.version, 1500)
-        self._size_min = probes.size_min(target.version)
+        # An IPv6 link takes no less (RFC 8200 section 5).
+        self._size_min = _IPV6_MTU if config.mtu and target.version == 6 else probes.size_min(target.version)
         self._flows = [_Flow(max(start, self._size_min)) for _ in range(config.flows)]
         self._hops: dict[int, _Hop] = {}
         self._sent: dict[int, _Probe] = {}
@@ -443,15 +446,24 @@ class Tracer:
             probe = self._sent[number]
             probe.state = "lost"
             self._hops[probe.hop].lost += 1
-            again = probe.attempt <= self.config.retries and self._may_be_limited(probe)
-            if again:
+            again = True
+            if probe.attempt <= self.config.retries and self._may_be_limited(probe):
                 self._in_line.append(self._probe(probe.flow, probe.hop, probe.round, probe.attempt + 1))
-            else:
+            elif not (self._may_be_too_big(probe) and self._shrink(probe, 0)):
+                again = False
                 self._decide(probe)
             if not self._is_beyond(probe.flow, probe.hop):
                 yield TraceTimeout(
                     probe.flow + 1, probe.hop, probe.round, probe.attempt, self.config.timeout_ns, again
                 )
+
+    def _may_be_too_big(self, probe: _Probe) -> bool:
+        """Whether a router may have dropped it without saying that it is too big for the next link.
+
+        Then nothing further away answers either (a black hole, RFC 2923 section 2.1).
+        """
+        flow = self._flows[probe.flow]
+        return flow.distance is None and not any(hop >= probe.hop for hop in flow.seen)
 
     def _may_be_limited(self, probe: _Probe) -> bool:
         """Whether silence may be a limit of the hop's, or of the target's in its place; or it was no silence,

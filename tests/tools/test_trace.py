@@ -112,7 +112,7 @@ def ways(lab: RoutedLab, version: int) -> set[tuple[str | None, ...]]:
 
 def run(lab: RoutedLab, version: int = 4, **options: Any) -> tuple[Trace, list[TraceEvent]]:
     with lab.a:
-        session = trace(address(lab, "b", version), timeout=options.pop("timeout", 1.0), **options)
+        session = trace(address(lab, "b", version), timeout=options.pop("timeout", 0.6), **options)
     return session, list(session)
 
 
@@ -151,19 +151,19 @@ def test_icmp_follows_one_path(chain: RoutedLab, version: int) -> None:
 @FAMILIES
 def test_traceroute_sees_the_same(chain: RoutedLab, version: int) -> None:
     program = oracle("traceroute")
-    session, _ = run(chain, version, flows=4, count=1)
-    for path in session.paths():
-        argv = [
-            *(program, "-n", "-e", "-q", "1", "-w", "1,0,0", f"-{version}", "-U"),
-            *(f"--sport={path.ident}", "-p", "33434", address(chain, "b", version)),
-        ]
-        done = chain.a.run(argv, capture_output=True, text=True, check=True)
-        seen = re.findall(r"^ *\d+  (\S+)", done.stdout, re.MULTILINE)
-        # Over veth pairs a socket's own hash goes with its packets and takes the place of one over addresses
-        # and ports, so that traceroute's flow with the same ports may take the other branch.
-        assert tuple(None if hop == "*" else hop for hop in seen) in ways(chain, version)
-        assert path.addresses in ways(chain, version)
-        assert "<MPLS:L=16001,E=0,S=0,T=1/L=24005,E=0,S=1,T=3;" in done.stdout
+    session, _ = run(chain, version, count=1)
+    (path,) = session.paths()
+    argv = [
+        *(program, "-n", "-e", "-q", "1", "-w", "1,0,0", f"-{version}", "-U"),
+        *(f"--sport={path.ident}", "-p", "33434", address(chain, "b", version)),
+    ]
+    done = chain.a.run(argv, capture_output=True, text=True, check=True)
+    seen = re.findall(r"^ *\d+  (\S+)", done.stdout, re.MULTILINE)
+    # Over veth pairs a socket's own hash goes with its packets and takes the place of one over addresses and
+    # ports, so that traceroute's flow with the same ports may take the other branch.
+    assert tuple(None if hop == "*" else hop for hop in seen) in ways(chain, version)
+    assert path.addresses in ways(chain, version)
+    assert "<MPLS:L=16001,E=0,S=0,T=1/L=24005,E=0,S=1,T=3;" in done.stdout
 
 
 @FAMILIES
@@ -232,11 +232,21 @@ def test_path_mtu(version: int, method: str) -> None:
             assert [path.mtu for path in session.paths()] == [1300]
 
 
+@FAMILIES
+def test_a_router_that_does_not_say_what_is_too_big(version: int) -> None:
+    """A black hole (RFC 2923 section 2.1): sizes are tried, and what gets through is told."""
+    with Lab.chain(3, mtus={1: 1400}) as lab:
+        lab.routers[0].keep_silent()
+        session, _ = run(lab, version, mtu=True, count=1, timeout=0.5)
+        expected = (None, *(address(lab, name, version) for name in ("r2", "r3", "b")))
+        assert [(path.addresses, path.mtu) for path in session.paths()] == [(expected, 1280)]
+
+
 def test_all_hops_are_in_flight_at_once() -> None:
     with Lab.chain(6) as lab:
         for router in lab.routers:
             router.keep_silent()
-        session, events = run(lab, count=1, ahead=7, timeout=0.5)
+        session, events = run(lab, count=1, ahead=7, retries=0)
         first = next(i for i, event in enumerate(events) if not isinstance(event, TraceSent))
         assert [event.hop for event in events[:first] if isinstance(event, TraceSent)] == [
             1,

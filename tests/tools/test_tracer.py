@@ -432,6 +432,13 @@ def test_probes_shrink_as_routers_ask(version: int, says: int) -> None:
     assert [path.mtu for path in world.tracer.paths()] == [fits]
 
 
+def test_a_target_that_keeps_silent_is_tried_in_all_sizes() -> None:
+    world = World(length=9, mtu=True, max_hops=3)
+    world.play(lambda sent: sent.hop == 1)
+    assert [sent.size for sent, _ in world.sent if sent.hop == 3] == [1500, 1492, 1280, 1006, 508, 296, 68]
+    assert [sent.size for sent, _ in world.sent if sent.hop == 1] == [1500]
+
+
 def test_a_router_that_asks_for_nonsense_ends_the_path() -> None:
     world = World(length=9, mtu=True, max_hops=9)
     sizes = []
