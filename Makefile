@@ -49,7 +49,8 @@ asan: $(VENV)/.installed ## C tests and the engine's Python tests under address 
 	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C $(ASAN) --no-rebuild --print-errorlogs
 	@rm -rf $(ASAN)/tree && mkdir -p $(ASAN)/tree && cp -r rawkit $(ASAN)/tree/ \
 		&& cp $(ASAN)/csrc/_native.abi3.so $(ASAN)/tree/rawkit/
-	@$(ASAN_ENV) PYTHONPATH=$(CURDIR)/$(ASAN)/tree $(PYTEST) -q tests/engine
+	@$(ASAN_ENV) PYTHONPATH=$(CURDIR)/$(ASAN)/tree $(PYTEST) -q tests/engine \
+		$(addprefix tests/pcap/test_,torture.py batches.py batch_writing.py)
 comma := ,
 
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/

@@ -171,7 +171,7 @@ def report(case: str, mine: float, theirs: float, name: str, unit: str, ratio: f
 
 def memory(name: str, path: Path) -> tuple[float, float]:
     """The most memory of a process that reads the file so, and what of it the reading took, in MiB."""
-    command = [sys.executable, "-W", "ignore", "-c", MEMORY, name, str(path)]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", MEMORY, name, str(path)]
     runs = [
         tuple(
             map(

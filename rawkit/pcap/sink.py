@@ -13,7 +13,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import IO, Any, Literal
 
 from rawkit.errors import EngineError
@@ -92,6 +91,7 @@ class Sink:
         self._whole_len = 0  # octets of whole records in the file
         self._whole_packets = 0
         self._error: Exception | None = None
+        self._untold = False  # it was met by the thread, and nobody knows yet
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._timed = timed
@@ -154,6 +154,8 @@ class Sink:
             if self.closed:
                 return
             try:
+                if self._untold:
+                    self._refuse()
                 if self._error is None:
                     self._flush()
                     if self._regular and self._fsync == "close":
@@ -180,12 +182,15 @@ class Sink:
                 left = self._since + FLUSH_AFTER - time.monotonic()
                 if left > 0:
                     return left
-                with suppress(OSError):  # which the next call tells
+                try:
                     self._flush()
+                except OSError:
+                    self._untold = True
             self._timing = False
             return 0
 
     def _refuse(self) -> None:
+        self._untold = False
         raise self._error or ValueError(f"{self.path}: the writer is closed")
 
     def _began(self) -> None:

@@ -583,6 +583,21 @@ def test_a_full_disk_found_at_close(tmp_path, monkeypatch, file_size_limit):
     assert len(read(path)[0]) == writer.packets < 100
 
 
+def test_a_full_disk_that_the_thread_finds_is_told(tmp_path, monkeypatch, file_size_limit):
+    monkeypatch.setattr(sink_module, "FLUSH_AFTER", 0.01)
+    for then in (lambda writer: writer.write(Frame(b"more")), lambda writer: writer.close()):
+        writer = create_pcap(tmp_path / "full.pcapng")
+        with file_size_limit(300):
+            writer.write(Frame(bytes(50)))
+            writer.write(Frame(bytes(300)))
+            until(lambda writer=writer: writer._sink._error is not None)
+        assert writer.packets == 1
+        with pytest.raises(EngineError, match="its last whole record, it holds 1 packets"):
+            then(writer)
+        writer.close()
+        assert len(read(tmp_path / "full.pcapng")[0]) == 1
+
+
 def test_no_room_for_the_header(tmp_path, file_size_limit):
     with file_size_limit(10), pytest.raises(EngineError, match=r"x\.pcap"):
         create_pcap(tmp_path / "x.pcap")
@@ -654,6 +669,34 @@ def test_a_pipe_that_does_not_wait_gets_whole_records(buffering):
         stream.close()
         thread.join()
     assert back == frames
+
+
+def test_signals_while_a_pipe_is_full_break_no_record():
+    """Its reader takes a little each time; a signal comes every millisecond."""
+    code = """
+import signal
+from rawkit.pcap import create_pcap
+from rawkit.wire.frame import Frame
+count = 0
+def tick(number, frame):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, tick)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+with create_pcap("-") as writer:
+    for n in range(2000):
+        writer.write(Frame(bytes([n % 256]) * 1000, n))
+    writer.flush()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+assert count > 5
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, bufsize=0) as process:
+        octets = b""
+        while part := process.stdout.read(20_000):
+            octets += part
+            time.sleep(0.0005)
+    assert process.returncode == 0
+    assert read(io.BytesIO(octets))[0] == [Frame(bytes([n % 256]) * 1000, n) for n in range(2000)]
 
 
 def test_a_stream_that_takes_a_little_at_a_time():
