@@ -294,7 +294,7 @@ def _denied(config: TraceConfig) -> PermissionDenied:
     what = "several flows of ICMP" if config.method == "icmp" else f"{config.method.upper()} probes"
     return PermissionDenied(
         errno.EPERM,
-        "trace",
+        "send probes",
         hint=f"{what} need CAP_NET_RAW: run as root, or give the program cap_net_raw with setcap; "
         "UDP probes do without",
     )
