@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rawkit.tools.trace import Trace, TraceEvent, TraceHop, TraceNode
 
 _LINES_COUNT, _REPORT_COUNT = 3, 10
+_NAMES_NS = 2_000_000_000  # to wait for names before a line or a table without them
 _TIMES_MAX = 5  # written one by one
 _REDRAWS = 8  # of a live table, per second
 
@@ -23,7 +25,7 @@ _REDRAWS = 8  # of a live table, per second
 Examples:
   rawkit trace 192.0.2.1
   rawkit trace -T -p 443 --flows 16 --svg paths.svg www.example.com
-  rawkit trace --live 2001:db8::1
+  rawkit trace --live --names 2001:db8::1
   rawkit trace --mtu --json 192.0.2.1 | jq 'select(.type == "hop").nodes[].mtu'
 
 Exit status: 0 when the target has answered, 1 when it has not, 2 for bad input, 77 when no kind of socket
@@ -94,7 +96,7 @@ that the method can use is allowed, 130 when interrupted (but not with --live)."
 @click.option("--interface", default="", metavar="IFACE", help="Interface to send and hear on.")
 @click.option("-4", "ipv4", is_flag=True, help="IPv4 only.")
 @click.option("-6", "ipv6", is_flag=True, help="IPv6 only.")
-@click.option("-n", "_numeric", is_flag=True, expose_value=False, help="Accepted; names are never looked up.")
+@click.option("--names/-n", "names", default=False, help="Look up host names, or not  [default: not]")
 @click.option("-r", "--report", is_flag=True, help="A table at the end.")
 @click.option("--live", is_flag=True, help="A table that is kept up to date, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; times are nanoseconds.")
@@ -120,6 +122,7 @@ def command(
     interface: str,
     ipv4: bool,
     ipv6: bool,
+    names: bool,
     report: bool,
     live: bool,
     as_json: bool,
@@ -135,6 +138,7 @@ def command(
     from contextlib import ExitStack
 
     from rawkit.cli.errors import INTERRUPTED, NEGATIVE, SUCCESS
+    from rawkit.cli.names import Names
     from rawkit.tools.trace import Trace, TraceConfig
     from rawkit.units import parse_duration
 
@@ -172,7 +176,8 @@ def command(
         dot, svg = (
             path and stack.enter_context(open(path, "w", encoding="utf-8")) for path in (dot_path, svg_path)
         )
-        show = (_Json if as_json else _Live if live else _Report if report else _Lines)(session)
+        label = Names().label if names else _address_only
+        show = (_Json if as_json else _Live if live else _Report if report else _Lines)(session, label)
         try:
             for event in session:
                 show.add(event)
@@ -189,13 +194,22 @@ def command(
     return SUCCESS if session.reached else NEGATIVE
 
 
+Label = Callable[[str, int], str]
+"""What to call an address, known by a moment of the monotonic clock."""
+
+
+def _address_only(address: str, end_ns: int) -> str:
+    return address
+
+
 class _Lines:
     """A line for each hop as soon as it and those before it are complete, as traceroute has them."""
 
-    def __init__(self, session: Trace) -> None:
+    def __init__(self, session: Trace, label: Label) -> None:
         from rawkit.cli.output import emit, escape
 
         self._session = session
+        self._label = label
         self._next = session.config.first_hop
         self._rtts: dict[int, list[tuple[str, int]]] = {}
         emit(escape(heading(session)))
@@ -215,7 +229,7 @@ class _Lines:
     def _show(self, number: int) -> None:
         from rawkit.cli.output import emit, escape
 
-        lines = hop_lines(self._session.hop(number), self._rtts.pop(number, []))
+        lines = hop_lines(self._session.hop(number), self._rtts.pop(number, []), self._label)
         self._next = number + 1  # before Ctrl-C can come while a line is on its way
         for line in lines:
             emit(escape(line))
@@ -231,10 +245,11 @@ class _Lines:
 class _Report:
     """A table at the end."""
 
-    def __init__(self, session: Trace) -> None:
+    def __init__(self, session: Trace, label: Label) -> None:
         from rawkit.cli.output import emit, escape
 
         self._session = session
+        self._label = label
         emit(escape(heading(session)))
 
     def add(self, event: TraceEvent) -> None:
@@ -243,14 +258,14 @@ class _Report:
     def end(self, duration_ns: int) -> None:
         from rawkit.cli.output import console
 
-        console().print(table(self._session))
+        console().print(table(self._session, self._label, _NAMES_NS))
         _remarks(self._session)
 
 
 class _Live:
     """The table on a terminal, drawn again and again."""
 
-    def __init__(self, session: Trace) -> None:
+    def __init__(self, session: Trace, label: Label) -> None:
         from rich.console import Group
         from rich.live import Live
         from rich.text import Text
@@ -263,7 +278,7 @@ class _Live:
             raise click.UsageError("--live needs a terminal; --report does without")
         title = Text(escape(heading(session)))
         self._live = Live(
-            get_renderable=lambda: Group(title, table(session)),
+            get_renderable=lambda: Group(title, table(session, label)),
             console=terminal,
             refresh_per_second=_REDRAWS,
             # A thread of rich's would look at the session while events change it.
@@ -289,7 +304,7 @@ class _Live:
 class _Json:
     """Every answer at once, and at the end the hops, the paths and a summary."""
 
-    def __init__(self, session: Trace) -> None:
+    def __init__(self, session: Trace, label: Label) -> None:
         from rawkit.cli.output import JsonLines
 
         self._session = session
@@ -350,16 +365,19 @@ def heading(session: Trace) -> str:
     )
 
 
-def hop_lines(hop: TraceHop, rtts: list[tuple[str, int]]) -> list[str]:
+def hop_lines(hop: TraceHop, rtts: list[tuple[str, int]], label: Label) -> list[str]:
     """A hop as traceroute writes it, a line for each address; `rtts` are addresses and times in ns."""
+    import time
+
     lines = []
+    end_ns = time.monotonic_ns() + _NAMES_NS
     for node in hop.nodes:
         if node.received > _TIMES_MAX:
             figures = (node.min_ns, node.avg_ns, node.max_ns)
             times = "/".join(f"{ns / 1e6:.3f}" for ns in figures) + f" ms min/avg/max of {node.received}"
         else:
             times = "  ".join(f"{ns / 1e6:.3f} ms" for address, ns in rtts if address == node.address)
-        lines.append(f"{node.address}  {times}{''.join(remarks(node))}")
+        lines.append(f"{label(node.address, end_ns)}  {times}{''.join(remarks(node))}")
     if hop.lost:
         stars = " ".join("*" * min(hop.lost, 3)) + (f" ({hop.lost} lost)" if hop.lost > 3 else "")
         lines = [f"{lines[0]}  {stars}", *lines[1:]] if lines else [stars]
@@ -392,12 +410,15 @@ def remarks(node: TraceNode) -> list[str]:
     return [f"  [{text}]" for text in texts]
 
 
-def table(session: Trace) -> Table:
-    """The hops as mtr shows them; times are milliseconds."""
+def table(session: Trace, label: Label, wait_ns: int = 0) -> Table:
+    """The hops as mtr shows them; times are milliseconds. Names are waited for `wait_ns` in all."""
+    import time
+
     from rich.table import Table
 
     from rawkit.cli.output import escape
 
+    end_ns = time.monotonic_ns() + wait_ns
     columns = Table(box=None, pad_edge=False, header_style="")
     columns.add_column("HOP", justify="right")
     columns.add_column("ADDRESS", overflow="fold")
@@ -412,7 +433,7 @@ def table(session: Trace) -> Table:
             which = _flows_of(node) if len(hop.nodes) > 1 else ""
             columns.add_row(
                 "" if i else str(hop.hop),
-                escape("".join([node.address, which, *remarks(node)])),
+                escape("".join([label(node.address, end_ns), which, *remarks(node)])),
                 *(["", ""] if i else about),
                 *(f"{figure / 1e6:.3f}" for figure in figures),
             )

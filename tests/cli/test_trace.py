@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from jsonlines import strict
 from oracles import oracle
 
+from rawkit.cli.names import Names
 from rawkit.cli.trace import hop_lines
 from rawkit.lab import Lab, RoutedLab
 from rawkit.tools.trace import TraceHop, TraceNode
@@ -148,6 +151,34 @@ def test_live_on_a_terminal(chain: RoutedLab) -> None:
 
 
 @pytest.mark.net
+def test_names(chain: RoutedLab) -> None:
+    if "localhost" not in Path("/etc/hosts").read_text():
+        pytest.skip("/etc/hosts has no localhost")
+    for args in (["-q", "1"], ["-r", "-q", "1"]):
+        assert "localhost (127.0.0.1)" in rawkit(chain, "--names", *args, "127.0.0.1").stdout
+        assert "localhost" not in rawkit(chain, "-n", *args, "127.0.0.1").stdout
+
+
+def test_names_are_looked_up_once_and_not_waited_for_too_long() -> None:
+    asked = []
+    go = threading.Event()
+
+    def look_up(address: str) -> str:
+        asked.append(address)
+        go.wait(30)
+        return {"192.0.2.1": "a.example"}.get(address, "")
+
+    names = Names(look_up)
+    assert names.label("192.0.2.1") == "192.0.2.1"
+    assert names.label("192.0.2.1") == "192.0.2.1"
+    go.set()
+    end_ns = time.monotonic_ns() + 30 * 10**9
+    assert names.label("192.0.2.1", end_ns) == "a.example (192.0.2.1)"
+    assert names.label("192.0.2.2", end_ns) == "192.0.2.2"
+    assert asked == ["192.0.2.1", "192.0.2.2"]
+
+
+@pytest.mark.net
 def test_live_without_a_terminal(chain: RoutedLab) -> None:
     done = rawkit(chain, "--live", "10.77.0.2")
     assert (done.returncode, done.stdout) == (2, "")
@@ -203,9 +234,9 @@ def test_lines_of_a_hop_where_flows_part() -> None:
         mtu=1400,
     )
     hop = TraceHop(3, 14, 10, 4, 4 / 14, (one, other))
-    assert hop_lines(hop, [("192.0.2.2", 1_500_000)]) == [
+    assert hop_lines(hop, [("192.0.2.2", 1_500_000)], lambda address, _: address) == [
         " 3  192.0.2.1  1.000/2.000/3.000 ms min/avg/max of 9  * * * (4 lost)  [flows 1-2, 4]",
         "    192.0.2.2  1.500 ms  [mtu 1400]  [MPLS label 100 tc 5 ttl 1 S]  [incoming eth\x1b0 #3 mtu 9000]"
         "  [flow 3]",
     ]
-    assert hop_lines(TraceHop(2, 0, 0, 0, 0.0, ()), []) == [" 2  *"]
+    assert hop_lines(TraceHop(2, 0, 0, 0, 0.0, ()), [], lambda address, _: address) == [" 2  *"]
