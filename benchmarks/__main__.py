@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _report import HERE, page, parse, save, table
+from _report import HERE, load, page, parse, save, table
 from rich.console import Console
 
 
@@ -33,23 +33,25 @@ def main() -> int:
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         done = subprocess.run([sys.executable, scripts[name]], stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            failed.append(name)
+        found = []
         for line in done.stdout.splitlines():
             record = parse(line)
             if record is None:
                 print(line)
             else:
-                records.append(record | {"script": name})
-    # What failed keeps its earlier results.
-    known = save([record for record in records if record["script"] not in failed], set(names) - set(failed))
+                found.append(record)
+        records += found
+        if done.returncode == 0:
+            save(found, name)
+        else:
+            failed.append(name)  # and keeps its earlier results
     # Without a terminal there is no width to fit: lines stay whole.
     Console(width=None if sys.stdout.isatty() else 150).print(table(records))
     for record in records:
         if "missing" in record:
             print(f"missing: {record['peer_name']} ({record['missing']})", file=sys.stderr)
     if options.write is not None:
-        options.write.write_text(page(known), encoding="utf-8")
+        options.write.write_text(page(load()), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -53,14 +53,13 @@ def load() -> list[dict[str, Any]]:
     return [record for record in map(parse, lines) if record is not None]
 
 
-def save(records: Iterable[dict[str, Any]], names: Iterable[str]) -> list[dict[str, Any]]:
-    """Keep the results of some benchmarks in place of their earlier ones; returns all that is known then."""
-    renewed = set(names)
-    kept = [record for record in load() if record["script"] not in renewed] + list(records)
+def save(records: Iterable[dict[str, Any]], script: str) -> None:
+    """Keep the results of a script in place of its earlier ones."""
+    kept = [record for record in load() if record["script"] != script]
+    kept += [record | {"script": script} for record in records]
     kept.sort(key=lambda record: record["script"])
     SAVED.parent.mkdir(exist_ok=True)
     SAVED.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    return kept
 
 
 def cells(record: dict[str, Any]) -> list[str]:
