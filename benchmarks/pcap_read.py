@@ -105,7 +105,10 @@ def scapy(path: Path) -> int:
 
 
 def tcpdump(path: Path) -> None:
-    subprocess.run(["tcpdump", "-r", path, "-w", "/dev/null"], check=True, stderr=subprocess.DEVNULL)
+    # Without -Z it gives what it writes, the device, to the user that it becomes.
+    subprocess.run(
+        ["tcpdump", "-Z", "root", "-r", path, "-w", "/dev/null"], check=True, stderr=subprocess.DEVNULL
+    )
 
 
 def five_columns(path: Path) -> int:

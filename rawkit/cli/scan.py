@@ -187,8 +187,9 @@ def command(
             source_port=source_port,
             seed=seed,
             shard=shard,
-            # Of a single host they need not be told one by one.
-            report_closed=as_json or bool(streams) or wanted.count > 1 or len(numbers) <= _LISTED_MAX,
+            # Of a single host they need not be told one by one, and with --open not at all.
+            report_closed=bool(streams)
+            or (not only_open and (as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX)),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -315,7 +316,7 @@ class _TextReport:
         self._targets: TargetSet = scan.config.targets
         self._console: Console = console()
         self._hosts: dict[object, _Host] = {}
-        self._silent = self._without_open = 0
+        self._silent = self._without_open = self._shown = 0
 
     def add(self, result: PortResult) -> None:
         host = self._hosts.get(result.address)
@@ -329,12 +330,15 @@ class _TextReport:
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         from rawkit.cli.output import emit
 
+        counted = not self._config.report_closed
         for state, n in (("closed", summary.closed), ("unfiltered", summary.unfiltered)):
-            if not self._config.report_closed and n:
+            if counted and n and self._targets.count == 1:
                 host = self._hosts.setdefault(self._targets[0], _Host())
                 host.counts[state, "rst"] += n - host.number(state)
         for address, host in self._hosts.items():
             self._show(address, host)
+        if counted and summary.complete:  # of hosts whose ports are all closed nothing was told
+            self._without_open += self._targets.count - self._shown - self._silent - self._without_open
         if self._silent:
             emit(f"{self._silent} {_plural('host', self._silent)} without any answer")
         if self._without_open:
@@ -353,10 +357,11 @@ class _TextReport:
             if self._only_open and not host.listed["open"]:
                 self._without_open += 1
                 return
+        self._shown += 1
         name = self._targets.names.get(address)  # type: ignore[call-overload]
         heading = f"{address} ({name})" if name else str(address)
         total = host.counts.total()
-        if total < len(self._config.ports):
+        if total < len(self._config.ports) and self._config.report_closed:
             heading += f": {total} of {len(self._config.ports)} ports"
         emit(escape(heading))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
 
 try:
-    from rawkit._native import ffi, lib
+    from rawkit._native import ffi, lib, send_now
 except ModuleNotFoundError as error:
     if error.name != "rawkit._native":
         raise
@@ -16,7 +16,9 @@ except ModuleNotFoundError as error:
         "rawkit's compiled engine is missing: this is the source tree, run `make` first"
     ) from error
 
-__all__ = ["FOREVER_NS", "SLICE_NS", "check", "deadline", "ffi", "lib", "monotonic_ns", "realtime_ns"]
+__all__ = [
+    "FOREVER_NS", "SLICE_NS", "check", "deadline", "ffi", "lib", "monotonic_ns", "realtime_ns", "send_now",
+]  # fmt: skip
 
 FOREVER_NS = 2**63 - 1
 """The deadline of a call that has none."""

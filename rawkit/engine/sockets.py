@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from array import array
+from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -15,7 +16,7 @@ from rawkit.engine.aio import Waits
 from rawkit.engine.batch import FrameBatch, make_frames
 from rawkit.engine.filter import Filter, compile_filter
 from rawkit.engine.interface import LINKTYPE_RAW, LINKTYPE_SLL2, Enterable, Origins, mtu, resolve
-from rawkit.engine.native import FOREVER_NS, check, deadline, ffi, lib, monotonic_ns, slice_end
+from rawkit.engine.native import FOREVER_NS, check, deadline, ffi, lib, monotonic_ns, send_now, slice_end
 from rawkit.errors import EngineError, RawkitError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class _Socket:
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
         self._waits = Waits()
-        self._plain: socket.socket | None = None
+        self._descriptor = array("i", [-1])  # where frames may be sent as they are; -1: not so
         self._origins = Origins(linktype)
 
     def __repr__(self) -> str:
@@ -96,8 +97,7 @@ class _Socket:
         """
         self._waits.end()
         with self._send_lock, self._receive_lock:
-            if self._plain is not None:
-                self._plain.detach()
+            self._descriptor[0] = -1
             if self._handle:
                 self._c_close(self._handle)
                 self._handle = None
@@ -402,17 +402,12 @@ class PacketSocket(_Socket):
                 needs="CAP_NET_RAW",
             )
         self._handle = out[0]
-        self._at_once: Callable[[ReadableBuffer], int] = _cannot_at_once
         if index and not protocol and not self.cooked:
-            # Nothing has to be put before a frame, so that Python's own socket does: a call of it costs less.
-            self._plain = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, fileno=self.fileno())
-            self._at_once = self._plain.send
+            # Nothing has to be put before a frame.
+            self._descriptor[0] = self.fileno()
 
     def send(self, octets: ReadableBuffer, timeout: float | None = None, *, ifindex: int = 0) -> None:
-        try:
-            at_once = self._at_once
-            at_once(octets)
-        except OSError:  # what is wrong is waited for, or named
+        if send_now(self._descriptor, octets):  # what is wrong is waited for, or named
             super().send(octets, timeout, ifindex=ifindex)
 
     send.__doc__ = _Socket.send.__doc__
@@ -538,7 +533,3 @@ async def _sleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
-
-
-def _cannot_at_once(octets: ReadableBuffer) -> int:
-    raise BlockingIOError  # something has to be put before the frame, or said beside it
