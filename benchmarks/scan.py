@@ -1,9 +1,10 @@
 """How long does a scan take, and does it find just what is there: rawkit beside nmap, masscan and zmap?
 
 Whole commands, start-up and all, between the hosts of a private lab whose kernel answers at once: 65,535
-ports of one host with 20 open, over the veth pair and over loopback, and one port of 65,536 addresses, each of
-which answers and 66 of which are open. Seconds, less is better, medians of 5, taking turns; `exact` says in how
-many of the runs a side found the open ports and nothing else. A ratio to a peer that is not exact says nothing.
+ports of one host with 20 open, over the veth pair and over loopback, and one port of 65,536 addresses,
+each of which answers and 66 of which are open. Seconds, less is better, medians of 5, taking turns;
+`exact` says in how many of the runs a side found the open ports and nothing else. A ratio to a peer that
+is not exact says nothing.
 """
 
 from __future__ import annotations
