@@ -4,6 +4,7 @@ is real.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,12 @@ def of(kind: str) -> list[str]:
 
 
 def run(where: Path, *arguments: str) -> tuple[int, str]:
+    # As Python finds a script's neighbours by itself, unless PYTHONSAFEPATH is set, as in `make test`.
+    path = os.pathsep.join(filter(None, [str(where), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=where, capture_output=True, text=True, timeout=120
-    )
+        [sys.executable, *arguments],
+        cwd=where, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout
 

@@ -215,7 +215,7 @@ def test_vlan_tags_come_back_where_they_were(
 def tcpdump_capture(path: Path, interface: str, expression: str, count: int) -> Iterator[None]:
     """tcpdump writing to a file; on leaving, waits until it has seen `count` frames."""
     command = [
-        *tcpdump(),
+        *tcpdump(live=True),
         "-i",
         interface,
         "--immediate-mode",
