@@ -208,6 +208,7 @@ struct rk_ring_counters {
     uint64_t delivered; /* of these, handed out; received - dropped - delivered are in the ring */
     uint64_t undescribed; /* of the dropped, found in the ring as merged frames of a kind (SCTP) whose segment
                              length the kernel cannot tell: open without RK_RING_SEGMENT_LEN to get them */
+    uint64_t merged;    /* of the delivered, merged by the kernel from segments, or not yet cut into them */
 };
 
 struct rk_ring;

@@ -21,6 +21,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef TP_STATUS_GSO_TCP /* headers before Linux 5.19 */
+#define TP_STATUS_GSO_TCP (1 << 8)
+#endif
+
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
 #define FRAME_LEN 2048 /* the kernel wants to be told one; blocks hold frames of any length */
@@ -337,10 +341,12 @@ static uint32_t hand_out(struct rk_ring *ring, struct rk_batch *batch)
             }
             const struct tpacket3_hdr *header = (const void *)(ring->memory + ring->at);
             uint32_t next = header->tp_next_offset;
-            if (describe(ring, ring->at, end - ring->at, &batch->frames[n]))
+            if (describe(ring, ring->at, end - ring->at, &batch->frames[n])) {
+                ring->counters.merged += batch->frames[n].gso_len > 0 || header->tp_status & TP_STATUS_GSO_TCP;
                 n++;
-            else
+            } else {
                 ring->counters.undescribed++;
+            }
             ring->left--;
             ring->at += next;
         }

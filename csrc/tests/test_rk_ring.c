@@ -116,6 +116,7 @@ static void check_description(void)
     EXPECT(rk_ring_receive(ring, batch, 0), 6);
     EXPECT(ring->counters.undescribed, 1);
     EXPECT(ring->counters.delivered, 6);
+    EXPECT(ring->counters.merged, 0);
     const struct rk_frame *frames = batch->frames;
     EXPECT(frames[0].flags, RK_FRAME_KERNEL_TIME);
     EXPECT(frames[0].time_ns, 4000000000000000123LL);
@@ -172,6 +173,7 @@ static void check_other_kinds(void)
     hand_over(ring, 0, 1);
     EXPECT(rk_ring_receive(ring, batch, 0), 1);
     EXPECT(batch->frames[0].gso_len, 1448);
+    EXPECT(ring->counters.merged, 1);
     expect_octets(batch, 0, "destinsource\x81\x00\0\x0a\x08\x01payload", 25);
     drop_ring(ring);
     drop_rows(batch, arena);

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rawkit.cli.lines import PacketPrinter, counted, printing_options
+
+if TYPE_CHECKING:
+    from rawkit.cli.output import JsonLines
+    from rawkit.tools.capture import Capture
 
 
 @click.command(
@@ -78,7 +82,7 @@ def command(
     from contextlib import ExitStack
     from types import FrameType
 
-    from rawkit.cli.output import JsonLines, emit, escape, status
+    from rawkit.cli.output import JsonLines, emit, status
     from rawkit.engine import realtime_ns
     from rawkit.pcap import create_pcap
     from rawkit.pcap.writer import PcapngWriter
@@ -160,26 +164,41 @@ def command(
                     writer.close()
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
-                written = None if writer is None else writer.packets
-                status(
-                    f"{counted(capture.captured, 'packet')} captured, {counters.received} received by the "
-                    f"filter, {counters.dropped} dropped by the kernel"
-                    + (f"; {written} written to {escape(write)}" if write else "")
-                )
-                if capture.undescribed:
-                    status(
-                        f"{counted(capture.undescribed, 'merged SCTP packet')} of these cannot be captured"
-                    )
-                if capture.interruptions:
-                    status(f"{name} went down {counted(capture.interruptions, 'time')} meanwhile")
-                if json is not None:
-                    json.write(
-                        "summary",
-                        interface=name,
-                        captured=capture.captured,
-                        received=counters.received,
-                        dropped=counters.dropped,
-                        interruptions=capture.interruptions,
-                        file=write,
-                        written=written,
-                    )
+                _summarize(capture, write, None if writer is None else writer.packets, json)
+
+
+def _summarize(capture: Capture, file: str | None, written: int | None, json: JsonLines | None) -> None:
+    """Say how many packets there were, and what became of them."""
+    from rawkit.cli.output import escape, status
+
+    name = capture.interface.name
+    counters = capture.counters()
+    details = capture.details()
+    status(
+        f"{counted(capture.captured, 'packet')} captured, {counters.received} received by the "
+        f"filter, {counters.dropped} dropped by the kernel"
+        + (f"; {written} written to {escape(file)}" if file else "")
+    )
+    if details.merged:
+        status(
+            f"{counted(details.merged, 'packet')} longer than on the wire: the kernel merges segments, or "
+            f"leaves cutting them to the card (ethtool -K {name} gro off gso off tso off)"
+        )
+    if details.undescribed:
+        status(
+            f"{counted(details.undescribed, 'merged SCTP packet')} dropped: the kernel cannot describe them"
+        )
+    if capture.interruptions:
+        status(f"{name} went down {counted(capture.interruptions, 'time')} meanwhile")
+    if json is not None:
+        json.write(
+            "summary",
+            interface=name,
+            captured=capture.captured,
+            received=counters.received,
+            dropped=counters.dropped,
+            merged=details.merged,
+            interruptions=capture.interruptions,
+            file=file,
+            written=written,
+        )

@@ -51,7 +51,8 @@ class RingCounters(NamedTuple):
     lost because the ring was full; `delivered` those handed out; `rejected` those that did not pass what runs
     in user space (see `Filter.explain`).  `undescribed` is how many of the dropped were merged frames of a
     kind (SCTP) whose segment length the kernel cannot tell: a ring opened with `segment_lengths=False`
-    delivers them.
+    delivers them.  `merged` is how many of those handed out or rejected were longer than on the wire: merged
+    by the kernel from segments, or not yet cut into them.
     """
 
     received: int
@@ -59,6 +60,7 @@ class RingCounters(NamedTuple):
     delivered: int
     rejected: int
     undescribed: int
+    merged: int
 
     @property
     def waiting(self) -> int:
@@ -281,7 +283,7 @@ class PacketRing:
         out = ffi.new("struct rk_ring_counters *")
         check(lib.rk_ring_counters(self._handle, out), "read counters", self.name)
         delivered = out.delivered - self._rejected
-        return RingCounters(out.received, out.dropped, delivered, self._rejected, out.undescribed)
+        return RingCounters(out.received, out.dropped, delivered, self._rejected, out.undescribed, out.merged)
 
     @property
     def fanout_group(self) -> int:

@@ -230,10 +230,9 @@ class Capture:
         end = self._end or now
         return Counters(end.received - now.rejected, end.dropped)
 
-    @property
-    def undescribed(self) -> int:
-        """How many of the dropped were merged frames that the kernel cannot describe, see `RingCounters`."""
-        return self._ring.counters().undescribed
+    def details(self) -> RingCounters:
+        """All that the ring counts, up to now: what the kernel merged, for one, and could not describe."""
+        return self._ring.counters()
 
     def close(self) -> None:
         """Release the ring; the counters stay readable."""

@@ -243,8 +243,21 @@ def test_json_is_one_object_a_line() -> None:
     assert packets[0]["payload"] == b"000000".hex()
     assert summary == {
         "type": "summary", "interface": "lo", "captured": 3, "received": 3, "dropped": 0,
-        "interruptions": 0, "file": None, "written": None,
+        "merged": 0, "interruptions": 0, "file": None, "written": None,
     }  # fmt: skip
+
+
+def test_packets_longer_than_the_wire_carries_are_explained(veth: VethPair, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", veth.near, "-c", "2", "-w", str(path), *FILTER) as process:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(bytes(100), (veth.far_ipv4, 9999))
+            sock.setsockopt(17, 103, 1000)  # SOL_UDP, UDP_SEGMENT
+            sock.sendto(bytes(5000), (veth.far_ipv4, 9999))
+        told = finish(process)[1].splitlines()
+    assert told[1].startswith("1 packet longer than on the wire: the kernel merges segments")
+    assert "ethtool -K v0 gro off" in told[1]
+    assert [frame.wire_len for frame in frames_of(path)] == [142, 5042]
 
 
 def test_tee_writes_and_prints(tmp_path: Path) -> None:

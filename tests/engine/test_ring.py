@@ -105,7 +105,7 @@ def test_frames_come_unchanged_in_order_and_stamped_by_the_kernel(veth: VethPair
                 assert (record.ifindex, record.protocol) == (veth.far_index, LOCAL)
                 assert record.wire_len == record.cap_len
         assert got == sent
-        assert ring.counters() == (700, 0, 700, 0, 0)
+        assert ring.counters() == (700, 0, 700, 0, 0, 0)
         assert ring.counters().waiting == 0
 
 
@@ -154,6 +154,7 @@ def test_merged_segments_say_how_long_each_one_is(veth: VethPair) -> None:
         sock.sendto(bytes(5100), (veth.far_ipv4, 9))
         sock.sendto(bytes(100), (veth.far_ipv4, 9))
         merged, single = take(ring, 2)
+        assert ring.counters().merged == 1
         assert [(f.gso_len, len(f.data)) for f in take(plain, 2)] == [(0, 5142), (0, 142)]
     assert (merged.gso_len, len(merged.data), merged.wire_len) == (500, 5142, 5142)
     assert (single.gso_len, len(single.data)) == (0, 142)
@@ -373,7 +374,7 @@ def test_nothing_unfiltered_is_heard_while_opening(veth: VethPair) -> None:
         for _ in range(20):
             with far_ring(veth, "ether proto 0x88b6") as ring:
                 assert len(ring.receive(0)) == 0
-                assert ring.counters() == (0, 0, 0, 0, 0)
+                assert ring.counters() == (0, 0, 0, 0, 0, 0)
     finally:
         stop.set()
         thread.join()
@@ -431,7 +432,7 @@ def test_a_full_ring_drops_and_counts_and_goes_on_afterwards(veth: VethPair) -> 
         send(veth, numbered(veth, 10, 5000))
         assert [number_of(frame.data) for frame in take(ring, 10)] == list(range(5000, 5010))
         total = 5010
-        assert ring.counters() == (total, counters.dropped, total - counters.dropped, 0, 0)
+        assert ring.counters() == (total, counters.dropped, total - counters.dropped, 0, 0, 0)
 
 
 def test_received_is_dropped_plus_delivered_whoever_is_slow(veth: VethPair) -> None:
@@ -469,7 +470,7 @@ def test_no_more_frames_than_asked_for(veth: VethPair) -> None:
         assert list(ring.receive(5.0, 1)) == frames[3:4]
         assert list(ring.receive(5.0, 1)) == []  # number 4 did not pass
         assert list(ring.receive(5.0)) == frames[5::2]
-        assert ring.counters() == (20, 0, 10, 10, 0)
+        assert ring.counters() == (20, 0, 10, 10, 0, 0)
 
 
 def test_views_close_and_copies_stay(veth: VethPair) -> None:
@@ -634,7 +635,7 @@ def test_closing_from_another_thread_ends_the_reader(veth: VethPair) -> None:
         reader = threading.Thread(target=lambda: ([*ring.batches()], ended.append(time.monotonic())))
         reader.start()
         time.sleep(0.1)
-        assert ring.counters() == (0, 0, 0, 0, 0)  # while it waits
+        assert ring.counters() == (0, 0, 0, 0, 0, 0)  # while it waits
         start = time.monotonic()
         ring.close()
         reader.join(5)
@@ -645,7 +646,7 @@ def test_closing_from_another_thread_ends_the_reader(veth: VethPair) -> None:
         with pytest.raises(ValueError, match="closed"):
             next(ring.batches())
         ring.close()
-        assert ring.counters() == (0, 0, 0, 0, 0)
+        assert ring.counters() == (0, 0, 0, 0, 0, 0)
         assert repr(ring) == f"<PacketRing on {veth.far}, closed>"
 
 
@@ -895,4 +896,4 @@ def test_importing_it_is_cheap() -> None:
 
 
 def test_counters_have_names() -> None:
-    assert RingCounters(10, 2, 4, 1, 1).waiting == 3
+    assert RingCounters(10, 2, 4, 1, 1, 0).waiting == 3
