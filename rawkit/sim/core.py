@@ -43,6 +43,10 @@ class Clockwork:
         `stop` is asked after each event. Returns the time: `until_ns` when there was more to do.
         """
         heap = self._heap
+        if until_ns == FOREVER and stop is None:
+            while heap:
+                self.now, _, call, argument = heappop(heap)
+                call(argument)
         while heap:
             if heap[0][0] > until_ns:
                 self.now = until_ns

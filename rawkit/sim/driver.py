@@ -6,26 +6,18 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from rawkit.sim.core import Clockwork
+from rawkit.sim.link import Datagram
 from rawkit.transport.chance import Substream
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import (
-    CancelTimer,
-    Deliver,
-    Done,
     Fired,
-    Metric,
     MtuChanged,
-    Note,
     Open,
     Path,
     Role,
-    Send,
-    SetTimer,
-    Tell,
 )
 
 if TYPE_CHECKING:
-    from rawkit.sim.link import Datagram
     from rawkit.sim.network import Host
 
 
@@ -47,8 +39,21 @@ class App:
         self.notices.append(notice)
 
 
+class _Timer:
+    """A named timer of an endpoint."""
+
+    __slots__ = ("armed_ns", "due_ns", "name", "path")
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.due_ns: int | None = None
+        """When it fires; None when it is not set."""
+        self.armed_ns: int | None = None
+        """When it is looked at."""
+
+
 class Driver:
-    """Feeds one endpoint with what happens to it, and does what it asks for."""
+    """Feeds one endpoint with what happens to it, and does what it asks for, as soon as it asks."""
 
     def __init__(
         self, host: Host, port: int, endpoint: Endpoint, app: App, rng: Substream, paths: list[Path]
@@ -66,8 +71,7 @@ class Driver:
         endpoint.use(rng, tracing=self.trace is not None)
         self._peers = {path: host.network.host_at(path.remote) for path in paths}
         self._path_from = {path.remote: path for path in paths}
-        self._timers: dict[tuple[str, Path], int] = {}
-        self._armed: dict[tuple[str, Path], int] = {}
+        self._timers: dict[tuple[str, Path], _Timer] = {}
         self._queue: deque[Any] = deque()
         self._acting = False
 
@@ -95,7 +99,7 @@ class Driver:
         path = self._path_from.get(datagram.src.address) or self._path_from.get(datagram.dst.address)
         if path is not None:
             self._acting = True
-            self._perform(self.endpoint.arrive(self.clock.now, datagram.octets, path, datagram.ecn))
+            self.endpoint.arrive(self.clock.now, self, datagram.octets, path, datagram.ecn)
             if self._queue:
                 self._catch_up()
             self._acting = False
@@ -110,86 +114,102 @@ class Driver:
     @property
     def timers(self) -> dict[str, int]:
         """The timers that run, by name, and when they are due."""
-        return {name: due for (name, _), due in sorted(self._timers.items(), key=lambda item: item[1])}
-
-    # ---- what it asks for -------------------------------------------------------------------------
+        running = [(timer.due_ns, timer.name) for timer in self._timers.values() if timer.due_ns is not None]
+        return {name: due_ns for due_ns, name in sorted(running)}
 
     def _feed(self, event: Any) -> None:
-        if (
-            self._acting
-        ):  # an application reacts to what is being delivered: what was asked for before goes first
+        if self._acting:
+            # An application reacts to what is being delivered: the handler finishes first.
             self._queue.append(event)
-            return
-        if not self.done:
-            self._now(event)
-
-    def _now(self, event: Any) -> None:
-        self._acting = True
-        self._perform(self.endpoint.feed(self.clock.now, event))
-        if self._queue:
-            self._catch_up()
-        self._acting = False
+        elif not self.done:
+            self._acting = True
+            self.endpoint.happen(self.clock.now, event, self)
+            if self._queue:
+                self._catch_up()
+            self._acting = False
 
     def _catch_up(self) -> None:
         while self._queue and not self.done:
-            self._perform(self.endpoint.feed(self.clock.now, self._queue.popleft()))
+            self.endpoint.happen(self.clock.now, self._queue.popleft(), self)
 
-    def _perform(self, actions: list[Any]) -> None:
-        for action in actions:
-            kind = type(action)
-            if kind is Send:
-                octets, path, ecn, at_ns = action
-                if at_ns > self.clock.now:
-                    self.clock.at(at_ns, self._send_later, action)
-                else:
-                    self.sent += 1
-                    self.host.send(octets, len(octets) + path.overhead, self._peers[path], self.port, ecn)
-            elif kind is SetTimer:
-                name, due, path = action
-                key = name, path
-                self._timers[key] = due
-                armed = self._armed.get(key)
-                # One that is moved later is looked at when the earlier time comes: most never fire.
-                if armed is None or due < armed:
-                    self._armed[key] = due
-                    self.clock.at(due, self._fire, (key, due))
-            elif kind is Deliver:
-                if self.trace is not None:
-                    self.trace.say(self.clock.now, "deliver", self.host.name, "", action.data)
-                self.app.on_data(self, action.data)
-            elif kind is CancelTimer:
-                self._timers.pop((action.name, action.path), None)
-            elif kind is Tell:
-                if self.trace is not None:
-                    self.trace.say(self.clock.now, "tell", self.host.name, repr(action.notice))
-                self.app.on_notice(self, action.notice)
-            elif kind is Done:
-                self.done = True
-                self._timers.clear()
-                if self.trace is not None:
-                    self.trace.say(self.clock.now, "done", self.host.name)
-            elif self.trace is not None and kind is Metric:
-                self.trace.say(self.clock.now, "metric", self.host.name, fields=action.values)
-            elif self.trace is not None and kind is Note:
-                self.trace.say(self.clock.now, "note", self.host.name, action.name, fields=action.fields)
+    # ---- what it asks for: an `Actor` ---------------------------------------------------------------
 
-    def _send_later(self, action: Send) -> None:
-        octets, path, ecn, _ = action
+    def send(self, octets: bytes, path: Path, ecn: int, at_ns: int) -> None:
+        if at_ns and at_ns > self.clock.now:
+            self.clock.at(at_ns, self._send_later, (octets, path, ecn))
+            return
         self.sent += 1
-        self.host.send(octets, len(octets) + path.overhead, self._peers[path], self.port, ecn)
-
-    def _fire(self, what: tuple[tuple[str, Path], int]) -> None:
-        key, armed = what
-        if self._armed.get(key) != armed:
-            return  # armed again, earlier
-        due = self._timers.get(key)
-        if due is None:
-            del self._armed[key]
-        elif due > armed:
-            self._armed[key] = due
-            self.clock.at(due, self._fire, (key, due))
+        host, dst = self.host, self._peers[path]
+        network = host.network
+        number = network.packets
+        network.packets = number + 1
+        datagram = Datagram(octets, len(octets) + path.overhead, host, dst, self.port, ecn, number)
+        if self.trace is not None:
+            self.trace.add(self.clock.now, "send", host.name, datagram)
+        way = host.routes.get(dst)
+        if way is not None:
+            way.send(datagram)
         else:
-            del self._armed[key], self._timers[key]
-            if self.trace is not None:
-                self.trace.say(self.clock.now, "timer", self.host.name, key[0])
-            self._feed(Fired(*key))
+            host.forward(datagram)
+
+    def _send_later(self, what: tuple[bytes, Path, int]) -> None:
+        self.send(*what, 0)
+
+    def set_timer(self, name: str, at_ns: int, path: Path) -> None:
+        timer = self._timers.get((name, path))
+        if timer is None:
+            timer = self._timers[name, path] = _Timer(name, path)
+        timer.due_ns = at_ns
+        # One that is moved later is looked at when the earlier time comes: most never fire.
+        if timer.armed_ns is None or at_ns < timer.armed_ns:
+            self._arm(timer, at_ns)
+
+    def cancel_timer(self, name: str, path: Path) -> None:
+        timer = self._timers.get((name, path))
+        if timer is not None:
+            timer.due_ns = None
+
+    def deliver(self, data: bytes) -> None:
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "deliver", self.host.name, "", data)
+        self.app.on_data(self, data)
+
+    def tell(self, notice: Any) -> None:
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "tell", self.host.name, repr(notice))
+        self.app.on_notice(self, notice)
+
+    def metric(self, values: dict[str, float]) -> None:
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "metric", self.host.name, fields=values)
+
+    def note(self, name: str, fields: dict[str, Any]) -> None:
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "note", self.host.name, name, fields=fields)
+
+    def finish(self) -> None:
+        self.done = True
+        for timer in self._timers.values():
+            timer.due_ns = None
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "done", self.host.name)
+
+    def _arm(self, timer: _Timer, at_ns: int) -> None:
+        timer.armed_ns = at_ns
+        self.clock.at(at_ns, self._fire, (timer, at_ns))
+
+    def _fire(self, what: tuple[_Timer, int]) -> None:
+        timer, armed_ns = what
+        if timer.armed_ns != armed_ns:
+            return  # armed again, earlier
+        timer.armed_ns = None
+        due_ns = timer.due_ns
+        if due_ns is None:
+            return
+        if due_ns > armed_ns:
+            self._arm(timer, due_ns)
+            return
+        timer.due_ns = None
+        if self.trace is not None:
+            self.trace.say(self.clock.now, "timer", self.host.name, timer.name)
+        self._feed(Fired(timer.name, timer.path))

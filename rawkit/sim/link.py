@@ -11,7 +11,7 @@ the queue (CoDel) is run packet by packet.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
@@ -102,13 +102,13 @@ class Direction:
         self.source, self.target = source, target
         self.name = f"{source.name}>{target.name}"
         self.trace = trace
-        self.counts: Counter[str] = Counter()
-        """Packets by what became of them: "delivered", "duplicated", "corrupted", "marked", or why they
-        were lost."""
+        self._counts: Counter[str] = Counter()
+        self.delivered = 0
+        """Packets that came out, copies too."""
         self.octets = 0
         """Octets of IP packets delivered."""
         self._judges = self._bind(spec.models, seed)
-        self._mtu = spec.mtu
+        self._mtu, self._frame_octets = spec.mtu, spec.frame_octets
         key = stream_key(seed, self.name, "queue")
         self._queue = spec.queue.bind(key)
         self._unlimited = spec.queue == DropTail()
@@ -125,6 +125,9 @@ class Direction:
         self._jitter_ns, self._jitter_key = parse_duration(spec.jitter), stream_key(seed, self.name, "jitter")
         self._delay_ns = self._delays[0][1]
         self._steady = len(self._delays) == 1 and not self._jitter_ns
+        # Under way where nothing reorders: only the first is on the clock's heap, which so stays small.
+        self._arriving: deque[tuple[int, int, Callable[[Any], None], Any]] = deque()
+        self._arrive = self._deliver_first  # bound once
         # Where nothing can delay or reorder packets, they simply arrive.
         self._plain = self._steady and not spec.models
         self._number = self._jittered = 0
@@ -152,40 +155,87 @@ class Direction:
         self._plain = False
 
     @property
+    def counts(self) -> Counter[str]:
+        """Packets by what became of them: "delivered", "duplicated", "corrupted", "marked", or why they
+        were lost.
+        """
+        return self._counts + Counter(delivered=self.delivered)
+
+    @property
     def backlog(self) -> int:
         """How many packets wait now, without the one being sent."""
         if self._queue.at_dequeue:
             return len(self._line)
-        self._expire()
-        return len(self._waiting)
+        return sum(start > self.clock.now for start, _ in self._waiting)
 
-    def send(self, datagram: Datagram) -> None:
-        """Offer a packet to the link."""
-        number = self._number
-        self._number += 1
-        if datagram.size > self._mtu:
-            self._lose(datagram, "too large")
-            return
+    def send(self, datagram: Datagram, *, is_copy: bool = False) -> None:
+        """Offer a packet to the link; the copy of one is not judged again."""
+        now = self.clock.now
         verdict = None
-        if self._judges:
-            verdict = Verdict()
-            for judge in self._judges:
-                judge.judge(number, self.clock.now, datagram, verdict)
-                if verdict.drop:
-                    self._lose(datagram, verdict.drop)
-                    return
-            for gap_ns in verdict.copies_ns:
-                self.counts["duplicated"] += 1
-                copy = datagram.copy()
-                if self.trace is not None:
-                    self.trace.add(self.clock.now, "duplicate", self.name, copy)
-                self.clock.at(self.clock.now + gap_ns, self._enqueue_copy, copy)
-            if verdict.flips and not self._damage(datagram, verdict.flips):
+        if not is_copy:
+            self._number += 1
+            if datagram.size > self._mtu:
+                self._lose(datagram, "too large")
                 return
-        self._enqueue(datagram, verdict)
+            if self._judges:
+                verdict = self._judge(datagram)
+                if verdict is None:
+                    return
+        # From here on one function, for this is what most packets cost: queue, serializer, propagation.
+        if self._queue.at_dequeue:
+            self._join_line(datagram, verdict)
+            return
+        if self._serial is None:
+            self._propagate(now, datagram, verdict)
+            return
+        start = self._busy_ns if self._busy_ns > now else now
+        if not self._unlimited:
+            waiting = self._waiting
+            while waiting and waiting[0][0] <= now:
+                self._waiting_octets -= waiting.popleft()[1]
+            if self._most is None:
+                said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
+            else:  # the most frequent queue, without a call
+                said = DROP if len(waiting) >= self._most and start > now else ""
+            if said and not self._heed(said, datagram):
+                return
+            if start > now:
+                waiting.append((start, datagram.size))
+                self._waiting_octets += datagram.size
+        self._busy_ns = end = self._serial.finish(start, datagram.size + self._frame_octets)
+        if self._plain and end < FOREVER:
+            clock = self.clock
+            clock._serial += 1
+            event = (end + self._delay_ns, clock._serial, self._arrive, datagram)
+            if not self._arriving:
+                heappush(clock._heap, event)
+            self._arriving.append(event)
+        elif end < FOREVER:
+            self._propagate(end, datagram, verdict)
+
+    def _judge(self, datagram: Datagram) -> Verdict | None:
+        """What the models say of a packet; None when it is lost."""
+        now, verdict = self.clock.now, Verdict()
+        for judge in self._judges:
+            judge.judge(self._number - 1, now, datagram, verdict)
+            if verdict.drop:
+                self._lose(datagram, verdict.drop)
+                return None
+        for gap_ns in verdict.copies_ns:
+            self._counts["duplicated"] += 1
+            copy = datagram.copy()
+            if self.trace is not None:
+                self.trace.add(now, "duplicate", self.name, copy)
+            self.clock.at(now + gap_ns, self._send_copy, copy)
+        if verdict.flips and not self._damage(datagram, verdict.flips):
+            return None
+        return verdict
+
+    def _send_copy(self, datagram: Datagram) -> None:
+        self.send(datagram, is_copy=True)
 
     def _damage(self, datagram: Datagram, flips: list[int]) -> bool:
-        self.counts["corrupted"] += 1
+        self._counts["corrupted"] += 1
         first = (datagram.size - len(datagram.octets)) * 8
         if min(flips) < first:
             self._lose(datagram, "damaged IP header")  # whose own checksum gives it away
@@ -200,50 +250,11 @@ class Direction:
 
     # ---- queue and serializer ---------------------------------------------------------------------
 
-    def _enqueue_copy(self, datagram: Datagram) -> None:
-        self._enqueue(datagram, None)
-
-    def _expire(self) -> None:
-        now, waiting = self.clock.now, self._waiting
-        while waiting and waiting[0][0] <= now:
-            self._waiting_octets -= waiting.popleft()[1]
-
-    def _enqueue(self, datagram: Datagram, verdict: Verdict | None) -> None:
-        now = self.clock.now
-        if self._queue.at_dequeue:
-            self._join_line(datagram, verdict)
-            return
-        if self._serial is None:
-            self._propagate(now, datagram, verdict)
-            return
-        start = self._busy_ns if self._busy_ns > now else now
-        if not self._unlimited:
-            waiting = self._waiting
-            if waiting:
-                self._expire()
-            if self._most is None:
-                said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
-            else:  # the most frequent queue, without a call
-                said = DROP if len(waiting) >= self._most and start > now else ""
-            if said and not self._heed(said, datagram):
-                return
-            if start > now:
-                waiting.append((start, datagram.size))
-                self._waiting_octets += datagram.size
-        size = datagram.size + self.spec.frame_octets
-        self._busy_ns = end = self._serial.finish(start, size)
-        if self._plain and end < FOREVER:
-            clock = self.clock
-            clock._serial += 1
-            heappush(clock._heap, (end + self._delay_ns, clock._serial, self._deliver, datagram))
-        elif end < FOREVER:
-            self._propagate(end, datagram, verdict)
-
     def _heed(self, said: str, datagram: Datagram) -> bool:
         """Whether the packet goes on after the queue's verdict."""
         if said == MARK and datagram.ecn:
             datagram.ecn = 3
-            self.counts["marked"] += 1
+            self._counts["marked"] += 1
             return True
         if said == DROP or self._queue.drops_unmarked:
             self._lose(datagram, "queue full" if said == DROP else "queue management")
@@ -270,7 +281,7 @@ class Direction:
                 continue
             end = self.clock.now
             if self._serial is not None:
-                end = self._serial.finish(end, datagram.size + self.spec.frame_octets)
+                end = self._serial.finish(end, datagram.size + self._frame_octets)
             if end < FOREVER:
                 self._serving = True
                 self._propagate(end, datagram, verdict)
@@ -310,13 +321,22 @@ class Direction:
             self._held.remove(entry)
             self._deliver(entry.datagram)
 
+    def _deliver_first(self, datagram: Datagram) -> None:
+        arriving = self._arriving
+        arriving.popleft()
+        if arriving:
+            heappush(self.clock._heap, arriving[0])
+        self.delivered += 1
+        self.octets += datagram.size
+        self.target.receive(datagram)
+
     def _deliver(self, datagram: Datagram) -> None:
-        self.counts["delivered"] += 1
+        self.delivered += 1
         self.octets += datagram.size
         self.target.receive(datagram)
 
     def _lose(self, datagram: Datagram, reason: str) -> None:
-        self.counts[reason] += 1
+        self._counts[reason] += 1
         if self.trace is not None:
             self.trace.add(self.clock.now, "drop", self.name, datagram, reason)
         if reason == "too large":

@@ -98,20 +98,6 @@ class Host(Node):
         if driver is not None:
             driver.arrive(datagram)
 
-    def send(self, octets: bytes, size: int, dst: Node, port: int, ecn: int) -> None:
-        """Send a packet of `size` octets with its IP header."""
-        network = self.network
-        number = network.packets
-        network.packets = number + 1
-        datagram = Datagram(octets, size, self, dst, port, ecn, number)
-        if network.trace is not None:
-            network.trace.add(network.clock.now, "send", self.name, datagram)
-        way = self.routes.get(dst)
-        if way is not None:
-            way.send(datagram)
-        else:
-            self.forward(datagram)
-
     def too_large(self, datagram: Datagram, mtu: int) -> None:
         driver = self.drivers.get(datagram.port)
         if driver is not None:

@@ -1,4 +1,4 @@
-"""`Endpoint`: the base of every transport protocol. Handlers that only record what they want done.
+"""`Endpoint`: the base of every transport protocol. Handlers that only say what they want done.
 
 A protocol is a subclass with a header and up to five handlers. Whoever drives it (a simulation, a real
 network, a test) calls `feed(now_ns, event)` and does what the actions returned say. Nothing in here waits,
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from rawkit.errors import FieldError, HeaderError, LocalProtocolError
 from rawkit.transport.chance import Substream
+from rawkit.transport.encoder import Encoder, encoder
 from rawkit.transport.events import (
     Action,
     Arrival,
@@ -35,6 +36,7 @@ from rawkit.transport.events import (
 )
 from rawkit.wire import checksum
 from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule
+from rawkit.wire.generate import compiled
 from rawkit.wire.header import Header
 from rawkit.wire.layout import FieldInfo
 
@@ -57,10 +59,67 @@ class Packet:
         return f"Packet({self.header!r}, {len(self.payload)} octets)"
 
 
-class Context:
-    """What a handler may ask for. It records; whoever drives the endpoint acts."""
+_new = object.__new__
 
-    __slots__ = ("_record", "now", "path", "rng", "tracing")
+
+class Actor(Protocol):
+    """Does, or notes down, what handlers ask for: a method for each action of `rawkit.transport.events`."""
+
+    def send(self, octets: bytes, path: Path, ecn: int, at_ns: int) -> None: ...
+    def set_timer(self, name: str, at_ns: int, path: Path) -> None: ...
+    def cancel_timer(self, name: str, path: Path) -> None: ...
+    def deliver(self, data: bytes) -> None: ...
+    def tell(self, notice: Any) -> None: ...
+    def metric(self, values: dict[str, float]) -> None: ...
+    def note(self, name: str, fields: dict[str, Any]) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Recorder:
+    """The actor behind `Endpoint.feed`: lists the actions."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+
+    def send(self, octets: bytes, path: Path, ecn: int, at_ns: int) -> None:
+        self.actions.append(Send(octets, path, ecn, at_ns))
+
+    def set_timer(self, name: str, at_ns: int, path: Path) -> None:
+        self.actions.append(SetTimer(name, at_ns, path))
+
+    def cancel_timer(self, name: str, path: Path) -> None:
+        self.actions.append(CancelTimer(name, path))
+
+    def deliver(self, data: bytes) -> None:
+        self.actions.append(Deliver(data))
+
+    def tell(self, notice: Any) -> None:
+        self.actions.append(Tell(notice))
+
+    def metric(self, values: dict[str, float]) -> None:
+        self.actions.append(Metric(values))
+
+    def note(self, name: str, fields: dict[str, Any]) -> None:
+        self.actions.append(Note(name, fields))
+
+    def finish(self) -> None:
+        self.actions.append(Done())
+
+
+class _Refusal:
+    """The actor of an endpoint that is done, or that nothing happens to."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LocalProtocolError(f"{name} after done, or outside a handler")
+
+
+_REFUSAL: Any = _Refusal()
+
+
+class Context:
+    """What a handler may ask for, of whoever drives the endpoint."""
+
+    __slots__ = ("_actor", "now", "path", "rng", "tracing")
 
     def __init__(self) -> None:
         self.now = 0
@@ -71,27 +130,36 @@ class Context:
         """The path that the endpoint was opened on."""
         self.tracing = True
         """Whether anybody looks at metrics and remarks: without, they need not be made."""
-        self._record: Callable[[Action], None] = self._refuse
-
-    def _refuse(self, action: Action) -> None:
-        raise LocalProtocolError(f"{action} after done, or outside a handler")
+        self._actor: Actor = _REFUSAL
 
     def send(
-        self, header: Header, payload: bytes = b"", *, path: Path | None = None, ecn: int = 0, at: int = 0
+        self,
+        header: Header | bytes,
+        payload: bytes = b"",
+        *,
+        path: Path | None = None,
+        ecn: int = 0,
+        at: int = 0,
     ) -> None:
         """Send a packet, not before `at` (ns); lengths and checksum left at AUTO are filled in.
+
+        Octets in place of the header are a packet as it is, from `Endpoint.encode`.
 
         Raises:
             LocalProtocolError: the packet is larger than the path takes, or the endpoint is done.
             FieldError: a value that the header cannot hold.
         """
-        path = path or self.path
-        octets = header._pack(payload, path.lower, None) + payload
+        if path is None:
+            path = self.path
+        if header.__class__ is bytes:
+            octets: bytes = header
+        else:
+            octets = header._pack(payload, path.lower, None) + payload  # type: ignore[union-attr]
         if len(octets) > path.mtu - path.overhead:
             raise LocalProtocolError(
                 f"{path}: a packet of {len(octets)} octets, there is room for {path.room}"
             )
-        self._record(Send(octets, path, ecn, at))
+        self._actor.send(octets, path, ecn, at)
 
     def timer(
         self, name: str, *, at: int | None = None, after: int | None = None, path: Path | None = None
@@ -106,34 +174,34 @@ class Context:
         due = at if at is not None else self.now + after  # type: ignore[operator]
         if due < self.now:
             raise LocalProtocolError(f"timer {name!r}: {self.now - due} ns in the past")
-        self._record(SetTimer(name, due, path or self.path))
+        self._actor.set_timer(name, due, path or self.path)
 
     def cancel(self, name: str, path: Path | None = None) -> None:
         """Stop the timer `name`; nothing happens when it does not run."""
-        self._record(CancelTimer(name, path or self.path))
+        self._actor.cancel_timer(name, path or self.path)
 
     def deliver(self, data: bytes) -> None:
         """Hand octets, or one message, to the application."""
-        self._record(Deliver(data))
+        self._actor.deliver(data)
 
     def event(self, notice: Notice) -> None:
         """Tell the application: `Connected()`, `PeerClosed()`, `Writable(n)`, or something of one's own."""
-        self._record(Tell(notice))
+        self._actor.tell(notice)
 
     def metric(self, **values: float) -> None:
         """Values for the plots."""
         if self.tracing:
-            self._record(Metric(values))
+            self._actor.metric(values)
 
     def trace(self, name: str, **fields: Any) -> None:
         """A remark for the trace."""
         if self.tracing:
-            self._record(Note(name, fields))
+            self._actor.note(name, fields)
 
     def done(self) -> None:
         """The endpoint is finished: nothing may be asked for any more, and its timers are gone."""
-        self._record(Done())
-        self._record = self._refuse
+        self._actor.finish()
+        self._actor = _REFUSAL
 
 
 class Endpoint:
@@ -150,9 +218,14 @@ class Endpoint:
     header: ClassVar[type[Header]]
     """The header of this protocol's packets."""
 
-    _valid: ClassVar[staticmethod[[bytes, Header, Path], bool] | None]
+    encode: ClassVar[Encoder]
+    """`encode(path, payload, **fields)` makes a packet's octets for `cx.send`, with no header in between."""
+
+    _valid: ClassVar[Callable[[bytes, Header, Path], bool] | None]
+    _is_sound: Callable[[bytes, Header, Path], bool] | None
 
     _cx: Context
+    _parse: Callable[[bytes, int, int], tuple[Header, int, int]]
     dropped: Counter[str]
     """Packets that did not reach `on_packet`, by reason."""
 
@@ -160,6 +233,7 @@ class Endpoint:
         super().__init_subclass__(**keywords)
         if header is not None:
             cls.header = header
+            cls.encode = staticmethod(encoder(header))
             validator = _validator(header)
             cls._valid = staticmethod(validator) if validator else None
         elif not hasattr(cls, "header"):
@@ -170,6 +244,7 @@ class Endpoint:
     def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
         self = super().__new__(cls)  # not in __init__, so that subclasses need not call ours
         self._cx = Context()
+        self._parse, self._is_sound = compiled(cls.header)._parse, cls._valid
         self.dropped = Counter()
         return self
 
@@ -203,13 +278,20 @@ class Endpoint:
 
         Events are those of `rawkit.transport.events`; anything else is an operation of the application.
         """
-        cx = self._cx
-        cx.now = now_ns
-        actions: list[Action] = []
-        cx._record = actions.append
+        recorder = Recorder()
+        self.happen(now_ns, event, recorder)
+        return recorder.actions
+
+    def happen(self, now_ns: int, event: Any, actor: Actor) -> None:
+        """As `feed`, but `actor` is told at once what the endpoint wants done; it must not feed it
+        meanwhile.
+        """
         kind = type(event)
         if kind is Arrival:
-            return self.arrive(now_ns, *event)
+            self.arrive(now_ns, actor, *event)
+            return
+        cx = self._cx
+        cx.now, cx._actor = now_ns, actor
         if kind is Fired:
             self.on_timer(cx, *event)
         elif kind is Open:
@@ -219,27 +301,26 @@ class Endpoint:
             self.on_path(cx, event)
         else:
             self.on_app(cx, event)
-        return actions
 
-    def arrive(self, now_ns: int, octets: bytes, path: Path, ecn: int = 0) -> list[Action]:
-        """As `feed` with `Arrival(octets, path, ecn)`, for drivers with many packets."""
-        cx = self._cx
-        cx.now = now_ns
-        actions: list[Action] = []
-        cx._record = actions.append
+    def arrive(self, now_ns: int, actor: Actor, octets: bytes, path: Path, ecn: int = 0) -> None:
+        """As `happen` with `Arrival(octets, path, ecn)`."""
         try:
-            header, at, end = self.header._parse(octets, 0, len(octets))
-            valid = self._valid
+            header, at, end = self._parse(octets, 0, len(octets))
+            valid = self._is_sound
             # None: one Internet checksum over everything, with which all ones come out (RFC 1071).
             sound = checksum.add(0, octets) == 0xFFFF if valid is None else valid(octets, header, path)
         except HeaderError as error:
             self.dropped[type(error).__name__.lower()] += 1
-            return actions
+            return
         if sound:
-            self.on_packet(cx, Packet(header, octets[at:end], path, ecn))
+            cx = self._cx
+            cx.now, cx._actor = now_ns, actor
+            packet = _new(Packet)  # calling the class takes twice as long
+            packet.header, packet.payload, packet.path, packet.ecn = header, octets[at:end], path, ecn
+            packet.count = 1
+            self.on_packet(cx, packet)
         else:
             self.dropped["checksum"] += 1
-        return actions
 
 
 def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool] | None:

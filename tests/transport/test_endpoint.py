@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,12 +23,12 @@ from rawkit.transport import (
     stream_key,
 )
 from rawkit.transport import events as ev
-from rawkit.transport.protocols.go_back_n import GoBackN
+from rawkit.transport.protocols.go_back_n import GoBackN, GoBackNHeader
 from rawkit.transport.protocols.nack_multicast import NackMulticast
-from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
+from rawkit.transport.protocols.selective_repeat import SelectiveRepeat, SelectiveRepeatHeader
 from rawkit.transport.protocols.stop_and_wait import StopAndWait, StopAndWaitHeader
-from rawkit.wire import Header, IPv4
-from rawkit.wire.field import auto, crc32c, field, inet_checksum, payload_length, u8, u16, u32
+from rawkit.wire import TCP, UDP, Header, IPv4
+from rawkit.wire.field import AUTO, auto, crc32c, field, inet_checksum, payload_length, u8, u16, u32
 
 LOWER = IPv4(src="192.0.2.1", dst="192.0.2.2", protocol=253)
 BACK = IPv4(src="192.0.2.2", dst="192.0.2.1", protocol=253)
@@ -150,6 +151,56 @@ class Two(Header):
     head: u16 = auto(inet_checksum, payload=False)
     whole: u32 = auto(crc32c)
     kind: u8 = field(0, names={1: "x"})
+
+
+class NamesOfTheEncoder(Header):
+    pack: u8 = field(...)
+    value: u8 = 0
+    path: u16 = 0
+    payload: u16 = auto(payload_length)
+    checksum: u16 = auto(inet_checksum)
+
+
+VALUES = st.one_of(st.integers(-1, 1 << 33), st.sampled_from(["ACK", "nonsense", None, 1.5, AUTO, [(1, 2)]]))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        Plain,
+        Sum,
+        SumWithAddresses,
+        Crc,
+        Two,
+        NamesOfTheEncoder,
+        UDP,
+        TCP,
+        GoBackNHeader,
+        SelectiveRepeatHeader,
+    ],
+)
+@given(payload=st.binary(max_size=41), data=st.data())
+def test_encoding_in_one_step_gives_and_raises_what_the_header_does(  # type: ignore[no-untyped-def]
+    header, payload, data
+) -> None:
+    class Any_(Endpoint, header=header):
+        """Only its encoder is wanted."""
+
+    names = [row.name for row in header.fields]
+    required = [row.name for row in header.fields if row.spec.default is ...]
+    chosen = dict.fromkeys(required, 1) | data.draw(
+        st.dictionaries(st.sampled_from(names), VALUES, max_size=3)
+    )
+    path = a_path()
+
+    def outcome(make: Callable[[], bytes]) -> bytes | str:
+        try:
+            return make()
+        except (FieldError, TypeError) as error:
+            return repr(error)
+
+    in_two = outcome(lambda: header(**chosen)._pack(payload, path.lower, None) + payload)
+    assert outcome(lambda: Any_.encode(path, payload, **chosen)) == in_two
 
 
 @pytest.mark.parametrize("header", [Sum, SumWithAddresses, Crc, Two])

@@ -21,9 +21,7 @@ from rawkit.wire.header import Header
 
 
 class GoBackNHeader(Header):
-    """Ten octets. `seq` numbers a unit (a packet without one has none of the flags); with ACK, `ack` is
-    expected.
-    """
+    """Ten octets. `seq` is the number of what SYN, FIN or DATA says; with ACK, `ack` is expected."""
 
     flags: flags8 = field(0, bits="SYN FIN ACK DATA")
     reserved: u8 = 0
@@ -103,19 +101,20 @@ class GoBackN(Endpoint, header=GoBackNHeader):
                 return
             unit = self.units[self.next - self.base]
             unit.sent_ns = cx.now
-            header = GoBackNHeader(
-                flags=unit.flags | ACK, seq=self.next & self.mask, ack=self.expected & self.mask
-            )
-            cx.send(header, unit.payload)
+            self.send(cx, unit.flags | ACK, unit.payload, self.next)
             if self.next == self.base:
                 self.set_timer(cx)
             self.next += 1
             self.free_ns = cx.now + self.gap_ns
 
+    def send(self, cx: Context, flags: int, payload: bytes = b"", number: int = 0) -> None:
+        ack = self.expected & self.mask
+        cx.send(self.encode(cx.path, payload, flags=flags, seq=number & self.mask, ack=ack))
+
     def set_timer(self, cx: Context) -> None:
         """The timer of the oldest unit counts from when that was sent."""
-        due = self.units[0].sent_ns + (self.timeout_ns or self.rto.ns)
-        cx.timer("retransmit", at=max(due, cx.now))
+        due, now = self.units[0].sent_ns + (self.timeout_ns or self.rto.ns), cx.now
+        cx.timer("retransmit", at=due if due > now else now)
 
     def on_timer(self, cx: Context, name: str, path: Path) -> None:
         if name == "linger":
@@ -161,7 +160,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         if flags & (SYN | FIN | DATA):
             if header.seq == self.expected & self.mask:
                 self.accept(cx, flags, packet.payload)
-            cx.send(GoBackNHeader(flags=ACK, ack=self.expected & self.mask))
+            self.send(cx, ACK)
         if flags & ACK:
             self.on_acknowledgement(cx, header.ack)
         if self.closing and self.peer_closed and not self.units:

@@ -110,6 +110,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
                 f"{bits}-bit numbers allow windows of 1 to {1 << (bits - 1)}, not {window}"
             )
         self.messages, self.space = mode == "messages", SeqSpace(bits)
+        self.mask = self.space.size - 1
         self.most_window = 1 << (bits - 1)  # more, and an old packet may pass for a new one
         self.capacity, self.shift, self.first = window, 0 if mode == "messages" else shift, first
         self.wanted, self.control_options = control, dict(control_options or {})
@@ -278,14 +279,16 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.control.on_send(cx.now, segment.size, self.board.in_flight)
 
     def send(self, cx: Context, flags: int, number: int, payload: bytes = b"") -> None:
-        mask = self.space.size - 1
-        header = SelectiveRepeatHeader(
+        mask, expected = self.mask, self.expected
+        octets = self.encode(
+            cx.path,
+            payload,
             flags=flags | ACK,
-            window=self.flow.announce(self.expected, self.box.window - self.unread),
+            window=self.flow.announce(expected, self.box.window - self.unread),
             seq=number & mask,
-            ack=self.expected & mask,
+            ack=expected & mask,
         )
-        cx.send(header, payload, ecn=CAPABLE if self.ecn and payload else 0)
+        cx.send(octets, ecn=CAPABLE if self.ecn and payload else 0)
 
     # ---- timers -------------------------------------------------------------------------------------
 
@@ -361,12 +364,13 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
     def on_acknowledgement(self, cx: Context, header: SelectiveRepeatHeader, flags: int) -> None:
         board, now = self.board, cx.now
         # Forward: the whole number space but one may be under way, and half of it is the nearest no more.
-        ack = board.una + ((header.ack - board.una) & (self.space.size - 1))
+        ack = board.una + ((header.ack - board.una) & self.mask)
         if ack > self.next:
             self.dropped["acknowledgement that is old, or of what was not sent"] += 1
             return
         opened = self.send_window.on_ack(ack, min(header.window << self.shift, self.most_window))
-        news = board.acknowledge(ack, self.ranges(ack, header))
+        # The list of ranges as octets, which need not be decoded where there is none.
+        news = board.acknowledge(ack, self.ranges(ack, header) if header._sacks else ())  # type: ignore[attr-defined]
         if not news:
             if opened:
                 cx.cancel("persist")
@@ -415,9 +419,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
 
     def ranges(self, ack: int, header: SelectiveRepeatHeader) -> list[tuple[int, int]]:
         """The header's SACK ranges as numbers that do not wrap, without nonsense."""
-        if not header._sacks:  # type: ignore[attr-defined]
-            return []  # the octets of the list, which need not be decoded then
-        mask, found = self.space.size - 1, []
+        mask, found = self.mask, []
         for start, end in header.sacks:
             low = ack + ((start - ack) & mask)
             high = low + ((end - start) & mask)
@@ -466,11 +468,14 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
     def on_packet(self, cx: Context, packet: Packet) -> None:
         header, flags = packet.header, packet.header.flags
         if flags & RST:
-            if header.seq == self.expected & (self.space.size - 1):  # nobody but the peer knows (RFC 5961)
+            if header.seq == self.expected & self.mask:  # nobody but the peer knows (RFC 5961)
                 self.give_up(cx, "by the peer")
             return
         if flags & (SYN | DATA | FIN):
-            self.accept(cx, flags, self.space.unwrap(header.seq, self.expected), packet.payload)
+            expected = self.expected
+            if header.seq != expected & self.mask:
+                expected = self.space.unwrap(header.seq, expected)
+            self.accept(cx, flags, expected, packet.payload)
         if flags & (SYN | DATA | FIN | ASK):
             self.acknowledge(cx, ECE if packet.ecn == CONGESTED else 0)
         if flags & ACK:
@@ -498,14 +503,18 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             cx.event(PeerClosed())
 
     def acknowledge(self, cx: Context, flags: int = 0) -> None:
-        mask = self.space.size - 1
+        sacks = self.box.sack_blocks(4)
+        if not sacks:
+            self.send(cx, flags, self.next)
+            return
+        mask = self.mask
         cx.send(
             SelectiveRepeatHeader(
                 flags=flags | ACK,
                 window=self.flow.announce(self.expected, self.box.window - self.unread),
                 seq=self.next & mask,
                 ack=self.expected & mask,
-                sacks=[(start & mask, end & mask) for start, end in self.box.sack_blocks(4)],
+                sacks=[(start & mask, end & mask) for start, end in sacks],
             )
         )
 
