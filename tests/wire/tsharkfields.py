@@ -11,11 +11,13 @@ from typing import Any
 from wire.stacks import nested
 
 from rawkit.wire import ICMPv6, IPv4, Packet, UDPLite, sctp
+from rawkit.wire.icmp import ICMPSourceQuench
 from rawkit.wire.icmpext import ICMPExtension, InterfaceInformation, extension_of
 from rawkit.wire.icmpinfo import ICMPSecurityFailure
 from rawkit.wire.igmp import long_time
 from rawkit.wire.ipv4 import SourceRoute, UnknownIPv4Option
 from rawkit.wire.layout import Layout
+from rawkit.wire.ndoption import RedirectedHeader
 
 Way = tuple[str, Callable[[Any], Any]]
 
@@ -196,8 +198,8 @@ COUNTED: dict[str, dict[str, tuple[Way, ...]]] = {
     "InterfaceIdentification": {
         "name": (("icmp.int_ident.name", lambda o: text(o.name) or None if o.ctype == 1 else None),),
         "address": (
-            ("icmp.int_ident.ipv4", lambda o: o.address if o.afi == 1 else None),
-            ("icmp.int_ident.ipv6", lambda o: o.address if o.afi == 2 else None),
+            ("icmp.int_ident.ipv4", lambda o: o.address if (o.afi, o.address_len) == (1, 4) else None),
+            ("icmp.int_ident.ipv6", lambda o: o.address if (o.afi, o.address_len) == (2, 16) else None),
         ),
     },
     "AccurateECN0": {
@@ -458,10 +460,12 @@ class Difference:
     why: str
 
 
-def names_behind_addresses(packet: Packet) -> bool:
-    return any(
-        isinstance(part, InterfaceInformation) and part.afi is not None and part.name is not None
-        for part in parts(packet)
+def ends_with_a_name(part: Any) -> bool:
+    return (
+        isinstance(part, InterfaceInformation)
+        and part.name is not None
+        and part.mtu is None
+        and not part.rest
     )
 
 
@@ -487,10 +491,19 @@ DIFFERENCES = [
         "tshark's name for the payload of an unknown message too",
     ),
     Difference(
-        ("icmp.int_info.name", "icmp.int_info.mtu"),
-        lambda protocol, packet: names_behind_addresses(packet),
-        "tshark 4.0 shows the name's length and no name behind some addresses, however long the sub-object "
-        "before it is (RFC 5837 section 4.3)",
+        ("udp.",),
+        lambda protocol, packet: ICMPSourceQuench in packet and bytes(packet[ICMPSourceQuench])[5] != 0,
+        "tshark ends the quoted packet by a length that only other messages have (RFC 4884 section 4)",
+    ),
+    Difference(
+        ("icmp.int_info.name",),
+        lambda protocol, packet: any(map(ends_with_a_name, parts(packet))),
+        "tshark 4.0 shows no name at the end of an object, where no MTU follows (RFC 5837 section 4.1)",
+    ),
+    Difference(
+        ("ip.", "ipv6."),
+        lambda protocol, packet: any(isinstance(part, RedirectedHeader) for part in parts(packet)),
+        "tshark reads the packet that is quoted in the option (RFC 4861 section 4.6.3), to us octets",
     ),
     Difference(
         ("tcp.options.mptcp.echo",),
