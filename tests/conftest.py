@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # A gate fails for what a change did, not for what chance found: the same examples every time, unless asked to
 # explore (RAWKIT_EXPLORE=1 looks at other examples in each run).
-hypothesis.settings.register_profile("gate", derandomize=True, database=None)
+hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None)
 if os.environ.get("RAWKIT_EXPLORE", "") in ("", "0"):
     hypothesis.settings.load_profile("gate")
 

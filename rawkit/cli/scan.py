@@ -361,7 +361,7 @@ class _TextReport:
         name = self._targets.names.get(address)  # type: ignore[call-overload]
         heading = f"{address} ({name})" if name else str(address)
         total = host.counts.total()
-        if total < len(self._config.ports) and self._config.report_closed:
+        if total < len(self._config.ports) and (self._config.report_closed or self._targets.count == 1):
             heading += f": {total} of {len(self._config.ports)} ports"
         emit(escape(heading))
 
