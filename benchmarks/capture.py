@@ -181,7 +181,7 @@ def stop(lab: Lab, process: subprocess.Popen[str]) -> str:
     for _ in range(100):
         with suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=0.2)[0]
-        lab.a.run(["ping", "-c", "1", "-W", "1", str(lab.b.ipv4)])
+        lab.a.run(["ping", "-c", "1", "-W", "1", str(lab.b.ipv4)], stdout=subprocess.DEVNULL)
     raise SystemExit(f"{process.args} does not end")
 
 

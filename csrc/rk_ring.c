@@ -27,6 +27,7 @@
 
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
+#define TPACKET3_ALIGNMENT 8 /* of the frames in a block */
 #define FRAME_LEN 2048 /* the kernel wants to be told one; blocks hold frames of any length */
 #define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
 
@@ -313,7 +314,8 @@ static bool take_block(struct rk_ring *ring)
         return false;
     ring->holding = true;
     ring->left = header->num_pkts;
-    ring->at = ring->block * ring->block_len + header->offset_to_first_pkt;
+    uint32_t first = header->offset_to_first_pkt;
+    ring->at = ring->block * ring->block_len + (first < ring->block_len ? first : ring->block_len);
     return true;
 }
 
@@ -335,11 +337,11 @@ static uint32_t hand_out(struct rk_ring *ring, struct rk_batch *batch)
         uint32_t end = (ring->block + 1) * ring->block_len;
         uint32_t n = 0;
         while (ring->left > 0 && n < batch->capacity) {
-            if (!rk_range_ok(ring->at, sizeof(struct tpacket3_hdr), end)) {
+            const struct tpacket3_hdr *header = (const void *)(ring->memory + ring->at);
+            if (ring->at % TPACKET3_ALIGNMENT || !rk_range_ok(ring->at, HEADER_LEN, end)) {
                 ring->left = 0; /* never seen; but nobody may look past the end */
                 break;
             }
-            const struct tpacket3_hdr *header = (const void *)(ring->memory + ring->at);
             uint32_t next = header->tp_next_offset;
             if (describe(ring, ring->at, end - ring->at, &batch->frames[n])) {
                 ring->counters.merged += batch->frames[n].gso_len > 0 || header->tp_status & TP_STATUS_GSO_TCP;
@@ -348,7 +350,9 @@ static uint32_t hand_out(struct rk_ring *ring, struct rk_batch *batch)
                 ring->counters.undescribed++;
             }
             ring->left--;
-            ring->at += next;
+            if (ring->left > 0 && next < HEADER_LEN)
+                ring->left = 0;
+            ring->at += next < end - ring->at ? next : end - ring->at;
         }
         if (n > 0)
             return n;

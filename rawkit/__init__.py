@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rawkit.bulk import columns as columns
     from rawkit.engine.batch import FrameBatch as FrameBatch
     from rawkit.engine.filter import compile_filter as compile_filter
+    from rawkit.engine.ring import PacketRing as PacketRing
     from rawkit.engine.sockets import PacketSocket as PacketSocket
     from rawkit.engine.sockets import RawIPSocket as RawIPSocket
     from rawkit.errors import CaptureFileError as CaptureFileError
@@ -81,6 +82,7 @@ _HOMES = {
     "rawkit.bulk": "Picker columns",
     "rawkit.engine.batch": "FrameBatch",
     "rawkit.engine.filter": "compile_filter",
+    "rawkit.engine.ring": "PacketRing",
     "rawkit.engine.sockets": "PacketSocket RawIPSocket",
     "rawkit.errors": "CaptureFileError EngineError ExpressionError FieldError FilterError HeaderError "
     "Malformed NoRoute PermissionDenied RawkitError TargetError Truncated UnitError UnknownInterface",
