@@ -659,7 +659,9 @@ def test_the_rate_on_the_wire(rate: int, lab: Lab) -> None:
         while wire.receive(batch, 0.1):
             times += [record.time_ns for record in batch.records()]
     assert len(times) == n
-    assert (n - 1) / ((max(times) - min(times)) / 1e9) == pytest.approx(rate, rel=0.02)
+    seen = (n - 1) / ((max(times) - min(times)) / 1e9)
+    assert seen < 1.02 * rate
+    assert seen > 0.98 * rate or not calm()
 
 
 @net
