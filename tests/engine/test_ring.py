@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from live import LOCAL, TAG_STACKS, VARIED_FILTERS, delete_link, set_link, tagged_frame, tcp_payload, varied
 from oracles import oracle, tcpdump
 from pyroute2 import IPRoute
 
@@ -36,7 +37,6 @@ pytestmark = pytest.mark.net
 
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 
-LOCAL = 0x88B5  # EtherType for local experiments
 SMALL = 1 << 20
 
 
@@ -70,20 +70,6 @@ def take(ring: PacketRing, n: int) -> list[Frame]:
         frames += batch.frames(ring.linktype, {ring.ifindex: ring.name})
     assert len(frames) == n
     return frames
-
-
-def set_link(name: str, state: str) -> None:
-    with IPRoute() as route:
-        route.link("set", index=route.link_lookup(ifname=name)[0], state=state)
-        end = time.monotonic() + 5
-        while state == "up" and route.get_links(ifname=name)[0].get_attr("IFLA_OPERSTATE") != "UP":
-            assert time.monotonic() < end
-            time.sleep(0.002)  # until then the kernel drops frames without a word
-
-
-def delete_link(name: str) -> None:
-    with IPRoute() as route:
-        route.link("del", index=route.link_lookup(ifname=name)[0])
 
 
 # ---- what a frame carries ---------------------------------------------------------------------------
@@ -181,26 +167,15 @@ def test_tcp_in_bulk_arrives_in_frames_longer_than_the_mtu_and_whole(veth: VethP
     assert max(len(frame.data) for frame in frames) > 20_000
     assert all(len(frame.data) == frame.wire_len for frame in frames)
     assert all(0 < frame.gso_len < 1500 for frame in frames if frame.wire_len > 1514)
-    stream: dict[int, bytes] = {}
-    for frame in frames:
-        segment = frame.data[34:]
-        if payload := segment[(segment[12] >> 4) * 4 :]:
-            stream[int.from_bytes(segment[4:8], "big")] = payload
-    start = min(stream, key=lambda seq: (seq - min(stream)) & 0xFFFFFFFF)
-    assert b"".join(p for _, p in sorted(((s - start) & 0xFFFFFFFF, p) for s, p in stream.items())) == data
+    assert tcp_payload(frames, len(data)) == data
 
 
 @pytest.mark.parametrize("segment_lengths", [True, False])
-@pytest.mark.parametrize(
-    "tags",
-    [[(0x8100, 7)], [(0x88A8, 0x6123)], [(0x88A8, 100), (0x8100, 0xEFFF)], [(0x8100, 1), (0x8100, 2)]],
-    ids=["802.1Q", "802.1ad", "QinQ", "twice"],
-)
+@pytest.mark.parametrize("tags", TAG_STACKS.values(), ids=TAG_STACKS)
 def test_vlan_tags_come_back_where_they_were(
     veth: VethPair, tags: list[tuple[int, int]], segment_lengths: bool
 ) -> None:
-    octets = veth.header(0)[:12] + b"".join(struct.pack(">HH", *tag) for tag in tags)
-    octets += LOCAL.to_bytes(2, "big") + bytes(range(60))
+    octets = tagged_frame(veth, tags)
     with far_ring(veth, None, segment_lengths=segment_lengths) as ring:
         send(veth, [octets])
         for batch in ring.batches(5.0):
@@ -316,34 +291,15 @@ def test_the_cards_times_are_taken_where_it_makes_any(veth: VethPair) -> None:
 # ---- filters ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "ip", "not ip", "vlan", "vlan 7", "vlan and ip", "not vlan", "arp", "ether proto 0x88b5", "less 70",
-        "", "ip proto 253 or (vlan 7 and vlan 9)", "ip6 protochain 253",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("expression", VARIED_FILTERS)
 def test_a_filter_gives_the_same_live_as_on_a_file(veth: VethPair, expression: str) -> None:
-    packet = struct.pack(">BBHHHBBH8s", 0x45, 0, 50, 1, 0, 64, 253, 0, bytes(8)) + bytes(30)
-    chain = struct.pack(">IHBB", 0x60000000, 16, 0, 64) + bytes(32) + bytes([253, 0, 1, 4]) + bytes(12)
-    macs = veth.header(0)[:12]
-    marks = [
-        macs + b"\x08\x00" + packet,
-        macs + b"\x81\x00\x00\x07\x08\x00" + packet,
-        macs + b"\x81\x00\x00\x08\x08\x00" + packet,
-        macs + b"\x88\xa8\x00\x07\x81\x00\x00\x09\x88\xb5" + bytes(46),
-        macs + b"\x81\x00\x00\x07\x08\x06" + bytes(46),
-        macs + b"\x08\x06" + bytes(46),
-        macs + b"\x86\xdd" + chain,
-        macs + b"\x88\xb5" + bytes(46),
-        macs + b"\x88\xb5" + bytes(99),
-    ]
+    marks = varied(veth)
     compiled = compile_filter(expression)
     with (
         PacketRing(veth.far, filter=compiled, namespace=veth.namespace, memory_len=SMALL) as ring,
         far_ring(veth, None) as unfiltered,
     ):
-        send(veth, [*marks, macs + b"\x88\xb6last"])
+        send(veth, [*marks, veth.header(0x88B6) + b"last"])
         everything: list[bytes] = []
         for batch in unfiltered.batches(5.0):
             everything += list(batch)
@@ -581,12 +537,12 @@ def test_down_is_told_once_and_frames_come_again_when_it_is_up(veth: VethPair) -
     with PacketRing(veth.near, filter="ether proto 0x88b5", memory_len=SMALL) as ring:
         send(veth, numbered(veth, 3))
         assert len(take(ring, 3)) == 3
-        set_link(veth.near, "down")
+        set_link(veth.near, state="down")
         with pytest.raises(EngineError) as down:
             ring.receive(5.0)
         assert down.value.errno == errno.ENETDOWN
         assert len(ring.receive(0.2)) == 0
-        set_link(veth.near, "up")
+        set_link(veth.near, state="up")
         send(veth, numbered(veth, 3))
         assert len(take(ring, 3)) == 3
 
@@ -598,10 +554,10 @@ def test_a_removed_interface_is_an_error_within_a_second_after_its_last_frame(
     # The longest block timeout: its last frames are still in an open block when the interface goes.
     with PacketRing(veth.near, filter="ether proto 0x88b5", memory_len=SMALL, block_timeout=0.5) as ring:
         if down_first:
-            set_link(veth.near, "down")
+            set_link(veth.near, state="down")
             with pytest.raises(EngineError):
                 ring.receive(5.0)
-            set_link(veth.near, "up")
+            set_link(veth.near, state="up")
         send(veth, numbered(veth, 7))
         delete_link(veth.near)
         gone = time.monotonic()
@@ -617,11 +573,11 @@ def test_a_removed_interface_is_an_error_within_a_second_after_its_last_frame(
 
 
 def test_an_interface_that_is_down_may_be_opened(veth: VethPair) -> None:
-    set_link(veth.near, "down")
+    set_link(veth.near, state="down")
     with PacketRing(veth.near, filter="ether proto 0x88b5", memory_len=SMALL) as ring:
         with pytest.raises(EngineError):
             ring.receive(0)
-        set_link(veth.near, "up")
+        set_link(veth.near, state="up")
         send(veth, numbered(veth, 1))
         assert len(take(ring, 1)) == 1
 

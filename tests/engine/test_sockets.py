@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from live import LOCAL, TAG_STACKS, VARIED_FILTERS, delete_link, set_link, tagged_frame, tcp_payload, varied
 from oracles import oracle, tcpdump
 
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.net
 
-LOCAL = 0x88B5  # EtherType for local experiments
 BIG = 1 << 22
 
 
@@ -43,24 +43,6 @@ def collect(sock: PacketSocket | RawIPSocket, n: int, timeout: float = 2.0) -> l
         if len(frames) == n:
             break
     return frames
-
-
-def set_link(name: str, **attributes: Any) -> None:
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
-        route.link("set", index=route.link_lookup(ifname=name)[0], **attributes)
-        while attributes.get("state") == "up" and route.get_links(ifname=name)[0].get_attr(
-            "IFLA_OPERSTATE"
-        ) not in ("UP", "UNKNOWN"):
-            time.sleep(0.002)  # until then the kernel drops frames without a word
-
-
-def delete_link(name: str) -> None:
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
-        route.link("del", index=route.link_lookup(ifname=name)[0])
 
 
 def echo_request(identifier: int, seq: int, data: bytes = b"", kind: int = 8) -> bytes:
@@ -191,23 +173,12 @@ def test_tcp_in_bulk_arrives_in_frames_longer_than_the_mtu_and_whole(veth: VethP
     assert max(len(frame.data) for frame in frames) > 3000
     assert all(len(frame.data) == frame.wire_len for frame in frames)
     assert all(0 < frame.gso_len < 1500 for frame in frames if frame.wire_len > 1514)
-    stream: dict[int, bytes] = {}
-    for frame in frames:
-        segment = frame.data[34:]
-        if payload := segment[(segment[12] >> 4) * 4 :]:
-            stream[int.from_bytes(segment[4:8], "big")] = payload
-    start = min(stream, key=lambda seq: (seq - min(stream)) & 0xFFFFFFFF)
-    assert b"".join(p for _, p in sorted(((s - start) & 0xFFFFFFFF, p) for s, p in stream.items())) == data
+    assert tcp_payload(frames, len(data)) == data
 
 
-@pytest.mark.parametrize(
-    "tags",
-    [[(0x8100, 7)], [(0x88A8, 0x6123)], [(0x88A8, 100), (0x8100, 0xEFFF)], [(0x8100, 1), (0x8100, 2)]],
-    ids=["802.1Q", "802.1ad", "QinQ", "twice"],
-)
+@pytest.mark.parametrize("tags", TAG_STACKS.values(), ids=TAG_STACKS)
 def test_vlan_tags_come_back_where_they_were(veth: VethPair, tags: list[tuple[int, int]]) -> None:
-    octets = veth.header(0)[:12] + b"".join(struct.pack(">HH", *tag) for tag in tags)
-    octets += LOCAL.to_bytes(2, "big") + bytes(range(60))
+    octets = tagged_frame(veth, tags)
     with PacketSocket(veth.near) as near, PacketSocket(veth.far, namespace=veth.namespace) as far:
         near.send(octets)
         batch = FrameBatch()
@@ -350,23 +321,9 @@ def test_interfaces_without_link_header_start_at_layer_3() -> None:
 # ---- filters live ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "expression",
-    ["ip", "not ip", "vlan", "vlan 7", "vlan and ip", "not vlan", "arp", "ether proto 0x88b5", "less 70", ""],
-)
+@pytest.mark.parametrize("expression", VARIED_FILTERS)
 def test_a_filter_gives_the_same_live_as_offline(veth: VethPair, expression: str) -> None:
-    packet = ipv4(253, bytes(30), veth.far_ipv4, "192.0.2.7")
-    macs = veth.header(0)[:12]
-    marks = [
-        macs + b"\x08\x00" + packet,
-        macs + b"\x81\x00\x00\x07\x08\x00" + packet,
-        macs + b"\x81\x00\x00\x08\x08\x00" + packet,
-        macs + b"\x88\xa8\x00\x07\x81\x00\x00\x09\x88\xb5" + bytes(46),
-        macs + b"\x81\x00\x00\x07\x08\x06" + bytes(46),
-        macs + b"\x08\x06" + bytes(46),
-        macs + b"\x88\xb5" + bytes(46),
-        macs + b"\x88\xb5" + bytes(99),
-    ]
+    marks = varied(veth)
     compiled = compile_filter(expression)
     with (
         PacketSocket(veth.near) as near,

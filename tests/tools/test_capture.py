@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from live import set_link
 from pyroute2 import IPRoute
 
 from rawkit.clock import FakeClock
@@ -68,11 +69,6 @@ def burst(veth: VethPair, n: int, first: int = 0) -> None:
 
 def numbers(frames: list[Frame]) -> list[int]:
     return [int(frame.packet().payload) for frame in frames]
-
-
-def set_link(name: str, state: str) -> None:
-    with IPRoute() as route:
-        route.link("set", index=route.link_lookup(ifname=name)[0], state=state)
 
 
 def wait_for_carrier(veth: VethPair) -> None:
@@ -296,9 +292,9 @@ def test_an_interface_that_was_down_is_waited_for(veth: VethPair, sink: socket.s
         reader = threading.Thread(target=lambda: frames.extend(live))
         reader.start()
         burst(veth, 3)
-        set_link(veth.near, "down")
+        set_link(veth.near, state="down")
         time.sleep(0.3)
-        set_link(veth.near, "up")
+        set_link(veth.near, state="up")
         wait_for_carrier(veth)
         burst(veth, 3, first=3)
         live.stop()
@@ -309,9 +305,9 @@ def test_an_interface_that_was_down_is_waited_for(veth: VethPair, sink: socket.s
 
 
 def test_it_may_be_opened_while_the_interface_is_down(veth: VethPair, sink: socket.socket) -> None:
-    set_link(veth.near, "down")
+    set_link(veth.near, state="down")
     with Capture(veth.near, WANTED) as live:
-        set_link(veth.near, "up")
+        set_link(veth.near, state="up")
         wait_for_carrier(veth)
         burst(veth, 3)
         live.stop()
@@ -321,7 +317,7 @@ def test_it_may_be_opened_while_the_interface_is_down(veth: VethPair, sink: sock
 def test_stopping_after_it_went_down_still_gives_what_is_queued(veth: VethPair, sink: socket.socket) -> None:
     with Capture(veth.near, WANTED) as live:
         burst(veth, 50)
-        set_link(veth.near, "down")
+        set_link(veth.near, state="down")
         live.stop()
         assert numbers(list(live)) == list(range(50))
 
@@ -333,7 +329,7 @@ def test_an_interface_that_disappears_is_an_error_after_what_is_queued(
     with Capture(veth.near, WANTED) as live:
         burst(veth, 50)
         if down_first:
-            set_link(veth.near, "down")
+            set_link(veth.near, state="down")
         frames: list[Frame] = []
         failures: list[tuple[EngineError, float]] = []
 
@@ -374,7 +370,7 @@ def test_it_may_be_read_from_another_namespace(veth: VethPair, sink: socket.sock
         while live.counters().received == 0:
             time.sleep(0.001)
         with veth.namespace.enter():
-            set_link(veth.far, "down")
+            set_link(veth.far, state="down")
         live.stop()
         assert numbers(list(live)) == [1]
         assert live.interruptions == 1
@@ -405,5 +401,5 @@ def test_what_cannot_be_opened(veth: VethPair) -> None:
 
 def test_the_default_is_an_interface_that_is_up_and_leaves_the_host(veth: VethPair) -> None:
     assert default_interface().name == veth.near
-    set_link(veth.near, "down")
+    set_link(veth.near, state="down")
     assert default_interface().name == "lo"
