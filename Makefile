@@ -26,7 +26,7 @@ demo: $(VENV)/.installed ## show the main jobs on real traffic between two priva
 	@$(BIN)/rawkit demo
 
 test: $(VENV)/.installed ## run every test against the installed package
-	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 --dist loadfile $(PYTEST_ARGS)
+	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 4 --dist loadfile $(PYTEST_ARGS)
 
 slow: $(VENV)/.installed ## run the tests that `make test` leaves out: more packets beside tshark, wheels, scapy's scripts
 	@RAWKIT_TEST_INSTALLED=1 $(PYTEST) -n 2 -m slow -o faulthandler_timeout=900 $(PYTEST_ARGS)
