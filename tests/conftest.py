@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rawkit.engine.namespace import Namespace
 
 # A gate fails for what a change did, not for what chance found: the same examples every time, unless asked to
-# explore (RAWKIT_EXPLORE=1 looks at other examples in each run).
-hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None)
+# explore (RAWKIT_EXPLORE=1 looks at other and at twice as many examples in each run).
+hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None, max_examples=50)
 if os.environ.get("RAWKIT_EXPLORE", "") in ("", "0"):
     hypothesis.settings.load_profile("gate")
 

@@ -186,7 +186,7 @@ def test_a_shell_on_a_terminal_takes_it_and_gives_it_back() -> None:
         os.execv("/bin/sh", ["/bin/sh", "-c", script])
     try:
         said = read_until(terminal, b"lab> ")
-        # The terminal echoes what is typed at once; what the command itself says tells that it has the terminal.
+        # The terminal echoes what is typed; what the command itself says tells that it has the terminal.
         os.write(terminal, b"sh -c 'echo in\"\" front; exec sleep 60'\n")
         said += read_until(terminal, b"in front")
         os.write(terminal, b"\x03")
