@@ -1,47 +1,134 @@
-/* What the kernel allows a packet socket that does nothing but send: the bound beside which benchmarks/send.py puts
+/* What the kernel allows a packet socket that does nothing but send: the bounds beside which benchmarks/send.py puts
  * the packet backend.
  *
- *     limit_send INTERFACE FRAME_IN_HEX COUNT AT_ONCE
+ *     limit_send INTERFACE FRAME_IN_HEX COUNT WAY
  *
- * The same frame COUNT times, AT_ONCE (1 to 1024) in each sendmmsg, whose message headers are written once. */
+ * The same frame COUNT times (rounded up to whole batches of 256), one system call for a batch. WAY is
+ *   sendmmsg  message headers that were written once;
+ *   ring      PACKET_TX_RING, version 2, as trafgen sends;
+ *   uring     io_uring: requests written once, no completions unless a request fails. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
 #include <linux/if_packet.h>
+#include <linux/io_uring.h>
 #include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
+
+enum { BATCH = 256, SLOT = 256 };
+
+static uint8_t frame[SLOT - TPACKET2_HDRLEN];
+static size_t len;
+
+static _Noreturn void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void by_sendmmsg(int fd, long batches)
+{
+    static struct mmsghdr messages[BATCH];
+    struct iovec iov = {frame, len};
+    for (int i = 0; i < BATCH; i++)
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
+    for (long left = batches * BATCH; left > 0;) {
+        int sent = sendmmsg(fd, messages, left < BATCH ? (unsigned)left : BATCH, 0);
+        if (sent < 0)
+            fail("sendmmsg");
+        left -= sent;
+    }
+}
+
+static void by_ring(int fd, long batches)
+{
+    int version = TPACKET_V2;
+    struct tpacket_req request = {BATCH * SLOT, 16, SLOT, 16 * BATCH};
+    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) != 0 ||
+        setsockopt(fd, SOL_PACKET, PACKET_TX_RING, &request, sizeof request) != 0)
+        fail("PACKET_TX_RING");
+    size_t ring_len = (size_t)request.tp_block_size * request.tp_block_nr;
+    uint8_t *ring = mmap(NULL, ring_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ring == MAP_FAILED)
+        fail("mmap");
+    for (size_t at = 0; at < ring_len; at += SLOT) {
+        memcpy(ring + at + TPACKET2_HDRLEN - sizeof(struct sockaddr_ll), frame, len);
+        ((struct tpacket2_hdr *)(ring + at))->tp_len = (uint32_t)len;
+    }
+    size_t at = 0;
+    for (long left = batches * BATCH; left > 0;) {
+        for (int i = 0; i < BATCH && left > 0; i++, left--, at = (at + SLOT) % ring_len) {
+            struct tpacket2_hdr *slot = (struct tpacket2_hdr *)(ring + at);
+            if (__atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE) != TP_STATUS_AVAILABLE)
+                break;
+            __atomic_store_n(&slot->tp_status, TP_STATUS_SEND_REQUEST, __ATOMIC_RELEASE);
+        }
+        if (send(fd, NULL, 0, 0) < 0 && errno != ENOBUFS)
+            fail("send");
+    }
+}
+
+static void by_uring(int fd, long batches)
+{
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER};
+    int uring = (int)syscall(SYS_io_uring_setup, BATCH, &params);
+    if (uring < 0)
+        fail("io_uring_setup");
+    size_t rings_len = params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe);
+    size_t array_end = params.sq_off.array + BATCH * sizeof(uint32_t);
+    rings_len = array_end > rings_len ? array_end : rings_len;
+    uint8_t *rings = mmap(NULL, rings_len, PROT_READ | PROT_WRITE, MAP_SHARED, uring, IORING_OFF_SQ_RING);
+    struct io_uring_sqe *requests = mmap(
+        NULL, BATCH * sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED, uring, IORING_OFF_SQES);
+    if (rings == MAP_FAILED || requests == MAP_FAILED)
+        fail("mmap");
+    for (uint32_t i = 0; i < BATCH; i++) {
+        requests[i] = (struct io_uring_sqe){.opcode = IORING_OP_SEND, .fd = fd, .addr = (uintptr_t)frame,
+            .len = (uint32_t)len, .flags = IOSQE_CQE_SKIP_SUCCESS};
+        ((uint32_t *)(rings + params.sq_off.array))[i] = i;
+    }
+    uint32_t *tail = (uint32_t *)(rings + params.sq_off.tail);
+    uint32_t *completed = (uint32_t *)(rings + params.cq_off.tail);
+    for (; batches > 0; batches--) {
+        __atomic_store_n(tail, *tail + BATCH, __ATOMIC_RELEASE);
+        if (syscall(SYS_io_uring_enter, uring, BATCH, 0, 0, NULL, 0) != BATCH)
+            fail("io_uring_enter");
+    }
+    if (__atomic_load_n(completed, __ATOMIC_ACQUIRE) != 0) {
+        fputs("io_uring: a frame was not sent\n", stderr);
+        exit(1);
+    }
+}
 
 int main(int argc, char **argv)
 {
-    static uint8_t frame[2048];
-    static struct mmsghdr messages[1024];
     if (argc != 5)
         return 2;
-    size_t len = strlen(argv[2]) / 2;
-    long count = atol(argv[3]), at_once = atol(argv[4]);
-    if (len > sizeof frame || at_once < 1 || at_once > 1024)
+    len = strlen(argv[2]) / 2;
+    if (len > sizeof frame)
         return 2;
     for (size_t i = 0; i < len; i++)
         sscanf(argv[2] + 2 * i, "%2hhx", &frame[i]);
+    long batches = (atol(argv[3]) + BATCH - 1) / BATCH;
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = (int)if_nametoindex(argv[1])};
     int fd = socket(AF_PACKET, SOCK_RAW, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        perror(argv[1]);
-        return 1;
-    }
-    struct iovec iov = {frame, len};
-    for (long i = 0; i < at_once; i++)
-        messages[i].msg_hdr = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
-    while (count > 0) {
-        int sent = sendmmsg(fd, messages, (unsigned)(count < at_once ? count : at_once), 0);
-        if (sent < 0) {
-            perror("sendmmsg");
-            return 1;
-        }
-        count -= sent;
-    }
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        fail(argv[1]);
+    if (strcmp(argv[4], "sendmmsg") == 0)
+        by_sendmmsg(fd, batches);
+    else if (strcmp(argv[4], "ring") == 0)
+        by_ring(fd, batches);
+    else if (strcmp(argv[4], "uring") == 0)
+        by_uring(fd, batches);
+    else
+        return 2;
     return 0;
 }
