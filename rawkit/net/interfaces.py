@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Any
 
 from rawkit.addr import MAC
 from rawkit.errors import UnknownInterface
-from rawkit.net.netlink import ask
+from rawkit.net import rtnetlink
 
 LINKTYPE_ETHERNET = 1
 LINKTYPE_RAW = 101
@@ -18,6 +20,14 @@ LINKTYPE_LINUX_SLL = 113
 _ETHERNET_TYPES = {1, 772}
 # Without a link header: tunnels of IP in IP (768, 769, 776), RAWIP (519), NONE (0xFFFE: tun, WireGuard).
 _RAW_TYPES = {519, 768, 769, 776, 0xFFFE}
+
+# <linux/if_addr.h>, <linux/if_link.h>
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_EXT_MASK = 1, 3, 4, 18, 29
+_IFLA_INFO_KIND = 1
+_SKIP_STATISTICS = 8
 
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
@@ -48,18 +58,24 @@ class Interface:
 def interfaces() -> list[Interface]:
     """All interfaces of the calling thread's network namespace, in the order of their indexes."""
 
-    def question(socket: Any) -> list[Interface]:
-        addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
-        for message in socket.get_addr():
-            # On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL ours.
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            addresses.setdefault(message["index"], []).append(
-                ip_interface(f"{address}/{message['prefixlen']}")
-            )
-        links = (_interface(message, addresses.get(message["index"], [])) for message in socket.get_links())
-        return sorted(links, key=lambda link: link.index)
-
-    return ask(question, "list interfaces")
+    operation = "list interfaces"
+    addresses: dict[int, list[IPv4Interface | IPv6Interface]] = {}
+    for fixed, found in rtnetlink.ask(
+        rtnetlink.GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0), flags=rtnetlink.DUMP, operation=operation
+    ):
+        _, prefix_len, _, _, index = _ADDRESS.unpack(fixed)
+        # On a point-to-point link IFA_ADDRESS is the other end's, and IFA_LOCAL ours.
+        if octets := found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS):
+            address = ip_interface((octets, prefix_len))
+            addresses.setdefault(index, []).append(address)
+    links = rtnetlink.ask(
+        rtnetlink.GET_LINK,
+        _LINK.pack(0, 0, 0, 0, 0),
+        rtnetlink.attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS)),
+        flags=rtnetlink.DUMP,
+        operation=operation,
+    )
+    return sorted((_interface(link, addresses) for link in links), key=lambda link: link.index)
 
 
 def interface(name_or_index: str | int) -> Interface:
@@ -77,11 +93,13 @@ def interface(name_or_index: str | int) -> Interface:
     raise UnknownInterface(f"there is no interface with {kind} {name_or_index!r}; there are: {names}")
 
 
-def _interface(message: Any, addresses: list[IPv4Interface | IPv6Interface]) -> Interface:
-    kind = message["ifi_type"]
-    flags = message["flags"]
-    mac = message.get_attr("IFLA_ADDRESS")
-    info = message.get_attr("IFLA_LINKINFO")
+def _interface(
+    message: rtnetlink.Message, addresses: dict[int, list[IPv4Interface | IPv6Interface]]
+) -> Interface:
+    _, kind, index, flags, _ = _LINK.unpack(message.fixed)
+    found = message.attributes
+    mac = found.get(_IFLA_ADDRESS, b"")
+    info = rtnetlink.attributes(found.get(_IFLA_LINKINFO, b""))
     if kind in _ETHERNET_TYPES:
         linktype = LINKTYPE_ETHERNET
     elif kind in _RAW_TYPES:
@@ -89,15 +107,15 @@ def _interface(message: Any, addresses: list[IPv4Interface | IPv6Interface]) -> 
     else:
         linktype = LINKTYPE_LINUX_SLL
     return Interface(
-        name=message.get_attr("IFLA_IFNAME"),
-        index=message["index"],
+        name=os.fsdecode(found[_IFLA_IFNAME].rstrip(b"\0")),
+        index=index,
         # Tunnels have an IP address here.
-        mac=MAC(mac) if mac and linktype == LINKTYPE_ETHERNET else None,
-        mtu=message.get_attr("IFLA_MTU"),
+        mac=MAC(mac) if len(mac) == 6 and linktype == LINKTYPE_ETHERNET else None,
+        mtu=int.from_bytes(found[_IFLA_MTU], sys.byteorder),
         linktype=linktype,
         up=bool(flags & _IFF_UP),
         carrier=bool(flags & _IFF_LOWER_UP),
         loopback=bool(flags & _IFF_LOOPBACK),
-        kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
-        addresses=tuple(addresses),
+        kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode("ascii", "replace"),
+        addresses=tuple(addresses.get(index, ())),
     )

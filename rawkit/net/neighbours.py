@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import socket as sockets
+import struct
 import time
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
 
 from rawkit.addr import MAC, IPAddress
-from rawkit.errors import TargetError
+from rawkit.errors import EngineError, PermissionDenied, TargetError
+from rawkit.net import rtnetlink
 from rawkit.net.interfaces import interface as find_interface
-from rawkit.net.netlink import ask
 
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
+_NDA_DST, _NDA_LLADDR = 1, 2
+_FAMILY = {4: sockets.AF_INET, 6: sockets.AF_INET6}
 # NUD_... and NTF_... of <linux/neighbour.h>.
 _INCOMPLETE, _FAILED, _NONE = 0x01, 0x20, 0x00
 _NTF_USE = 0x01
@@ -39,60 +42,61 @@ def neighbour(address: IPAddress | str, interface: str | int, timeout: float = 1
     if link.loopback:  # the kernel keeps no entries there, or only one for all addresses
         return link.mac
     index = link.index
-    # The kernel is given 16 octets; the scope is the interface.
-    text = str(wanted).partition("%")[0]
     end = time.monotonic() + timeout
-
-    def question(socket: Any) -> MAC | None:
-        mac, pending = _look_up(socket, text, index)
-        if mac is None and not pending:
-            _provoke(socket, text, index)
-        pause = 0.0005
-        while mac is None:
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, 0.02)
-            mac, pending = _look_up(socket, text, index)
-            if mac is None and not pending:  # the kernel has tried three times and given up
-                break
-        return mac
-
-    return ask(question, f"find neighbour {wanted}")
+    mac, pending = _look_up(wanted, index)
+    if mac is None and not pending:
+        _provoke(wanted, index)
+    pause = 0.0005
+    while mac is None:
+        left = end - time.monotonic()
+        if left <= 0:
+            break
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, 0.02)
+        mac, pending = _look_up(wanted, index)
+        if mac is None and not pending:  # the kernel has tried three times and given up
+            break
+    return mac
 
 
-def _look_up(socket: Any, address: str, index: int) -> tuple[MAC | None, bool]:
+def _look_up(address: IPAddress, index: int) -> tuple[MAC | None, bool]:
     """What the kernel's table says: the MAC address if known, and whether it is being looked for."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
-        entry = socket.neigh("get", dst=address, ifindex=index)[0]
-    except NetlinkError as error:
-        if error.code == errno.ENOENT:
+        (entry,) = _ask(rtnetlink.GET_NEIGHBOUR, address, index)
+    except EngineError as error:
+        if error.errno == errno.ENOENT:
             return None, False
         raise
-    state = entry["state"]
+    _, _, state, _, _ = _NEIGHBOUR.unpack(entry.fixed)
     if state in (_NONE, _INCOMPLETE, _FAILED):
         return None, state == _INCOMPLETE
-    mac = entry.get_attr("NDA_LLADDR")
-    return (MAC(mac) if mac and len(mac) == 17 else None), False
+    mac = entry.attributes.get(_NDA_LLADDR, b"")
+    return (MAC(mac) if len(mac) == 6 else None), False
 
 
-def _provoke(socket: Any, address: str, index: int) -> None:
+def _provoke(address: IPAddress, index: int) -> None:
     """Make the kernel look for a neighbour; the table says INCOMPLETE from then on."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
-        socket.neigh("replace", dst=address, ifindex=index, state=_NONE, flags=_NTF_USE)
-    except NetlinkError as error:
-        if error.code != errno.EPERM:
-            raise
+        _ask(rtnetlink.NEW_NEIGHBOUR, address, index, request=_NTF_USE, flags=rtnetlink.REPLACE)
+    except PermissionDenied:
         # An error (no route, no address of one's own) leaves the table empty, which is an answer.
-        family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
-        scope = (0, index) if family == sockets.AF_INET6 else ()
+        family = _FAMILY[address.version]
+        scope = (0, index) if address.version == 6 else ()
         with suppress(OSError), sockets.socket(family, sockets.SOCK_DGRAM) as datagram:
             datagram.setsockopt(
                 sockets.SOL_SOCKET, sockets.SO_BINDTODEVICE, sockets.if_indextoname(index).encode()
             )
-            datagram.sendto(b"", (address, _DISCARD_PORT, *scope))
+            datagram.sendto(b"", (str(address).partition("%")[0], _DISCARD_PORT, *scope))
+
+
+def _ask(
+    kind: int, address: IPAddress, index: int, request: int = 0, flags: int = 0
+) -> list[rtnetlink.Message]:
+    return rtnetlink.ask(
+        kind,
+        _NEIGHBOUR.pack(_FAMILY[address.version], index, _NONE, request, 0),
+        # The kernel is given 16 octets of fe80::1%veth0; the scope is the interface.
+        rtnetlink.attribute(_NDA_DST, address.packed),
+        flags=flags,
+        operation=f"find neighbour {address}",
+    )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 from rawkit.addr import IPAddress
 from rawkit.errors import EngineError, NoRoute, TargetError
+from rawkit.net import rtnetlink
 from rawkit.net.interfaces import Interface, interface, interfaces
-from rawkit.net.netlink import ask
 
+# <linux/rtnetlink.h>
+_ROUTE = struct.Struct("=8BI")  # struct rtmsg
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS, _RTA_CACHEINFO, _RTA_VIA = 1, 4, 5, 7, 8, 12, 18
+_RTAX_MTU = 2
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RTN_LOCAL = 2
-_REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # RTN_... of <linux/rtnetlink.h>
+_REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # RTN_...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +62,21 @@ def route(destination: IPAddress | str, via: str | int | None = None) -> Route:
         via = int(scope) if scope.isdecimal() else scope
     leaving = None if via is None else interface(via)
 
-    def question(netlink: Any) -> Any:
-        # The scope is not part of the 16 octets that the kernel is given.
-        wanted: dict[str, object] = {"dst": str(address).partition("%")[0]}
-        if leaving is not None:
-            wanted["oif"] = leaving.index
-        return netlink.route("get", **wanted)[0]
-
+    version = address.version
+    # The scope is not part of the 16 octets that the kernel is given.
+    wanted = rtnetlink.attribute(_RTA_DST, address.packed)
+    if leaving is not None:
+        wanted += rtnetlink.attribute(_RTA_OIF, struct.pack("=I", leaving.index))
+    fixed = _ROUTE.pack(_FAMILY[version], 8 * len(address.packed), 0, 0, 0, 0, 0, 0, 0)
     try:
-        message = ask(question, f"find a route to {address}")
+        (message,) = rtnetlink.ask(rtnetlink.GET_ROUTE, fixed, wanted, operation=f"find a route to {address}")
     except EngineError as error:
         raise _no_route(address, error.errno or 0, leaving) from error
-    table_error = (message.get_attr("RTA_CACHEINFO") or {}).get("rta_error", 0)
-    if message["type"] in _REFUSING or table_error:
-        raise _no_route(
-            address, abs(table_error) or errno.ENETUNREACH, leaving, _REFUSING.get(message["type"], "")
-        )
-    return _route(address, message)
+    kind = _ROUTE.unpack(message.fixed)[7]
+    table_error = _table_error(message)
+    if kind in _REFUSING or table_error:
+        raise _no_route(address, table_error or errno.ENETUNREACH, leaving, _REFUSING.get(kind, ""))
+    return _route(address, kind, message.attributes)
 
 
 def source_address(destination: IPAddress) -> IPAddress | None:
@@ -90,25 +94,31 @@ def source_address(destination: IPAddress) -> IPAddress | None:
     return None if source.is_unspecified else source
 
 
-def _route(address: IPAddress, message: Any) -> Route:
+def _table_error(message: rtnetlink.Message) -> int:
+    """The errno in RTA_CACHEINFO (struct rta_cacheinfo): what IPv6 says instead of an error message."""
+    octets = message.attributes.get(_RTA_CACHEINFO, b"")
+    return abs(int.from_bytes(octets[12:16], sys.byteorder, signed=True))
+
+
+def _route(address: IPAddress, kind: int, found: dict[int, bytes]) -> Route:
     present = interfaces()
-    if message["type"] == _RTN_LOCAL:
+    if kind == _RTN_LOCAL:
         # Whatever interface holds the address: what a host sends to itself passes over its loopback.
         out = next(link for link in present if link.loopback)
     else:
-        index = message.get_attr("RTA_OIF")
+        index = int.from_bytes(found[_RTA_OIF], sys.byteorder)
         out = next(link for link in present if link.index == index)
-    via = message.get_attr("RTA_VIA")  # an IPv4 route by way of an IPv6 gateway (RFC 5549)
-    gateway = message.get_attr("RTA_GATEWAY") or (via["addr"] if via else None)
-    source = message.get_attr("RTA_PREFSRC")
-    metrics = message.get_attr("RTA_METRICS")
+    # An IPv4 route by way of an IPv6 gateway (RFC 5549) has it in RTA_VIA (struct rtvia).
+    gateway = found.get(_RTA_GATEWAY) or found.get(_RTA_VIA, b"")[2:]
+    source = found.get(_RTA_PREFSRC)
+    metrics = rtnetlink.attributes(found.get(_RTA_METRICS, b""))
     return Route(
         destination=address,
         interface=out.name,
         ifindex=out.index,
         source=ip_address(source) if source else None,
         next_hop=ip_address(gateway) if gateway else None,
-        mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or out.mtu,
+        mtu=int.from_bytes(metrics.get(_RTAX_MTU, b""), sys.byteorder) or out.mtu,
         linktype=out.linktype,
     )
 

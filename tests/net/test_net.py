@@ -19,9 +19,9 @@ import pytest
 from oracles import oracle
 
 from rawkit.addr import MAC
-from rawkit.errors import NoRoute, PermissionDenied, TargetError, UnknownInterface
+from rawkit.errors import EngineError, NoRoute, PermissionDenied, TargetError, UnknownInterface
 from rawkit.lab import Lab
-from rawkit.net import interface, interfaces, neighbour, route
+from rawkit.net import interface, interfaces, neighbour, route, rtnetlink
 from rawkit.net.netlink import ask
 
 pytestmark = pytest.mark.net
@@ -44,6 +44,7 @@ def add_routes(socket: Any) -> None:
     (index,) = socket.link_lookup(ifname="veth0")
     socket.route("add", dst="198.51.100.0/24", gateway="10.77.0.2", metrics={"mtu": 1280})
     socket.route("add", dst="2001:db8:1::/48", gateway="fd77::2", oif=index)
+    socket.route("add", dst="198.18.0.0/24", via={"family": 10, "addr": "fd77::2"}, oif=index)
     socket.route("add", dst="203.0.113.0/26", type="blackhole")
     socket.route("add", dst="203.0.113.64/26", type="prohibit")
     socket.route("add", dst="2001:db8:2::/48", type="unreachable", oif=1)
@@ -121,6 +122,7 @@ def test_interfaces_are_those_of_the_namespace_one_is_in(shared_lab: Lab) -> Non
         ("10.77.0.99", "veth0", "10.77.0.1", None, 1500),
         ("fd77::2", "veth0", "fd77::1", None, 1500),
         ("198.51.100.7", "veth0", "10.77.0.1", "10.77.0.2", 1280),
+        ("198.18.0.7", "veth0", "10.77.0.1", "fd77::2", 1500),
         ("2001:db8:1::7", "veth0", "fd77::1", "fd77::2", 1500),
         ("127.0.0.1", "lo", "127.0.0.1", None, 65536),
         ("::1", "lo", "::1", None, 65536),
@@ -204,6 +206,13 @@ def test_a_refusal_for_want_of_permission_names_the_capability() -> None:
         ask(question, "change a table")
 
 
+def test_refusals_come_with_the_kernels_own_words(lab: Lab) -> None:
+    anybody = struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)
+    with pytest.raises(EngineError, match="ask: Invalid argument; .+") as caught:
+        rtnetlink.ask(rtnetlink.GET_NEIGHBOUR, anybody, operation="ask")
+    assert caught.value.errno == errno.EINVAL
+
+
 # ---- neighbours -------------------------------------------------------------------------------
 
 
@@ -285,20 +294,14 @@ def test_neighbour_on_no_interface(lab: Lab) -> None:
 def test_without_cap_net_admin_an_empty_datagram_makes_the_kernel_look(
     forgetful_lab: Lab, monkeypatch: pytest.MonkeyPatch, frames: socket.socket, address: str
 ) -> None:
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+    unrestricted = rtnetlink.ask
 
-    unrestricted = IPRoute.__getattr__
+    def restricted(kind: int, *arguments: Any, **named: Any) -> Any:
+        if kind == rtnetlink.NEW_NEIGHBOUR:
+            raise PermissionDenied(errno.EPERM, "change a table")
+        return unrestricted(kind, *arguments, **named)
 
-    def restricted(self: Any, name: str) -> Any:
-        def neigh(command: str, **arguments: Any) -> Any:
-            if command != "get":
-                raise NetlinkError(errno.EPERM)
-            return unrestricted(self, "neigh")(command, **arguments)
-
-        return neigh if name == "neigh" else unrestricted(self, name)
-
-    monkeypatch.setattr(IPRoute, "__getattr__", restricted)
+    monkeypatch.setattr(rtnetlink, "ask", restricted)
     assert neighbour(address, "veth0") == forgetful_lab.b.mac
     protocol = 20 if ":" in address else 23  # of the frame: next header, protocol
     datagrams: list[bytes] = []
