@@ -6,8 +6,8 @@ run, so that starting a process costs nothing; a run whose frames do not all arr
 frame" is sent over and over; "address and port vary" comes from a template, made while it is sent, both
 checksums right. The frames are for nobody's MAC address: the receiver throws them away at once. It has GRO,
 without which a veth interface takes no XDP live frames. masscan sends 54 octets, and is ended when all have
-arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket: limit_send.c
-does nothing but send, by sendmmsg, by a ring and by io_uring. Prints one JSON object per line.
+arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket:
+limit_send.c does nothing but send, by sendmmsg, by a ring and by io_uring. Prints one JSON object per line.
 """
 
 from __future__ import annotations
