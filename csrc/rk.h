@@ -416,12 +416,14 @@ struct rk_span {
     uint64_t n;
 };
 
-/* A TCP scan as an index space: probe number i goes to address i / ports_n, port i % ports_n.  Probes are
+/* A scan as an index space: probe number i goes to address i / ports_n, port i % ports_n.  Probes are
  * named by their position in the order in which they are sent: at position p is number rk_perm_at(order, p),
  * or p itself where order.n is 0.  Each probe bears a keyed hash of its target, as its sequence number or, where the
- * template has the ACK flag, as its acknowledgement, so replies are recognised without a table. */
+ * template has the ACK flag, as its acknowledgement, so replies are recognised without a table.  Of echo requests
+ * (ICMP, ICMPv6) "port" is the sequence number and "source port" the identifier; the hash is the data's beginning. */
 struct rk_probe_plan {
-    const uint8_t *packet;    /* IP packet with TCP header: the template, without link header */
+    const uint8_t *packet;    /* the template: IP with a TCP header, or an echo request of 8 octets of data
+                               * at least, without link header */
     uint32_t packet_len;
     const uint8_t *link;      /* octets put before it (an Ethernet header), or NULL */
     uint32_t link_len;
@@ -435,9 +437,10 @@ struct rk_probe_plan {
     uint8_t key[16];
 };
 
-#define RK_PROBE_OPEN 1     /* a SYN-ACK */
+#define RK_PROBE_OPEN 1     /* a SYN-ACK, an echo reply */
 #define RK_PROBE_CLOSED 2   /* a RST */
 #define RK_PROBE_FILTERED 3 /* an ICMP error */
+#define RK_PROBE_DAMAGED 4  /* an echo reply whose data are not those that were sent */
 
 struct rk_probe_reply {
     int64_t time_ns;
@@ -452,13 +455,13 @@ struct rk_probe_reply {
 };
 
 /* Fill the batch, emptied first, with the probes at positions [first, first + n), lengths and checksums right.
- * The cookie is the low half of rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port, source port.  Returns how many fitted; -EINVAL for a template that is no IP packet with TCP, or a range
- * outside the plan. */
+ * The cookie is rk_cookie over 20 octets: address (IPv4: 12 zeros after it), port, source port; of TCP its low half.
+ * Returns how many fitted; -EINVAL for a template of another kind, or a range outside the plan. */
 int rk_probe_fill(const struct rk_probe_plan *plan, struct rk_batch *batch, uint64_t first, uint32_t n);
 /* The address (16 octets) and port of the probe at a position; -EINVAL outside the plan. */
 int rk_probe_target(const struct rk_probe_plan *plan, uint64_t position, uint8_t *address, uint16_t *port);
 /* Pick from frames [first, n) of a batch of IP packets (link_skip octets before each) the answers to the
- * plan's probes: SYN-ACK, RST, ICMP errors that quote a probe.  Anything whose cookie is wrong is
+ * plan's probes: SYN-ACK, RST, echo reply, ICMP errors that quote a probe.  Anything whose cookie is wrong is
  * passed over.  Returns the number of rows written to replies[replies_n]; *next becomes the frame to
  * go on from (n when all were looked at).  Uses only packet and key of the plan.  -EINVAL for a template as
  * above, first beyond the batch, or a row outside its arena. */
@@ -471,7 +474,7 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
 #define RK_BOARD_ANSWERED 1
 #define RK_BOARD_ABSENT 2 /* never sent: nobody has the address, its row of next_hops is zero */
 
-/* What is known of some probes of a plan: row i is the probe at position first + i * step.  The three arrays
+/* What is known of some probes of a plan: row i is the probe at position first + i * step.  The arrays
  * have rows_n rows each and belong to the caller. */
 struct rk_board {
     uint64_t first;
@@ -481,9 +484,10 @@ struct rk_board {
     uint8_t *states;     /* RK_BOARD_... */
     uint8_t *probes;     /* how often each was sent, at most 255 */
     int64_t *sent_ns;    /* when it was sent last */
-    uint32_t closed;     /* RK_PROBE_CLOSED answers that were only counted */
+    uint32_t counted;    /* answers that were only counted */
     uint32_t rtt_n;      /* answers timed: to probes sent once */
     int64_t rtt_max_ns;  /* the slowest of these */
+    int64_t *rtt_ns;     /* rows_n rows for these times, the others stay as they are; or NULL */
     uint64_t duplicates; /* answers to rows that had one */
     uint64_t strays;     /* right cookies, but of no row: probes of earlier boards */
 };
@@ -496,9 +500,10 @@ int rk_board_fill(const struct rk_probe_plan *plan, struct rk_board *board, stru
 /* The probes of n rows were sent. */
 void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns);
 /* As rk_probe_match, but of a board's rows, each answer once: further ones, and those of other probes, are counted
- * and passed over, and with count_closed so are RK_PROBE_CLOSED ones.  rows_out[i] is the row of replies[i]. */
+ * and passed over, and so are those of a state whose bit (1 << RK_PROBE_...) is set in `counted`.  rows_out[i] is the
+ * row of replies[i]. */
 int rk_board_match(const struct rk_probe_plan *plan, struct rk_board *board, const struct rk_batch *batch,
-                   uint32_t link_skip, int count_closed, uint32_t first, struct rk_probe_reply *replies,
+                   uint32_t link_skip, uint32_t counted, uint32_t first, struct rk_probe_reply *replies,
                    uint32_t *rows_out, uint32_t replies_n, uint32_t *next);
 
 /* ---- dissection (rk_dissect.c) ------------------------------------------------------------------ */

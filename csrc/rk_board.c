@@ -76,6 +76,8 @@ static bool take(const struct rk_probe_plan *plan, struct rk_board *board, uint3
      * time says that somebody set the clock. */
     int64_t rtt_ns = reply->time_ns - board->sent_ns[*row];
     if (board->probes[*row] == 1 && rtt_ns >= 0) {
+        if (board->rtt_ns)
+            board->rtt_ns[*row] = rtt_ns;
         board->rtt_n++;
         if (rtt_ns > board->rtt_max_ns)
             board->rtt_max_ns = rtt_ns;
@@ -84,7 +86,7 @@ static bool take(const struct rk_probe_plan *plan, struct rk_board *board, uint3
 }
 
 int rk_board_match(const struct rk_probe_plan *plan, struct rk_board *board, const struct rk_batch *batch,
-                   uint32_t link_skip, int count_closed, uint32_t first, struct rk_probe_reply *replies,
+                   uint32_t link_skip, uint32_t counted, uint32_t first, struct rk_probe_reply *replies,
                    uint32_t *rows_out, uint32_t replies_n, uint32_t *next)
 {
     struct rk_probe_writer writer;
@@ -102,8 +104,8 @@ int rk_board_match(const struct rk_probe_plan *plan, struct rk_board *board, con
             uint32_t row;
             if (!take(plan, board, writer.addr_len, &matched[i], &row))
                 continue;
-            if (count_closed && matched[i].state == RK_PROBE_CLOSED) {
-                board->closed++;
+            if (counted >> matched[i].state & 1) {
+                board->counted++;
                 continue;
             }
             replies[n] = matched[i];

@@ -1,10 +1,12 @@
-/* TCP probes: filling batches from a template, and recognising what comes back.
+/* TCP and echo probes: filling batches from a template, and recognising what comes back.
  *
  * A probe bears a cookie, the low half of SipHash-2-4 over its target and its source port, so whoever answers
  * must have seen the probe.  It is the sequence number, which a SYN-ACK or RST acknowledges, or the
  * acknowledgement of a template that has the ACK flag, which a RST then has for its sequence number (RFC 9293
  * section 3.10.7).  An ICMP error quotes both, though the acknowledgement lies behind the 8 octets that RFC 792
- * asks for (RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4 ask for more).  No table of what was sent is kept,
+ * asks for (RFC 1812 section 4.3.2.3 and RFC 4443 section 2.4 ask for more).  In echo requests (RFC 792, RFC 4443
+ * section 4.1) the identifier stands for the source port and the sequence number for the port, and the whole
+ * cookie is the beginning of the data, which the answer has to bring back.  No table of what was sent is kept,
  * and a reply is believed for its cookie alone: that its target belongs to the plan follows from it, and
  * checksums, which a virtual device may have left unfilled, are not looked at. */
 #include <errno.h>
@@ -27,6 +29,12 @@
 #define TCP_SEQ_AT 4
 #define TCP_ACK_AT 8
 #define ICMP_HEADER_LEN 8
+#define ICMP_ECHO 8
+#define ICMP_ECHO_REPLY 0
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
+#define ECHO_ID_AT 4
+#define ECHO_SEQ_AT 6
 #define MAC_LEN RK_MAC_LEN
 
 #define TCP_FIN 0x01
@@ -108,39 +116,86 @@ static bool ip_parse(const uint8_t *octets, uint32_t len, bool whole, struct ip_
 /* What of a plan is worked out once per call. */
 struct probe_template {
     struct ip_view ip;
-    uint16_t sport;
-    uint32_t cookie_at;   /* of the TCP header */
+    uint16_t sport;       /* or identifier */
+    uint32_t port_at;     /* of the header after IP, as the following */
+    uint32_t checksum_at;
+    uint32_t cookie_at;
+    uint32_t cookie_len;
     bool is_syn;
-    uint32_t segment_len; /* sequence numbers that the probe takes: SYN, FIN and data */
+    uint32_t segment_len; /* sequence numbers that a TCP probe takes: SYN, FIN and data */
 };
 
-static bool template_parse(const struct rk_probe_plan *plan, struct probe_template *out)
+static bool template_tcp(struct probe_template *out)
 {
-    if (!plan->packet || !ip_parse(plan->packet, plan->packet_len, false, &out->ip))
-        return false;
-    /* The length that goes into the header must fit its 16 bits. */
-    uint32_t counted_len = plan->packet_len - (out->ip.addr_len == 16 ? IPV6_HEADER_LEN : 0);
-    if (counted_len > 0xffff || out->ip.protocol != IP_PROTO_TCP || out->ip.upper_len < TCP_HEADER_LEN)
+    if (out->ip.upper_len < TCP_HEADER_LEN)
         return false;
     uint32_t tcp_header_len = (out->ip.upper[12] >> 4) * 4u;
     if (tcp_header_len < TCP_HEADER_LEN || tcp_header_len > out->ip.upper_len)
         return false;
     out->sport = rk_load_be16(out->ip.upper);
+    out->port_at = 2;
+    out->checksum_at = 16;
     uint8_t flags = out->ip.upper[13];
     out->cookie_at = flags & TCP_ACK ? TCP_ACK_AT : TCP_SEQ_AT;
+    out->cookie_len = 4;
     out->is_syn = flags & TCP_SYN;
     out->segment_len = (flags & TCP_SYN ? 1u : 0u) + (flags & TCP_FIN ? 1u : 0u) + out->ip.upper_len - tcp_header_len;
     return true;
 }
 
-static uint32_t probe_cookie(const struct rk_probe_plan *plan, const uint8_t *address, uint32_t addr_len,
-                          uint16_t dport, uint16_t sport)
+static bool template_echo(struct probe_template *out)
+{
+    if (out->ip.upper_len < ICMP_HEADER_LEN + sizeof(uint64_t) ||
+        out->ip.upper[0] != (out->ip.addr_len == 4 ? ICMP_ECHO : ICMPV6_ECHO))
+        return false;
+    out->sport = rk_load_be16(out->ip.upper + ECHO_ID_AT);
+    out->port_at = ECHO_SEQ_AT;
+    out->checksum_at = 2;
+    out->cookie_at = ICMP_HEADER_LEN;
+    out->cookie_len = sizeof(uint64_t);
+    return true;
+}
+
+static bool template_parse(const struct rk_probe_plan *plan, struct probe_template *out)
+{
+    *out = (struct probe_template){0};
+    if (!plan->packet || !ip_parse(plan->packet, plan->packet_len, false, &out->ip))
+        return false;
+    /* The length that goes into the header must fit its 16 bits. */
+    uint32_t counted_len = plan->packet_len - (out->ip.addr_len == 16 ? IPV6_HEADER_LEN : 0);
+    if (counted_len > 0xffff)
+        return false;
+    if (out->ip.protocol == IP_PROTO_TCP)
+        return template_tcp(out);
+    return out->ip.protocol == (out->ip.addr_len == 4 ? IP_PROTO_ICMP : IP_PROTO_ICMPV6) && template_echo(out);
+}
+
+/* The cookie of a target as its octets stand in a probe: the last cookie_len of these. */
+static uint64_t probe_cookie(const struct rk_probe_plan *plan, const uint8_t *address, uint32_t addr_len,
+                             uint16_t dport, uint16_t sport)
 {
     uint8_t target[20] = {0};
     memcpy(target, address, addr_len);
     rk_store_be16(target + 16, dport);
     rk_store_be16(target + 18, sport);
-    return (uint32_t)rk_cookie(plan->key, target, sizeof target);
+    return rk_cookie(plan->key, target, sizeof target);
+}
+
+/* The sum of the template's upper header and data, but for what differs from probe to probe. */
+static uint32_t upper_base(const struct probe_template *probe)
+{
+    const struct ip_view *ip = &probe->ip;
+    static const uint8_t unset[16];
+    uint32_t sum = 0;
+    if (ip->protocol != IP_PROTO_ICMP)
+        sum = rk_csum_pseudo(ip->src, unset, ip->addr_len, ip->protocol, ip->upper_len);
+    uint32_t at = 0;
+    for (; at < probe->cookie_at + probe->cookie_len || at <= probe->checksum_at; at += 2) {
+        bool in_cookie = at >= probe->cookie_at && at < probe->cookie_at + probe->cookie_len;
+        if (at != probe->port_at && at != probe->checksum_at && !in_cookie)
+            sum = rk_csum_add(sum, ip->upper + at, 2);
+    }
+    return rk_csum_add(sum, ip->upper + at, ip->upper_len - at);
 }
 
 int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *writer)
@@ -164,7 +219,12 @@ int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *w
         .length_at = ipv4 ? 2 : 4,
         .length = (uint16_t)(ipv4 ? plan->packet_len : plan->packet_len - IPV6_HEADER_LEN),
         .sport = probe.sport,
+        .port_at = probe.port_at,
+        .checksum_at = probe.checksum_at,
         .cookie_at = probe.cookie_at,
+        .cookie_len = probe.cookie_len,
+        .pseudo = ip->protocol != IP_PROTO_ICMP,
+        .upper_base = upper_base(&probe),
     };
     /* Sums of all that stays the same; length, destination, port, cookie and checksums count as zero there
      * and are added per probe. */
@@ -175,12 +235,6 @@ int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *w
         writer->ip_base =
             rk_csum_add(writer->ip_base, ip->packet + IPV4_HEADER_LEN, ip->header_len - IPV4_HEADER_LEN);
     }
-    static const uint8_t unset[16];
-    uint32_t tcp_base = rk_csum_pseudo(ip->src, unset, ip->addr_len, IP_PROTO_TCP, ip->upper_len);
-    tcp_base = rk_csum_add(tcp_base, ip->upper, 2);
-    tcp_base = rk_csum_add(tcp_base, ip->upper + (probe.cookie_at == TCP_SEQ_AT ? TCP_ACK_AT : TCP_SEQ_AT), 4);
-    tcp_base = rk_csum_add(tcp_base, ip->upper + 12, 4);
-    writer->tcp_base = rk_csum_add(tcp_base, ip->upper + 18, ip->upper_len - 18);
     return 0;
 }
 
@@ -271,12 +325,15 @@ void rk_probe_write(const struct rk_probe_plan *plan, const struct rk_probe_writ
     memcpy(packet + writer->dst_at, target->address, writer->addr_len);
     if (ipv4)
         rk_store_be16(packet + 10, (uint16_t)~rk_csum_add(writer->ip_base, target->address, 4));
-    uint8_t *tcp = packet + writer->header_len;
-    uint32_t cookie = probe_cookie(plan, target->address, writer->addr_len, target->port, writer->sport);
-    rk_store_be16(tcp + 2, target->port);
-    rk_store_be32(tcp + writer->cookie_at, cookie);
-    uint32_t changed = (uint32_t)target->port + (cookie >> 16) + (cookie & 0xffff) + writer->tcp_base;
-    rk_store_be16(tcp + 16, (uint16_t)~rk_csum_add(changed, target->address, writer->addr_len));
+    uint8_t *upper = packet + writer->header_len, cookie[sizeof(uint64_t)];
+    rk_store_be64(cookie, probe_cookie(plan, target->address, writer->addr_len, target->port, writer->sport));
+    const uint8_t *used = cookie + sizeof cookie - writer->cookie_len;
+    memcpy(upper + writer->cookie_at, used, writer->cookie_len);
+    rk_store_be16(upper + writer->port_at, target->port);
+    uint32_t sum = rk_csum_add(target->port + writer->upper_base, used, writer->cookie_len);
+    if (writer->pseudo)
+        sum = rk_csum_add(sum, target->address, writer->addr_len);
+    rk_store_be16(upper + writer->checksum_at, (uint16_t)~sum);
     batch->frames[batch->n++] = (struct rk_frame){
         .offset = (uint32_t)batch->arena_used,
         .cap_len = (uint32_t)writer->frame_len,
@@ -322,7 +379,7 @@ static bool match_segment(const struct rk_probe_plan *plan, const struct probe_t
         return false;
     uint8_t flags = tcp[13];
     uint16_t port = rk_load_be16(tcp);
-    uint32_t cookie = probe_cookie(plan, ip->src, ip->addr_len, port, probe->sport);
+    uint32_t cookie = (uint32_t)probe_cookie(plan, ip->src, ip->addr_len, port, probe->sport);
     if (probe->cookie_at == TCP_ACK_AT) {
         /* "If the incoming segment has an ACK field, the reset takes its sequence number from [it]". */
         if (!(flags & TCP_RST) || rk_load_be32(tcp + TCP_SEQ_AT) != cookie)
@@ -338,6 +395,26 @@ static bool match_segment(const struct rk_probe_plan *plan, const struct probe_t
     reply->state = flags & TCP_RST ? RK_PROBE_CLOSED : RK_PROBE_OPEN;
     reply->port = port;
     reply->window = rk_load_be16(tcp + 14);
+    memcpy(reply->address, ip->src, ip->addr_len);
+    return true;
+}
+
+/* An echo reply from the target itself. */
+static bool match_echo(const struct rk_probe_plan *plan, const struct probe_template *probe,
+                       const struct ip_view *ip, struct rk_probe_reply *reply)
+{
+    const uint8_t *echo = ip->upper, *sent = probe->ip.upper;
+    uint32_t data_at = probe->cookie_at + probe->cookie_len;
+    if (ip->upper_len < data_at || echo[0] != (ip->addr_len == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY) ||
+        rk_load_be16(echo + ECHO_ID_AT) != probe->sport)
+        return false;
+    uint16_t seq = rk_load_be16(echo + ECHO_SEQ_AT);
+    if (rk_load_be64(echo + probe->cookie_at) != probe_cookie(plan, ip->src, ip->addr_len, seq, probe->sport))
+        return false;
+    bool same = ip->upper_len == probe->ip.upper_len &&
+                memcmp(echo + data_at, sent + data_at, ip->upper_len - data_at) == 0;
+    reply->state = same ? RK_PROBE_OPEN : RK_PROBE_DAMAGED;
+    reply->port = seq;
     memcpy(reply->address, ip->src, ip->addr_len);
     return true;
 }
@@ -360,12 +437,17 @@ static bool match_error(const struct rk_probe_plan *plan, const struct probe_tem
     struct ip_view quoted;
     if (ip->upper_len < ICMP_HEADER_LEN || !icmp_is_error(ip) ||
         !ip_parse(ip->upper + ICMP_HEADER_LEN, ip->upper_len - ICMP_HEADER_LEN, false, &quoted) ||
-        quoted.addr_len != ip->addr_len || quoted.protocol != IP_PROTO_TCP ||
-        quoted.upper_len < probe->cookie_at + 4 || rk_load_be16(quoted.upper) != probe->sport)
+        quoted.addr_len != ip->addr_len || quoted.protocol != probe->ip.protocol ||
+        quoted.upper_len < probe->cookie_at + probe->cookie_len)
         return false;
-    uint16_t port = rk_load_be16(quoted.upper + 2);
-    if (rk_load_be32(quoted.upper + probe->cookie_at) !=
-        probe_cookie(plan, quoted.dst, quoted.addr_len, port, probe->sport))
+    bool is_tcp = quoted.protocol == IP_PROTO_TCP;
+    if (rk_load_be16(quoted.upper + (is_tcp ? 0 : ECHO_ID_AT)) != probe->sport ||
+        (!is_tcp && quoted.upper[0] != probe->ip.upper[0]))
+        return false;
+    uint16_t port = rk_load_be16(quoted.upper + probe->port_at);
+    uint8_t cookie[sizeof(uint64_t)];
+    rk_store_be64(cookie, probe_cookie(plan, quoted.dst, quoted.addr_len, port, probe->sport));
+    if (memcmp(quoted.upper + probe->cookie_at, cookie + sizeof cookie - probe->cookie_len, probe->cookie_len) != 0)
         return false;
     reply->state = RK_PROBE_FILTERED;
     reply->port = port;
@@ -395,7 +477,12 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
             !ip_parse(batch->arena + frame->offset + link_skip, frame->cap_len - link_skip, true, &ip) ||
             ip.addr_len != probe.ip.addr_len)
             continue;
-        if (!(ip.protocol == IP_PROTO_TCP ? match_segment : match_error)(plan, &probe, &ip, &reply))
+        bool mine = false;
+        if (ip.protocol == probe.ip.protocol)
+            mine = (ip.protocol == IP_PROTO_TCP ? match_segment : match_echo)(plan, &probe, &ip, &reply);
+        if (!mine && ip.protocol != IP_PROTO_TCP)
+            mine = match_error(plan, &probe, &ip, &reply);
+        if (!mine)
             continue;
         reply.hop_limit = ip.hop_limit;
         memcpy(reply.reporter, ip.src, ip.addr_len);

@@ -17,10 +17,14 @@ struct rk_probe_writer {
     uint32_t dst_at;
     uint32_t length_at;
     uint32_t ip_base; /* sums of what all probes have in common */
-    uint32_t tcp_base;
-    uint32_t cookie_at; /* of the TCP header */
+    uint32_t upper_base;
+    uint32_t port_at; /* of the header after IP, as the following */
+    uint32_t checksum_at;
+    uint32_t cookie_at;
+    uint32_t cookie_len;
     uint16_t length;
     uint16_t sport;
+    bool pseudo; /* the upper checksum covers the addresses */
 };
 
 /* A probe's target. */

@@ -44,7 +44,7 @@ static struct rk_probe_plan plan_of(uint64_t seed, bool link)
 struct room {
     struct rk_board board;
     uint8_t states[PROBES], probes[PROBES];
-    int64_t sent_ns[PROBES];
+    int64_t sent_ns[PROBES], rtt_ns[PROBES];
     uint32_t rows[PROBES];
 };
 
@@ -52,7 +52,8 @@ static void set_up(struct room *room, uint64_t first, uint64_t step, uint32_t ro
 {
     memset(room, 0, sizeof *room);
     room->board = (struct rk_board){.first = first, .step = step, .rows_n = rows_n, .left = rows_n,
-                                    .states = room->states, .probes = room->probes, .sent_ns = room->sent_ns};
+                                    .states = room->states, .probes = room->probes, .sent_ns = room->sent_ns,
+                                    .rtt_ns = room->rtt_ns};
 }
 
 /* What the target of a probe answers: a frame with addresses and ports swapped. */
@@ -81,11 +82,11 @@ static uint32_t number_of(const uint8_t *probe)
     return address_i * PORTS + port_i;
 }
 
-static int match(const struct rk_probe_plan *plan, struct room *room, const struct rk_batch *batch, int count_closed,
+static int match(const struct rk_probe_plan *plan, struct room *room, const struct rk_batch *batch, uint32_t counted,
                  struct rk_probe_reply *replies, uint32_t *rows)
 {
     uint32_t next;
-    int n = rk_board_match(plan, &room->board, batch, 0, count_closed, 0, replies, rows, PROBES, &next);
+    int n = rk_board_match(plan, &room->board, batch, 0, counted, 0, replies, rows, PROBES, &next);
     EXPECT(next, batch->n);
     return n;
 }
@@ -127,13 +128,15 @@ static void rounds(uint64_t seed, uint64_t first, uint64_t step, uint32_t rows_n
         in->frames[i].time_ns = 1000 + 10 * i;
     struct rk_probe_reply replies[PROBES];
     uint32_t rows[PROBES], open_n = (rows_n + 3) / 4, answered = (rows_n + 1) / 2;
-    EXPECT(match(&plan, &room, in, 1, replies, rows), open_n);
-    EXPECT(room.board.closed, answered - open_n);
+    EXPECT(match(&plan, &room, in, 1u << RK_PROBE_CLOSED, replies, rows), open_n);
+    EXPECT(room.board.counted, answered - open_n);
     EXPECT(room.board.left, rows_n - answered);
     EXPECT(room.board.rtt_n, answered);
     EXPECT(room.board.rtt_max_ns, answered ? 10 * (answered - 1) : 0);
     for (uint32_t i = 0; i < open_n; i++)
         EXPECT(rows[i], 4 * i);
+    for (uint32_t i = 0; i < rows_n; i++)
+        EXPECT(room.rtt_ns[i], i % 2 == 0 ? 10 * (i / 2) : 0);
     EXPECT(match(&plan, &room, in, 0, replies, rows), 0);
     EXPECT(room.board.duplicates, answered);
     /* Again, only those without an answer. */

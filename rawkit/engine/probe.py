@@ -1,10 +1,11 @@
-"""SYN probes in bulk: batches filled from a template, answers recognised by a keyed hash."""
+"""TCP and echo probes in bulk: batches filled from a template, answers recognised by a keyed hash."""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ ADDRESS_LEN = 16
 OPEN: int = lib.RK_PROBE_OPEN
 CLOSED: int = lib.RK_PROBE_CLOSED
 FILTERED: int = lib.RK_PROBE_FILTERED
+DAMAGED: int = lib.RK_PROBE_DAMAGED
 
 _REPLY = struct.Struct("=q16s16sHBBBBH")  # struct rk_probe_reply
 _REPLIES_N = 256
@@ -32,11 +34,11 @@ assert (lib.RK_BOARD_UNANSWERED, lib.RK_BOARD_ABSENT) == (0, 2)
 
 
 class ProbeReply(NamedTuple):
-    """An answer to a probe: `state` is OPEN (a SYN-ACK), CLOSED (a RST, both with its window), or FILTERED
-    (an ICMP error, with its type and code).
+    """An answer to a probe: `state` is OPEN (a SYN-ACK or an echo reply), CLOSED (a RST), FILTERED (an ICMP
+    error, with its type and code), or DAMAGED (an echo reply with other data than were sent).
 
     `time_ns` is the frame's, `address` the target's, `reporter` whoever sent the answer, `hop_limit` the
-    answer's.
+    answer's; `port` is the sequence number of an echo, `window` a segment's.
     """
 
     time_ns: int
@@ -51,12 +53,13 @@ class ProbeReply(NamedTuple):
 
 
 class ProbePlan:
-    """A TCP scan as an index space: every port of every address, each at a position of its own.
+    """A scan as an index space: every port of every address, each at a position of its own.
 
     `packet` is the template: an IP packet with a TCP header; destination, port, lengths, checksums
     and the cookie are filled in per probe, the cookie as sequence number or, where the ACK flag is set, as
-    acknowledgement. `spans` are consecutive addresses of one IP version, as the first (octets) and how many,
-    ascending; `ports` ascend too. `link` is put before the packet (an Ethernet header, or nothing);
+    acknowledgement. Or it is an echo request; then the ports are sequence numbers, and the cookie is the
+    first 8 octets of the data. `spans` are consecutive addresses of one IP version, as the first (octets) and
+    how many, ascending; `ports` ascend too. `link` is put before the packet (an Ethernet header, or nothing);
     `next_hops`, a row of 6 octets for each address where there are any, are its destination, zero for
     addresses that nobody has. `key` (16 octets) makes the cookies: whoever does not know it cannot forge an
     answer. With a `seed` the positions are in a random order, else addresses follow one another, each with
@@ -121,7 +124,7 @@ class ProbePlan:
     def fill(self, batch: FrameBatch, first: int, n: int) -> int:
         """Fill the batch, emptied first, with the probes at positions [first, first + n); how many fitted.
 
-        Raises: EngineError (EINVAL) for a template that is no IP packet with TCP, a range outside the plan.
+        Raises: EngineError (EINVAL) for a template of another kind, a range outside the plan.
         """
         return check(lib.rk_probe_fill(self._plan, batch.refill(), first, n), "fill with probes")
 
@@ -156,12 +159,14 @@ class ProbePlan:
 
 class Board:
     """Some probes of a plan, and which are still without an answer: row i is the one at position
-    `first + i * step`. 10 octets a row.
+    `first + i * step`. 10 octets a row; `timed` keeps the round-trip times, for 8 more.
 
     Probes go out in rounds: a round passes over all that are unanswered, in the order of their rows.
     """
 
-    def __init__(self, plan: ProbePlan, rows_n: int, first: int = 0, step: int = 1) -> None:
+    def __init__(
+        self, plan: ProbePlan, rows_n: int, first: int = 0, step: int = 1, *, timed: bool = False
+    ) -> None:
         self.plan = plan
         self.rows_n, self.first, self.step = rows_n, first, step
         self._states = bytearray(rows_n)
@@ -171,6 +176,10 @@ class Board:
         board.first, board.step, board.rows_n, board.left = first, step, rows_n, rows_n
         self._states_view = ffi.from_buffer("uint8_t[]", self._states, require_writable=True)
         board.states, board.probes, board.sent_ns = self._states_view, self._probes, self._sent_ns
+        self.rtts_ns = array("q", [-1]) * (rows_n if timed else 0)
+        """Of each row whose answer was timed; -1 of others."""
+        self._rtts_view = ffi.from_buffer("int64_t[]", self.rtts_ns, require_writable=True)
+        board.rtt_ns = self._rtts_view if timed else ffi.NULL
         self._filled = ffi.new("uint32_t[]", 1)
         self._filled_n = 0
         self._matched = ffi.new("uint32_t[]", _REPLIES_N)
@@ -185,9 +194,9 @@ class Board:
         return int(self._board.left)
 
     @property
-    def closed(self) -> int:
-        """How many answers were CLOSED and only counted."""
-        return int(self._board.closed)
+    def counted(self) -> int:
+        """How many answers were only counted."""
+        return int(self._board.counted)
 
     @property
     def duplicates(self) -> int:
@@ -240,20 +249,26 @@ class Board:
         self.cursor = row + 1
         return row
 
+    @property
+    def strays(self) -> int:
+        """How many answers belonged to other boards."""
+        return int(self._board.strays)
+
     def match(
-        self, batch: FrameBatch, count_closed: bool, link_skip: int = 0
+        self, batch: FrameBatch, count_only: Iterable[int] = (), link_skip: int = 0
     ) -> list[tuple[int, ProbeReply]]:
         """The first answer to each row among the batch's IP packets, with the row.
 
-        With `count_closed`, closed ports are only counted.
+        Answers of the states `count_only` are only counted.
         """
+        counted = sum(1 << state for state in count_only)
         found: list[tuple[int, ProbeReply]] = []
         plan = self.plan
         plan._next[0] = 0
         while plan._next[0] < len(batch):
             n = check(
                 lib.rk_board_match(
-                    plan._plan, self._board, batch.handle, link_skip, count_closed, plan._next[0],
+                    plan._plan, self._board, batch.handle, link_skip, counted, plan._next[0],
                     plan._replies, self._matched, _REPLIES_N, plan._next,
                 ),
                 "match answers",

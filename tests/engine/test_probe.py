@@ -1,4 +1,4 @@
-"""SYN probes: what C fills in is read by scapy, what scapy answers is recognised by C."""
+"""TCP and echo probes: what C fills in is read by scapy, what scapy answers is recognised by C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ TARGETS = {
 }
 ROUTER = {4: "203.0.113.1", 6: "2001:db8:1::1"}
 PORTS = [22, 80, 65535]
-STATES = {lib.RK_PROBE_OPEN: "open", lib.RK_PROBE_CLOSED: "closed", lib.RK_PROBE_FILTERED: "filtered"}
+STATES = {
+    lib.RK_PROBE_OPEN: "open",
+    lib.RK_PROBE_CLOSED: "closed",
+    lib.RK_PROBE_FILTERED: "filtered",
+    lib.RK_PROBE_DAMAGED: "damaged",
+}
 
 
 def family_of(version: int) -> int:
@@ -317,7 +322,7 @@ def test_replies_cut_short(plan: Plan, scapy: Any) -> None:
 def test_templates_that_are_none(scapy: Any, version: int) -> None:
     ip = ip_layer(scapy, version, SOURCE[version], TARGETS[version][0])
     tcp = scapy.TCP(sport=SPORT, flags="S")
-    for bad in (ip / scapy.UDP(), ip / scapy.ICMP(), ip / (tcp.copy() / b"")):
+    for bad in (ip / scapy.UDP(), ip / scapy.ICMP(), ip / scapy.ICMP(type=13) / bytes(20), ip / (tcp / b"")):
         if scapy.TCP in bad:
             bad[scapy.TCP].dataofs = 6  # beyond the end
         assert Plan(version, bytes(bad)).fill(0, 1) == -errno.EINVAL
@@ -371,3 +376,87 @@ def test_damaged_templates(version: int, damage: list[tuple[int, int]]) -> None:
     if isinstance(filled, list):
         assert {len(probe) for probe in filled} == {len(octets)}
         assert plan.match(filled) == []  # a probe is no answer
+
+
+# ---- echo requests ---------------------------------------------------------------------------------
+
+
+ECHO_DATA = bytes(range(48))
+
+
+def echo_plan(scapy: Any, version: int, data: bytes = ECHO_DATA) -> Plan:
+    ip = ip_layer(scapy, version, SOURCE[version], TARGETS[version][0])
+    echo = scapy.ICMP(id=SPORT) if version == 4 else scapy.ICMPv6EchoRequest(id=SPORT)
+    data = bytes(8) + data
+    if version == 6:
+        echo.data, data = data, b""
+    return Plan(version, bytes(ip / echo / data))
+
+
+def echo_reply(scapy: Any, plan: Plan, probe: bytes, **fields: Any) -> bytes:
+    """What the target makes of an echo request; `fields` are those of the answer's IP header."""
+    ip = (scapy.IP if plan.version == 4 else scapy.IPv6)(probe)
+    back = ip_layer(scapy, plan.version, ip.dst, ip.src, **fields)
+    if plan.version == 4:
+        request = ip[scapy.ICMP]
+        return bytes(back / scapy.ICMP(type=0, id=request.id, seq=request.seq) / bytes(request.payload))
+    request = ip[scapy.ICMPv6EchoRequest]
+    return bytes(back / scapy.ICMPv6EchoReply(id=request.id, seq=request.seq, data=request.data))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("data", [ECHO_DATA, b"odd", b""])
+def test_echo_requests_read_by_scapy(scapy: Any, version: int, data: bytes) -> None:
+    plan = echo_plan(scapy, version, data)
+    at = 28 if version == 4 else 48
+    expected = [(target, port) for target in TARGETS[version] for port in PORTS]
+    for octets, (target, seq) in zip(plan.probes(), expected, strict=True):
+        address = socket.inet_pton(family_of(version), target).ljust(16, b"\0")
+        hashed = address + seq.to_bytes(2, "big") + SPORT.to_bytes(2, "big")
+        cookie = lib.rk_cookie(KEY, hashed, len(hashed)).to_bytes(8, "big")
+        fresh = ip_layer(scapy, version, SOURCE[version], target)
+        if version == 4:
+            fresh /= scapy.ICMP(id=SPORT, seq=seq) / (cookie + data)
+        else:
+            fresh /= scapy.ICMPv6EchoRequest(id=SPORT, seq=seq, data=cookie + data)
+        assert octets == bytes(fresh)
+        assert octets[at : at + 8] == cookie
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_echo_replies(scapy: Any, version: int) -> None:
+    plan = echo_plan(scapy, version)
+    replies = [echo_reply(scapy, plan, probe) for probe in plan.probes()]
+    expected = [(target, port) for target in TARGETS[version] for port in PORTS]
+    assert [(r.address, r.reporter, r.port, r.state) for r in plan.match(replies)] == [
+        (target, target, port, "open") for target, port in expected
+    ]
+    assert plan.match(plan.probes()) == []  # requests are no answers
+    good = replies[4]
+    assert plan.match([good[:length] for length in range(20 if version == 4 else 40)]) == []
+    icmp = 20 if version == 4 else 40
+    src = range(12, 16) if version == 4 else range(8, 24)
+    for at in [*src, icmp, *range(icmp + 4, icmp + 16)]:  # address, type, identifier, number, cookie
+        assert plan.match([good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :]]) == [], at
+    for changed in (good[:-1] + b"x", good[:-1], good + b"x"):
+        if version == 4:
+            changed = changed[:2] + len(changed).to_bytes(2, "big") + changed[4:]
+        else:
+            changed = changed[:4] + (len(changed) - 40).to_bytes(2, "big") + changed[6:]
+        assert [reply.state for reply in plan.match([changed])] == ["damaged"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_errors_about_echo_requests(scapy: Any, version: int) -> None:
+    plan = echo_plan(scapy, version)
+    icmp = 20 if version == 4 else 40
+    for type, code in ERRORS[version]:
+        answers = [error(scapy, plan, probe, type, code, icmp + 16) for probe in plan.probes()]
+        assert [(r.address, r.reporter, r.state, r.icmp) for r in plan.match(answers)] == [
+            (target, ROUTER[version], "filtered", (type, code)) for target in TARGETS[version] for _ in PORTS
+        ]
+    type, code = ERRORS[version][0]
+    short = [error(scapy, plan, plan.probes()[0], type, code, icmp + n) for n in range(16)]
+    assert plan.match(short) == []  # the cookie is not quoted: anybody might have made it up
+    tcp = minimal(version).probes()[0]
+    assert plan.match([error(scapy, plan, tcp, type, code, len(tcp))]) == []

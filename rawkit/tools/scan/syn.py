@@ -248,7 +248,7 @@ class SynScan:
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
         pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
-        count_closed = not (self._config.report_closed or self._kind.by_window)
+        count_only = () if self._config.report_closed or self._kind.by_window else (REPLY_CLOSED,)
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
         batches = 0
@@ -292,10 +292,10 @@ class SynScan:
 
             known = 0
             if receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
-                left, closed, timed = board.left, board.closed, board.timed
-                replies = board.match(self._inbox, count_closed)
+                left, counted, timed = board.left, board.counted, board.timed
+                replies = board.match(self._inbox, count_only)
                 known = left - board.left
-                tally.states[self._kind.reset] += board.closed - closed
+                tally.states[self._kind.reset] += board.counted - counted
                 patience.seen(board.slowest_ns, board.timed - timed)
                 pace.answered(known)
                 for row, reply in replies:
