@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rawkit.net import route as route
     from rawkit.pcap import PcapngWriter as PcapngWriter
     from rawkit.pcap import PcapWriter as PcapWriter
+    from rawkit.pcap import aopen_pcap as aopen_pcap
     from rawkit.pcap import create_pcap as create_pcap
     from rawkit.pcap import open_pcap as open_pcap
     from rawkit.tools.capture import capture as capture
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from rawkit.tools.exchange import aexchange as aexchange
     from rawkit.tools.exchange import exchange as exchange
     from rawkit.tools.ping import ping as ping
+    from rawkit.tools.replay import areplay as areplay
     from rawkit.tools.replay import replay as replay
     from rawkit.tools.scan import scan as scan
     from rawkit.tools.trace import atrace as atrace
@@ -88,12 +90,12 @@ _HOMES = {
     "Malformed NoRoute PermissionDenied RawkitError TargetError Truncated UnitError UnknownInterface",
     "rawkit.lab": "Lab",
     "rawkit.net": "interfaces neighbour route",
-    "rawkit.pcap": "PcapWriter PcapngWriter create_pcap open_pcap",
+    "rawkit.pcap": "PcapWriter PcapngWriter aopen_pcap create_pcap open_pcap",
     "rawkit.tools.capture": "capture",
     "rawkit.tools.departure": "send",
     "rawkit.tools.exchange": "aexchange exchange",
     "rawkit.tools.ping": "ping",
-    "rawkit.tools.replay": "replay",
+    "rawkit.tools.replay": "areplay replay",
     "rawkit.tools.scan": "scan",
     "rawkit.tools.trace": "atrace trace",
     "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "

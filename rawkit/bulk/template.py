@@ -7,12 +7,12 @@ frame is built in Python. See docs/design/templates.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.native import check, ffi, lib, monotonic_ns
+from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, seconds_until
 from rawkit.errors import FieldError
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.edit import _find, layer_names
@@ -389,22 +389,49 @@ def send_template(
 
     Raises: `EngineError` when a frame is refused, as `sender.send_batch`.
     """
+    end_ns = deadline(timeout)
+    done = 0
+    for batch in _slices(template, n, first):
+        sent = 0
+        while sent < len(batch):
+            accepted = sender.send_batch(batch, sent, None, seconds_until(end_ns))
+            sent += accepted
+            done += accepted
+            if accepted == 0 or (sent < len(batch) and monotonic_ns() >= end_ns):
+                return done
+    return done
+
+
+async def asend_template(
+    sender: PacketSocket | RawIPSocket | Transmitter,
+    template: Template,
+    n: int,
+    first: int = 0,
+    timeout: float | None = None,
+) -> int:
+    """As `send_template`, while the running event loop's other tasks go on."""
+    end_ns = deadline(timeout)
+    done = 0
+    for batch in _slices(template, n, first):
+        sent = 0
+        while sent < len(batch):
+            accepted = await sender.asend_batch(batch, sent, None, seconds_until(end_ns))
+            sent += accepted
+            done += accepted
+            if accepted == 0 or (sent < len(batch) and monotonic_ns() >= end_ns):
+                return done
+    return done
+
+
+def _slices(template: Template, n: int, first: int) -> Iterator[FrameBatch]:
+    """Frames [first, first + n) in a batch that is refilled."""
     if n < 0:
         raise ValueError(f"{n} frames; want 0 or more")
     batch = FrameBatch(SLICE, SLICE * len(template))
-    start_ns = monotonic_ns()
     done = 0
     while done < n:
-        held = template.fill(batch, first + done, min(SLICE, n - done))
-        sent = 0
-        while sent < held:
-            left = None if timeout is None else max(0.0, timeout - (monotonic_ns() - start_ns) / 1e9)
-            accepted = sender.send_batch(batch, sent, None, left)
-            sent += accepted
-            if accepted == 0 or (sent < held and left == 0):
-                return done + sent
-        done += held
-    return done
+        done += template.fill(batch, first + done, min(SLICE, n - done))
+        yield batch
 
 
 # ---- values ------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = [
-    "FOREVER_NS", "SLICE_NS", "check", "deadline", "ffi", "lib", "monotonic_ns", "realtime_ns", "send_now",
+    "FOREVER_NS", "SLICE_NS", "check", "deadline", "ffi", "lib", "monotonic_ns", "realtime_ns",
+    "seconds_until", "send_now",
 ]  # fmt: skip
 
 FOREVER_NS = 2**63 - 1
@@ -41,6 +42,11 @@ def deadline(timeout: float | None) -> int:
     if not timeout >= 0:
         raise ValueError(f"timeout is {timeout}; it must be 0 or more seconds, or None")
     return int(min(monotonic_ns() + timeout * 1e9, FOREVER_NS))
+
+
+def seconds_until(end_ns: int) -> float | None:
+    """What is left until a deadline, as a timeout."""
+    return None if end_ns == FOREVER_NS else max(0.0, (end_ns - monotonic_ns()) / 1e9)
 
 
 def slice_end(deadline_ns: int) -> int:

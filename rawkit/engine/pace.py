@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
+from rawkit.errors import EngineError
 
 if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch
@@ -24,6 +26,9 @@ Sleeping ends 50 to 80 us late with the usual timer slack, later on a busy machi
 
 SLACK_NS = 1_000_000
 """Lag that a rate makes up for, in nanoseconds: without any, each late awakening would lower it."""
+
+HOLD_NS = 2_000_000
+"""For how long `asend` keeps an event loop at a time: the loop's own timers wake up to a millisecond late."""
 
 _SECOND_NS = 10**9
 
@@ -103,6 +108,14 @@ class PaceReport(NamedTuple):
         return next(value for value, count in zip(values, upto) if count >= rank)
 
 
+@dataclass
+class _Plan:
+    """When the rows of a batch are due (int64_t[]), and how many of those asked for were dealt with."""
+
+    due: Any
+    done: int = 0
+
+
 def default_spin_ns() -> int:
     """SPIN_NS, and 0 for an ordinary user or a process that was made nice: neither should spin unasked."""
     return SPIN_NS if os.geteuid() == 0 and os.getpriority(os.PRIO_PROCESS, 0) <= 0 else 0
@@ -171,19 +184,67 @@ class PacedSender:
         Raises:
             ValueError: there is no rate.
         """
-        if self.rate is None:
-            raise ValueError("this sender has no rate")
         n = _frames(batch, first, n, len(batch))
         end_ns = deadline(timeout)
+        with self._planned(batch, first, n) as plan:
+            plan.done = self._send(batch, plan.due, first, n, end_ns)
+        return plan.done
+
+    async def asend(
+        self,
+        batch: FrameBatch,
+        due_ns: Sequence[int],
+        first: int = 0,
+        n: int | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """As `send`, as punctual, while the loop's other tasks go on: it is held for HOLD_NS at a time."""
+        n = _frames(batch, first, n, len(due_ns))
+        return await self._asend(batch, ffi.new("int64_t[]", due_ns), first, n, deadline(timeout))
+
+    async def asend_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        """As `send_batch`, while the loop's other tasks go on."""
+        n = _frames(batch, first, n, len(batch))
+        end_ns = deadline(timeout)
+        with self._planned(batch, first, n) as plan:
+            plan.done = await self._asend(batch, plan.due, first, n, end_ns)
+        return plan.done
+
+    @contextmanager
+    def _planned(self, batch: FrameBatch, first: int, n: int) -> Iterator[_Plan]:
+        """Moments by the rate. What is not done of them at the end has not used up its time."""
+        if self.rate is None:
+            raise ValueError("this sender has no rate")
         if self._rate is None:
             self._rate = _rate(self.rate)
-        due = ffi.new("int64_t[]", len(batch))
         used = self._rate.used
-        check(lib.rk_rate_plan(self._rate, batch.handle, first, n, due), "plan")
-        done = self._send(batch, due, first, n, end_ns)
-        if done < n:
-            self._rate.used = used
-            check(lib.rk_rate_plan(self._rate, batch.handle, first, done, due), "plan")
+        plan = _Plan(ffi.new("int64_t[]", len(batch)))
+        check(lib.rk_rate_plan(self._rate, batch.handle, first, n, plan.due), "plan")
+        try:
+            yield plan
+        finally:
+            if plan.done < n:
+                self._rate.used = used
+                check(lib.rk_rate_plan(self._rate, batch.handle, first, plan.done, plan.due), "plan")
+
+    async def _asend(self, batch: FrameBatch, due: Any, first: int, n: int, end_ns: int) -> int:
+        import asyncio
+
+        done = 0
+        while done < n:
+            now = monotonic_ns()
+            early_ns = min(due[first + done] + self._state.moved_ns, end_ns) - HOLD_NS // 2 - now
+            await asyncio.sleep(max(early_ns, 0) / 1e9)
+            try:
+                done += self._send(batch, due, first + done, n - done, min(monotonic_ns() + HOLD_NS, end_ns))
+            except EngineError:
+                if done == 0:
+                    raise
+                break  # the next call meets it again
+            if end_ns <= monotonic_ns():
+                break
         return done
 
     def _send(self, batch: FrameBatch, due: Any, first: int, n: int, end_ns: int) -> int:

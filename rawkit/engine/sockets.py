@@ -16,7 +16,16 @@ from rawkit.engine.aio import Waits
 from rawkit.engine.batch import FrameBatch, make_frames
 from rawkit.engine.filter import Filter, compile_filter
 from rawkit.engine.interface import LINKTYPE_RAW, LINKTYPE_SLL2, Enterable, Origins, mtu, resolve
-from rawkit.engine.native import FOREVER_NS, check, deadline, ffi, lib, monotonic_ns, send_now, slice_end
+from rawkit.engine.native import (
+    check,
+    deadline,
+    ffi,
+    lib,
+    monotonic_ns,
+    seconds_until,
+    send_now,
+    slice_end,
+)
 from rawkit.errors import EngineError, RawkitError
 
 if TYPE_CHECKING:
@@ -277,7 +286,7 @@ class _Socket:
         end_ns = deadline(timeout)
         if batch is None:
             batch = FrameBatch(256, 1 << 20)
-        while await self.areceive(batch, _seconds_until(end_ns)):
+        while await self.areceive(batch, seconds_until(end_ns)):
             for frame in make_frames(batch, self._origin):
                 yield frame
 
@@ -306,7 +315,7 @@ class _Socket:
         end_ns = deadline(timeout)
         if batch is None:
             batch = FrameBatch(256, 1 << 20)
-        while self.receive(batch, _seconds_until(end_ns)):
+        while self.receive(batch, seconds_until(end_ns)):
             yield from make_frames(batch, self._origin)
 
     def _origin(self, ifindex: int) -> tuple[str, int]:
@@ -522,11 +531,6 @@ class RawIPSocket(_Socket):
         level, option = (socket.IPPROTO_IP, 10) if self.family == 4 else (socket.IPPROTO_IPV6, 23)
         with socket.socket(fileno=os.dup(self.fileno())) as same:
             same.setsockopt(level, option, 3)
-
-
-def _seconds_until(end_ns: int) -> float | None:
-    """What is left until a deadline, as a timeout."""
-    return None if end_ns == FOREVER_NS else max(0.0, (end_ns - monotonic_ns()) / 1e9)
 
 
 async def _sleep(seconds: float) -> None:

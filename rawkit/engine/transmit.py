@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable
-from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, slice_end
+from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, seconds_until, slice_end
 from rawkit.engine.sockets import PacketSocket, RawIPSocket
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
 
@@ -28,6 +28,9 @@ BACKENDS = ("auto", "packet", "xdp", "ip")
 
 FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 """Octets of the longest frame that the XDP backend carries."""
+
+AT_ONCE = 256
+"""Frames that `asend_batch` sends at a time: some 0.3 ms."""
 
 # Frames that go first, until the interface's counters have shown that its driver sends them, and how long
 # that may take: virtual devices count at once, network cards report theirs now and then.
@@ -96,6 +99,15 @@ class Transmitter(Protocol):
     ) -> int:
         """Send frames [first, first + n); how many were accepted. As `PacketSocket.send_batch`."""
 
+    async def asend_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        """As `send_batch`, while the loop's other tasks go on; they get their turn every AT_ONCE frames.
+
+        The proof that an interface takes live frames holds the loop until its counters move, once, and for
+        at most a quarter of a second.
+        """
+
     def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
         """For `PacedSender`."""
 
@@ -131,6 +143,16 @@ def open_transmitter(
     if interface is None and backend != "ip":
         raise ValueError(f"backend {backend!r} needs an interface")
     return _Transmitter(interface, backend, namespace)
+
+
+def _range(batch: FrameBatch, first: int, n: int | None) -> int:
+    """The number of frames meant by n.  Raises `ValueError` where they are not all there."""
+    held = len(batch)
+    if n is None:
+        n = held - first
+    if first < 0 or n < 0 or first + n > held:
+        raise ValueError(f"frames [{first}, {first + n}) of a batch that holds {held}")
+    return n
 
 
 class _LiveFrames:
@@ -320,26 +342,56 @@ class _Transmitter:
                 where the interface throws live frames away, and EFBIG beyond FRAME_LEN octets.
             ValueError: the range is not in the batch, or the transmitter is closed.
         """
-        held = len(batch)
-        if n is None:
-            n = held - first
-        if first < 0 or n < 0 or first + n > held:
-            raise ValueError(f"frames [{first}, {first + n}) of a batch that holds {held}")
+        n = _range(batch, first, n)
+        try:
+            done = self._send_most(batch, first, n, deadline(timeout))
+        except EngineError as error:
+            self._failed[error.errno or 0] += 1
+            raise
+        self._accepted += done
+        return done
+
+    async def asend_batch(
+        self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
+    ) -> int:
+        import asyncio
+
+        n = _range(batch, first, n)
         end_ns = deadline(timeout)
+        done = 0
+        pause = 0.0
+        try:
+            while True:
+                try:
+                    accepted = self._send_most(batch, first + done, min(AT_ONCE, n - done), monotonic_ns())
+                except EngineError as error:
+                    if done > 0:
+                        return done  # the next call meets it again
+                    if error.errno != errno.ENOBUFS or monotonic_ns() >= end_ns:
+                        self._failed[error.errno or 0] += 1
+                        raise
+                    accepted = 0
+                done += accepted
+                if done == n or monotonic_ns() >= end_ns:
+                    return done
+                # Nothing tells when a device's queue has room again.
+                pause = 0.0 if accepted else min(max(2 * pause, 50e-6), 1e-3)
+                await asyncio.sleep(pause)
+        finally:
+            self._accepted += done
+
+    def _send_most(self, batch: FrameBatch, first: int, n: int, end_ns: int) -> int:
+        """Send n frames, or those that go until `end_ns` or a refusal; raises when that meets the first."""
         done = 0
         try:
             while done < n and (done == 0 or monotonic_ns() < end_ns):
-                left = None if timeout is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
-                accepted = self._send_some(batch, first + done, n - done, left)
+                accepted = self._send_some(batch, first + done, n - done, seconds_until(end_ns))
                 if accepted == 0:
                     break
                 done += accepted
-        except EngineError as error:
+        except EngineError:
             if done == 0:
-                self._failed[error.errno or 0] += 1
                 raise  # else it meets the next call first
-        finally:
-            self._accepted += done
         return done
 
     def _send_some(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:

@@ -1,11 +1,13 @@
 """Capture files: read and write pcap and pcapng as streams of `Frame`, times in integer nanoseconds."""
 
+from rawkit.pcap.aio import AsyncReader, aopen_pcap
 from rawkit.pcap.blocks import Block, Interface, Section, Statistics
 from rawkit.pcap.copy import copy_pcap
 from rawkit.pcap.reader import Reader, open_pcap
 from rawkit.pcap.writer import PcapngWriter, PcapWriter, create_pcap
 
 __all__ = [
+    "AsyncReader",
     "Block",
     "Interface",
     "PcapWriter",
@@ -13,6 +15,7 @@ __all__ = [
     "Reader",
     "Section",
     "Statistics",
+    "aopen_pcap",
     "copy_pcap",
     "create_pcap",
     "open_pcap",

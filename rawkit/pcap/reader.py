@@ -114,6 +114,11 @@ class Reader:
         return self.interfaces[0].linktype if self.interfaces else 1
 
     @property
+    def packed(self) -> str:
+        """What the file is packed with ("gzip", ...), "" for nothing."""
+        return self._window.source.packed
+
+    @property
     def snaplen(self) -> int:
         """Snaplen of the first interface as the file has it: 0 and huge values mean no limit."""
         return self.interfaces[0].snaplen if self.interfaces else 0

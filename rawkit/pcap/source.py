@@ -147,13 +147,15 @@ class Window:
         self.buf[:have] = rest
         self.base += self.pos
         self.pos, self.end = 0, have
-        with memoryview(self.buf) as room:
-            while self.end < wanted:
-                n = self.source.read_into(room[self.end :])
-                if not n:
-                    break
-                self.end += n
-        self.batch.handle.arena_used = self.end
+        try:
+            with memoryview(self.buf) as room:
+                while self.end < wanted:
+                    n = self.source.read_into(room[self.end :])
+                    if not n:
+                        break
+                    self.end += n
+        finally:  # a stream that does not wait (BlockingIOError) goes on from here
+            self.batch.handle.arena_used = self.end
         return self.end
 
     def peek(self, n: int) -> bytes:

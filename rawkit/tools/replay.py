@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -186,8 +186,10 @@ class Plan:
 class Replay:
     """A replay in progress: iterating drives it and gives its (growing) report about ten times a second.
 
-    It ends with the file, or within 100 ms when `stop()` was called. Leaving the iteration by an exception of
-    one's own loses count of the frames of the last 100 ms.
+    `async for` does the same in a running asyncio loop, as punctually: other tasks get their turn in the gaps
+    between frames, and every 2 ms where there are none; reading the file does hold them up. It ends with the
+    file, or within 100 ms when `stop()` was called. Leaving the iteration by an exception of one's own loses
+    count of the frames of the last 100 ms.
 
     Raises:
         UnknownInterface, PermissionDenied, EngineError (the interface went down or away)
@@ -205,73 +207,101 @@ class Replay:
         self.report = ReplayReport(config.interface)
         self._plan = Plan(frames, config)
         self._stopped = False
-        self._sender: PacedSender | None = None
         backend, self._reason = config.backend, ""
         if backend == "auto" and not config.topspeed:
             # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
             backend, self._reason = "packet", "exact for frames that go one by one"
         self._transmitter = open_transmitter(config.interface, backend)
+        self._paced: PacedSender | None = None
+        if not config.topspeed:  # there a full queue is waited for: nobody behind is late for it
+            self._paced = PacedSender(self._transmitter, config.spin_ns)
 
     def stop(self) -> None:
         """Let the iteration end; may be called from anywhere."""
         self._stopped = True
 
     def __iter__(self) -> Iterator[ReplayReport]:
-        report = self.report
         with self._transmitter as transmitter:
-            send = self._send_at_once if self.config.topspeed else self._paced(transmitter)
-            most = TOPSPEED_CHUNK if self.config.topspeed else CHUNK
-            batch = FrameBatch(most, CHUNK_LEN)
-            start_ns = 0
             try:
-                for chunk in _chunks(self._plan, most):
-                    report.planned, report.skipped = self._plan.planned, self._plan.skipped
-                    batch.clear()
-                    batch.extend([octets for _, octets in chunk])
-                    # The clock starts when the first frames lie ready.
-                    start_ns = start_ns or monotonic_ns() + LEAD_NS
-                    due = [start_ns + offset_ns for offset_ns, _ in chunk]
+                for batch, due in self._batches():
                     done = 0
-                    while done < len(chunk) and not self._stopped:
-                        done += send(batch, due, done)
-                        yield report
-                    if self._stopped:
-                        return
-                report.skipped = self._plan.skipped
+                    while done < len(due) and not self._stopped:
+                        done += self._send(batch, due, done)
+                        yield self.report
             finally:
                 self._finish(transmitter)
 
-    def _paced(self, transmitter: Transmitter) -> Callable[[FrameBatch, list[int], int], int]:
-        self._sender = sender = PacedSender(transmitter, self.config.spin_ns)
+    async def __aiter__(self) -> AsyncIterator[ReplayReport]:
+        with self._transmitter as transmitter:
+            try:
+                for batch, due in self._batches():
+                    done = 0
+                    while done < len(due) and not self._stopped:
+                        done += await self._asend(batch, due, done)
+                        yield self.report
+            finally:
+                self._finish(transmitter)
+
+    def _batches(self) -> Iterator[tuple[FrameBatch, list[int]]]:
+        """What goes out, a chunk at a time in a batch that is refilled, and when each frame is due."""
         report = self.report
+        most = TOPSPEED_CHUNK if self.config.topspeed else CHUNK
+        batch = FrameBatch(most, CHUNK_LEN)
+        start_ns = 0
+        for chunk in _chunks(self._plan, most):
+            report.planned, report.skipped = self._plan.planned, self._plan.skipped
+            batch.clear()
+            batch.extend([octets for _, octets in chunk])
+            # The clock starts when the first frames lie ready.
+            start_ns = start_ns or monotonic_ns() + LEAD_NS
+            yield batch, [start_ns + offset_ns for offset_ns, _ in chunk]
+            if self._stopped:
+                return
+        report.skipped = self._plan.skipped
 
-        def send(batch: FrameBatch, due: list[int], first: int) -> int:
-            dealt = sender.send(batch, due, first, timeout=SLICE)
-            report.octets, report.first_ns, report.last_ns = sender.octets, sender.first_ns, sender.last_ns
-            if sender.sent - report.sent < dealt:
-                report.failed = {failure_text(number): n for number, n in sender.report().failed.items()}
-            report.sent = sender.sent
-            return dealt
-
-        return send
-
-    def _send_at_once(self, batch: FrameBatch, due: list[int], first: int) -> int:
-        """Send frames as fast as they are taken. A full queue is waited for: nobody behind is late for it."""
-        report = self.report
+    def _send(self, batch: FrameBatch, due: list[int], first: int) -> int:
+        """Send for a SLICE at most; how many frames were dealt with."""
+        if self._paced is not None:
+            return self._note_paced(self._paced, self._paced.send(batch, due, first, timeout=SLICE))
         try:
             sent = self._transmitter.send_batch(batch, first, timeout=SLICE)
         except EngineError as error:
-            if error.errno in (errno.ENETDOWN, errno.ENXIO, errno.EOPNOTSUPP):
-                raise
-            reason = failure_text(error.errno or errno.EIO)
-            report.failed[reason] = report.failed.get(reason, 0) + 1
-            return 1
+            return self._note_refused(error)
+        return self._note_sent(batch, first, sent)
+
+    async def _asend(self, batch: FrameBatch, due: list[int], first: int) -> int:
+        if self._paced is not None:
+            return self._note_paced(self._paced, await self._paced.asend(batch, due, first, timeout=SLICE))
+        try:
+            sent = await self._transmitter.asend_batch(batch, first, timeout=SLICE)
+        except EngineError as error:
+            return self._note_refused(error)
+        return self._note_sent(batch, first, sent)
+
+    def _note_paced(self, sender: PacedSender, dealt: int) -> int:
+        report = self.report
+        report.octets, report.first_ns, report.last_ns = sender.octets, sender.first_ns, sender.last_ns
+        if sender.sent - report.sent < dealt:
+            report.failed = {failure_text(number): n for number, n in sender.report().failed.items()}
+        report.sent = sender.sent
+        return dealt
+
+    def _note_sent(self, batch: FrameBatch, first: int, sent: int) -> int:
+        report = self.report
         if sent:
             report.last_ns = monotonic_ns()
             report.first_ns = report.first_ns or report.last_ns
             report.sent += sent
             report.octets += sum(record.cap_len for record in batch.records()[first : first + sent])
         return sent
+
+    def _note_refused(self, error: EngineError) -> int:
+        """One frame is given up, unless no other would fare better."""
+        if error.errno in (errno.ENETDOWN, errno.ENXIO, errno.EOPNOTSUPP):
+            raise error
+        reason = failure_text(error.errno or errno.EIO)
+        self.report.failed[reason] = self.report.failed.get(reason, 0) + 1
+        return 1
 
     def _finish(self, transmitter: Transmitter) -> None:
         """What is told once, at the end."""
@@ -280,8 +310,8 @@ class Replay:
         report.backend_reason = self._reason or told.reason
         if told.before is not None and told.after is not None:
             report.counted = told.after.tx_packets - told.before.tx_packets
-        if self._sender is not None:
-            report.timing_error = self._sender.report().timing_error
+        if self._paced is not None:
+            report.timing_error = self._paced.report().timing_error
 
 
 def _chunks(rows: Iterable[tuple[int, bytes]], most: int) -> Iterator[list[tuple[int, bytes]]]:
@@ -354,5 +384,19 @@ def replay(
     with open_pcap(file) as reader:
         run = Replay(reader, config)
         for _ in run:
+            pass
+    return run.report
+
+
+async def areplay(
+    file: str | os.PathLike[str], interface: str, *, speed: float = 1.0, **options: object
+) -> ReplayReport:
+    """As `replay`, while the running event loop's other tasks go on."""
+    from rawkit.pcap import open_pcap
+
+    config = ReplayConfig(interface, speed=speed, **options)  # type: ignore[arg-type]
+    with open_pcap(file) as reader:
+        run = Replay(reader, config)
+        async for _ in run:
             pass
     return run.report
