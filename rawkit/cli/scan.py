@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rawkit.addr import TargetSet
     from rawkit.tools.scan import PortResult, Scan, ScanConfig, ScanSummary
 
@@ -157,8 +155,7 @@ def command(
     from rawkit.addr import parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
-    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, formats, public_count
-    from rawkit.tools.scan.checkpoint import Checkpoint
+    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, public_count
     from rawkit.units import parse_duration
 
     files = (nmap_xml, grepable, masscan_json, zmap_csv, all_csv)
@@ -208,6 +205,8 @@ def command(
     if state_path is not None:
         if kind == CONNECT:
             raise click.UsageError("--resume is for SYN scans")
+        from rawkit.tools.scan.checkpoint import Checkpoint
+
         checkpoint = Checkpoint(state_path, sys.stdout.flush)
     with Scan(config, checkpoint=checkpoint) as scan:
         for note in scan.summary.notes:
@@ -220,16 +219,19 @@ def command(
         elif not to_stdout:
             reports.append(_TextReport(scan, only_open))
         arguments = shlex.join(["rawkit", *sys.argv[1:]])
-        if nmap_xml is not None:
-            reports.append(formats.NmapXml(nmap_xml, scan, arguments, _service))
-        if grepable is not None:
-            reports.append(formats.Grepable(grepable, scan, arguments, _service))
-        if masscan_json is not None:
-            reports.append(formats.MasscanJson(masscan_json))
-        if zmap_csv is not None:
-            reports.append(formats.ZmapCsv(zmap_csv))
-        if all_csv is not None:
-            reports.append(formats.Csv(all_csv))
+        if streams:
+            from rawkit.tools.scan import formats
+
+            if nmap_xml is not None:
+                reports.append(formats.NmapXml(nmap_xml, scan, arguments, _service))
+            if grepable is not None:
+                reports.append(formats.Grepable(grepable, scan, arguments, _service))
+            if masscan_json is not None:
+                reports.append(formats.MasscanJson(masscan_json))
+            if zmap_csv is not None:
+                reports.append(formats.ZmapCsv(zmap_csv))
+            if all_csv is not None:
+                reports.append(formats.Csv(all_csv))
         interrupted = False
         try:
             for result in scan:
@@ -309,12 +311,9 @@ class _TextReport:
     """A table for each host as soon as all its ports are known; hosts that say nothing are counted."""
 
     def __init__(self, scan: Scan, only_open: bool) -> None:
-        from rawkit.cli.output import console
-
         self._only_open = only_open
         self._config: ScanConfig = scan.config
         self._targets: TargetSet = scan.config.targets
-        self._console: Console = console()
         self._hosts: dict[object, _Host] = {}
         self._silent = self._without_open = self._shown = 0
 
@@ -345,8 +344,6 @@ class _TextReport:
             emit(f"{self._without_open} {_plural('host', self._without_open)} without an open port")
 
     def _show(self, address: object, host: _Host) -> None:
-        from rich.table import Table
-
         from rawkit.cli.output import emit, escape
         from rawkit.tools.scan import NO_ANSWER, NO_NEIGHBOUR, STATES
 
@@ -374,17 +371,18 @@ class _TextReport:
         ]
         rows = sorted((r for state in shown for r in host.listed[state]), key=lambda result: result.port)
         if rows:
-            table = Table(box=None, pad_edge=False, header_style="")
-            for column in ("PORT", "STATE", "SERVICE", "REASON"):
-                table.add_column(column, overflow="fold")
-            table.add_column("TTL", justify="right")
+            table = [("PORT", "STATE", "SERVICE", "REASON", "TTL")]
             for r in rows:
                 reason = r.reason
                 if r.reporter is not None and r.reporter != r.address:
                     reason += f" from {r.reporter}"
                 ttl = "" if r.ttl is None else str(r.ttl)
-                table.add_row(f"{r.port}/tcp", r.state, _service(r.port), reason, ttl)
-            self._console.print(table)
+                table.append((f"{r.port}/tcp", r.state, _service(r.port), reason, ttl))
+            # By hand: importing rich's tables takes as long as the scan of a host.
+            widths = [max(map(len, column)) for column in zip(*table)]
+            for *cells, ttl in table:
+                line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths))
+                emit(escape(f"{line}  {ttl:>{widths[-1]}}".rstrip()))
         for state in STATES:
             if state in shown or not (n := host.number(state)):
                 continue

@@ -21,17 +21,26 @@ from typing import Any
 import pytest
 from oracles import calm, oracle
 
-from rawkit.addr import parse_ports, parse_target
+from rawkit.addr import MAC, parse_ports, parse_target
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket
 from rawkit.engine.probe import KEY_LEN, Board, ProbePlan
 from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
 from rawkit.lab import Host, Lab
-from rawkit.tools.scan import COMMON_PORTS, PUBLIC_RATE, PortResult, Scan, ScanConfig, public_count, scan
+from rawkit.tools.scan import (
+    COMMON_PORTS,
+    PUBLIC_RATE,
+    PortResult,
+    Scan,
+    ScanConfig,
+    packets,
+    public_count,
+    scan,
+)
 from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.pace import AnswerPace, Patience, RatePace
 from rawkit.tools.scan.syn import icmp_reason, reserve_port, template
-from rawkit.wire import TCP, IPv4, Packet
+from rawkit.wire import MSS, TCP, Ether, IPv4, IPv6, Packet
 
 MS = 1_000_000
 net = pytest.mark.net
@@ -81,6 +90,26 @@ def states(results: list[PortResult]) -> dict[int, str]:
     found = {result.port: result.state for result in results}
     assert len(found) == len(results), "a port was reported twice"
     return found
+
+
+# ---- packets ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["192.0.2.1", "2001:db8::1"])
+def test_templates_are_what_the_headers_build(source: str) -> None:
+    """But for what is filled in for each probe: IPv4's and IPv6's length, and the checksums."""
+    address = ip_address(source)
+    cls = {4: IPv4, 6: IPv6}[address.version]
+    length = "total_length" if address.version == 4 else "payload_length"
+    zeros = {length: 0} | ({"checksum": 0} if address.version == 4 else {})
+    header = cls(src=source, dst=ip_address(bytes(len(address.packed))), **zeros)
+    for flags, options in (("S", [MSS({4: 1460, 6: 1440}[address.version])]), ("FPU", []), ("", [])):
+        tcp = TCP(sport=4660, dport=0, flags=flags, window=1024, checksum=0, options=options)
+        expected = bytes(header / tcp)
+        assert packets.ip(address, packets.TCP, packets.tcp(4660, flags, address.version)) == expected
+    mac = MAC("00:00:5e:00:53:01")
+    link = Ether(dst="00:00:5e:00:53:02", src=mac, ethertype={4: 0x0800, 6: 0x86DD}[address.version])
+    assert packets.ether(MAC("00:00:5e:00:53:02"), mac, address.version) == bytes(link)
 
 
 # ---- pacing, patience and the board, with times by hand -------------------------------------------

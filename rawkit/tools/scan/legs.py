@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rawkit.addr import IPAddress, Span, TargetSet, parse_target
 from rawkit.errors import NoRoute, TargetError
 from rawkit.tools.scan.config import NO_LIMIT, NO_NEIGHBOUR, NO_ROUTE
-from rawkit.wire import Ether
+from rawkit.tools.scan.packets import ether
 
 if TYPE_CHECKING:
     from rawkit import net
@@ -138,14 +138,13 @@ def _with_link(leg: Leg, route: net.Route) -> Leg | None:
     # A packet socket's frames do not reach the host itself on every kernel.
     if link.loopback or link.linktype != LINKTYPE_ETHERNET or link.mac is None:
         return leg
-    ethertype = 0x0800 if leg.source.version == 4 else 0x86DD
+    version = leg.source.version
     if route.next_hop is None and leg.targets.count > 1:
-        header = Ether(dst="00:00:00:00:00:00", src=link.mac, ethertype=ethertype)
-        return replace(leg, link=bytes(header), neighbours=True)
+        return replace(leg, link=ether(None, link.mac, version), neighbours=True)
     neighbour = net.neighbour(route.next_hop or leg.targets[0], leg.ifindex, _NEIGHBOUR_TIMEOUT)
     if neighbour is None:
         return None
-    return replace(leg, link=bytes(Ether(dst=neighbour, src=link.mac, ethertype=ethertype)))
+    return replace(leg, link=ether(neighbour, link.mac, version))
 
 
 def _borders() -> dict[int, list[int]]:

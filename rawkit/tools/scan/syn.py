@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
@@ -27,7 +27,7 @@ from rawkit.engine.probe import CLOSED as REPLY_CLOSED
 from rawkit.engine.probe import KEY_LEN, MAC_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.errors import EngineError
-from rawkit.tools.scan.checkpoint import Checkpoint, Progress
+from rawkit.tools.scan import packets
 from rawkit.tools.scan.config import (
     AUTO,
     FILTERED,
@@ -42,10 +42,12 @@ from rawkit.tools.scan.config import (
 )
 from rawkit.tools.scan.kinds import KINDS, Kind
 from rawkit.tools.scan.legs import Leg, plan_legs
-from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
-from rawkit.wire import MSS, TCP, IPv4, IPv6
+
+if TYPE_CHECKING:
+    from rawkit.tools.scan.checkpoint import Checkpoint
+    from rawkit.tools.scan.neighbours import NeighbourFinder
 
 _PROBES_MAX = 1 << 20  # kept track of at once: 10 MiB
 _NEIGHBOURS_MAX = 1 << 16  # looked for at once
@@ -57,9 +59,6 @@ _RECEIVED_N = 1024
 _LOOK_FOR_DROPS_EVERY = 16  # batches
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
 
-_HOP_LIMIT = 64
-_WINDOW_FIELD = 1024
-_MSS = {4: 1460, 6: 1440}
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 
 # RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1
@@ -125,8 +124,8 @@ class SynScan:
         self._config = config
         self._tally = tally
         self._clock = clock
-        self._key = secrets.token_bytes(KEY_LEN)
-        self._seed = secrets.randbits(64) if config.seed is None else config.seed
+        self._key = os.urandom(KEY_LEN)
+        self._seed = int.from_bytes(os.urandom(8), "big") if config.seed is None else config.seed
         self._kind = KINDS[SYN if config.kind == AUTO else config.kind]
         self._checkpoint = checkpoint
         self._before = checkpoint.load(config) if checkpoint is not None else None
@@ -156,6 +155,8 @@ class SynScan:
             self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
             for leg in self._legs:
                 if leg.neighbours:
+                    from rawkit.tools.scan.neighbours import NeighbourFinder
+
                     finder = NeighbourFinder(leg.ifindex, MAC(leg.link[6:12]), leg.source)
                     stack.callback(finder.close)
                     self._finders[leg.ifindex, leg.source] = finder
@@ -238,6 +239,8 @@ class SynScan:
         checkpoint = self._checkpoint
         if checkpoint is None or not checkpoint.is_due(now_ns):
             return
+        from rawkit.tools.scan.checkpoint import Progress
+
         progress = Progress(
             self._seed, number, board.first, board.round, board.cursor, board.states, dict(self._tally.states)
         )
@@ -374,11 +377,7 @@ def _share(shard: tuple[int, int], base: int, n: int) -> range:
 
 def template(source: IPAddress, sport: int, kind: Kind = KINDS[SYN]) -> bytes:
     """The probe: an IP packet with a TCP header from `source` and `sport` to nowhere yet."""
-    options = [MSS(_MSS[source.version])] if kind.opens else []
-    tcp = TCP(sport=sport, flags=kind.flags, window=_WINDOW_FIELD, options=options)
-    if source.version == 4:
-        return bytes(IPv4(src=source, dst=IPv4Address(0), ttl=_HOP_LIMIT) / tcp)
-    return bytes(IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=_HOP_LIMIT) / tcp)
+    return packets.ip(source, packets.TCP, packets.tcp(sport, kind.flags, source.version))
 
 
 def spans(targets: TargetSet) -> list[tuple[bytes, int]]:
