@@ -11,10 +11,22 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from oracles import oracle
+from oracles import calm, oracle
 
-from rawkit.engine import FrameBatch, PacketSocket
+from rawkit.addr import MAC
+from rawkit.bulk.template import Template, Values, asend_template
+from rawkit.engine import (
+    FrameBatch,
+    PacedSender,
+    PaceReport,
+    PacketSocket,
+    Rate,
+    TransmitReport,
+    monotonic_ns,
+    open_transmitter,
+)
 from rawkit.errors import EngineError
+from rawkit.wire import Ether
 
 if TYPE_CHECKING:
     from conftest import VethPair
@@ -184,3 +196,137 @@ def test_an_interface_that_is_removed_ends_the_wait(veth: VethPair) -> None:
         return seen
 
     assert run_and_count(main) == [errno.ENETDOWN, errno.ENXIO]
+
+
+# ---- sending each at its moment, and much at once -----------------------------------------------
+
+
+def numbered(veth: VethPair, n: int) -> FrameBatch:
+    batch = FrameBatch(n)
+    batch.extend(
+        [veth.far_mac + veth.near_mac + LOCAL.to_bytes(2, "big") + i.to_bytes(46, "big") for i in range(n)]
+    )
+    return batch
+
+
+def hear(veth: VethPair) -> PacketSocket:
+    return PacketSocket(veth.far, protocol=LOCAL, buffer_len=1 << 22, namespace=veth.namespace)
+
+
+def numbers(far: PacketSocket) -> list[int]:
+    return [int.from_bytes(frame.data[14:], "big") for frame in far.frames(timeout=0.1)]
+
+
+def test_frames_leave_at_their_moments_while_other_tasks_run(veth: VethPair) -> None:
+    async def main() -> tuple[PaceReport, int, int, list[int]]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.001)
+                ticks += 1
+
+        with open_transmitter(veth.near, "packet") as near, hear(veth) as far:
+            sender = PacedSender(near)
+            ticking = asyncio.create_task(tick())
+            start = monotonic_ns() + 10_000_000
+            due = [start + i * 5_000_000 for i in range(40)]
+            batch = numbered(veth, 40)
+            assert await sender.asend(batch, due, timeout=0.05) < 40
+            done = sender.sent
+            assert await sender.asend(batch, due, done) == 40 - done
+            ticking.cancel()
+            return sender.report(), due[-1], ticks, numbers(far)
+
+    report, last_due, ticks, got = run_and_count(main)
+    assert got == list(range(40))
+    assert report.last_ns >= last_due
+    assert ticks > 20
+    if calm():
+        assert report.timing_error.median_ns < 1_000_000
+
+
+def test_a_rate_is_kept_while_other_tasks_run(veth: VethPair) -> None:
+    async def main() -> tuple[PaceReport, list[int]]:
+        with open_transmitter(veth.near, "packet") as near, hear(veth) as far:
+            sender = PacedSender(near, rate=Rate(2000))
+            batch = numbered(veth, 200)
+            done = 0
+            while done < 200:
+                done += await sender.asend_batch(batch, done, timeout=0.02)
+            return sender.report(), numbers(far)
+
+    report, got = run_and_count(main)
+    assert got == list(range(200))
+    assert report.frames_per_second < 2000 * 1.1  # a millisecond of lag may be made up for
+    if calm():
+        assert report.frames_per_second > 2000 * 0.9
+
+
+@pytest.mark.parametrize("backend", ["packet", "auto"])
+def test_much_at_once_lets_other_tasks_run_and_is_counted(veth: VethPair, backend: str) -> None:
+    n = 4000
+    packet = Ether(dst=MAC(veth.far_mac), src=MAC(veth.near_mac), ethertype=LOCAL) / bytes(46)
+    template = Template(packet, {"ether.src": Values([MAC(veth.near_mac)])})
+
+    async def main() -> tuple[int, TransmitReport, list[int]]:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        with open_transmitter(veth.near, backend) as near, hear(veth) as far:
+            turning = asyncio.create_task(turn())
+            assert await near.asend_batch(numbered(veth, n)) == n
+            got = numbers(far)
+            assert await asend_template(near, template, n) == n
+            assert numbers(far) == [0] * n
+            turning.cancel()
+            with pytest.raises(ValueError, match="batch that holds 5"):
+                await near.asend_batch(numbered(veth, 5), 2, 4)
+            return turns, near.report(), got
+
+    turns, report, got = run_and_count(main)
+    assert got == list(range(n))
+    assert report.accepted == 2 * n
+    assert not report.failed
+    assert turns > 20  # one after every 256 frames, but for the last of a call
+
+
+def test_refusals_from_a_loop(veth: VethPair) -> None:
+    batch = FrameBatch(3, 1 << 13)
+    head = veth.far_mac + veth.near_mac + LOCAL.to_bytes(2, "big")
+    batch.extend([head + bytes(46), head + bytes(2000), head + bytes(46)])
+
+    async def main() -> None:
+        with open_transmitter(veth.near, "packet") as near:
+            assert await near.asend_batch(batch) == 1
+            with pytest.raises(EngineError, match="2014 octets"):
+                await near.asend_batch(batch, 1)
+            assert near.report().failed == {errno.EMSGSIZE: 1}
+            sender = PacedSender(near)
+            assert await sender.asend(batch, [0, 0, 0]) == 3
+            assert sender.report().failed == {errno.EMSGSIZE: 1}
+            with pytest.raises(ValueError, match="no rate"):
+                await sender.asend_batch(batch)
+
+    run_and_count(main)
+
+
+def test_a_cancelled_schedule_ends_and_can_go_on(veth: VethPair) -> None:
+    async def main() -> list[int]:
+        with open_transmitter(veth.near, "packet") as near, hear(veth) as far:
+            sender = PacedSender(near)
+            now = monotonic_ns()
+            batch, due = numbered(veth, 4), [now, now, now + 60_000_000_000, now]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(sender.asend(batch, due), 0.05)
+            assert sender.sent == 2
+            assert await sender.asend(batch, due, 3) == 1
+            return numbers(far)
+
+    assert run_and_count(main) == [0, 1, 3]

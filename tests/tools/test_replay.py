@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import statistics
 import subprocess
 import threading
@@ -18,7 +20,7 @@ from rawkit.addr import MAC
 from rawkit.errors import CaptureFileError, EngineError, PermissionDenied, RawkitError, UnknownInterface
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
-from rawkit.tools.replay import CHUNK, Plan, Replay, ReplayConfig, ReplayReport, dry_run_to, replay
+from rawkit.tools.replay import CHUNK, Plan, Replay, ReplayConfig, ReplayReport, areplay, dry_run_to, replay
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -430,3 +432,58 @@ def test_a_file_in_one_call(veth: VethPair) -> None:
         arrived = [frame.data for frame in live]
     assert report.sent == len(original)
     assert arrived == [octets for octets in original if octets[6:12] == original[0][6:12]]
+
+
+@pytest.mark.net
+def test_from_a_running_loop(veth: VethPair) -> None:
+    """Frames arrive in order, at their times, while other tasks run; each way of replaying."""
+    path = Path(__file__).parents[2] / "pcaps" / "dns.pcapng"
+    with open_pcap(path) as reader:
+        original = list(reader)
+
+    async def main(**options: object) -> tuple[ReplayReport, int]:
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.0005)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        report = await areplay(path, veth.near, **options)  # type: ignore[arg-type]
+        turning.cancel()
+        return report, turns
+
+    for options in ({"pps": 200.0}, {"topspeed": True}):
+        with veth.namespace.enter():
+            live = Capture(veth.far, f"ether src {MAC(original[0].data[6:12])}")
+        with live:
+            report, turns = asyncio.run(main(**options))
+            live.stop()
+            arrived = [frame.data for frame in live]
+        assert whole(report, len(original))
+        assert report.sent == len(original)
+        assert arrived == [frame.data for frame in original if frame.data[6:12] == original[0].data[6:12]]
+        if "pps" in options:
+            assert report.duration_ns >= (len(original) - 1) * 5 * MS - 1_000_000 * len(original)
+            assert turns >= len(original)
+
+
+@pytest.mark.net
+def test_a_cancelled_replay_closes_what_it_opened(veth: VethPair) -> None:
+    async def main() -> ReplayReport:
+        before = sorted(os.listdir("/proc/self/fd"))
+        replaying = Replay(numbered(3, gap_ns=60_000 * MS), ReplayConfig(veth.near))
+
+        async def drive() -> None:
+            async for _ in replaying:
+                pass
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(drive(), 0.3)
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        return replaying.report
+
+    report = asyncio.run(main())
+    assert (report.planned, report.sent, report.unsent) == (3, 1, 2)
