@@ -43,17 +43,16 @@ class Clockwork:
         `stop` is asked after each event. Returns the time: `until_ns` when there was more to do.
         """
         heap = self._heap
-        if until_ns == FOREVER and stop is None:
-            while heap:
-                self.now, _, call, argument = heappop(heap)
-                call(argument)
-        while heap:
-            if heap[0][0] > until_ns:
+        endless = until_ns == FOREVER and stop is None
+        while True:  # and not `while heap`, which CPython 3.11 does not specialize
+            if not heap:
+                break
+            if not endless and heap[0][0] > until_ns:
                 self.now = until_ns
                 break
             self.now, _, call, argument = heappop(heap)
             call(argument)
-            if stop is not None and stop():
+            if not endless and stop is not None and stop():
                 break
         return self.now
 

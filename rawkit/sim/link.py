@@ -105,17 +105,16 @@ class Direction:
         self._counts: Counter[str] = Counter()
         self.delivered = 0
         """Packets that came out, copies too."""
-        self.octets = 0
-        """Octets of IP packets delivered."""
         self._judges = self._bind(spec.models, seed)
         self._mtu, self._frame_octets = spec.mtu, spec.frame_octets
-        key = stream_key(seed, self.name, "queue")
-        self._queue = spec.queue.bind(key)
-        self._unlimited = spec.queue == DropTail()
-        counts = isinstance(spec.queue, DropTail) and spec.queue == DropTail(spec.queue.packets)
-        self._most = spec.queue.packets if counts else None  # type: ignore[attr-defined]
+        self._queue = spec.queue.bind(stream_key(seed, self.name, "queue"))
         changes = [(parse_duration(at), change) for at, change in spec.changes]
         self._serial = serializer(spec.rate, [(at, c["rate"]) for at, c in changes if "rate" in c])
+        self._octet_ns = 0 if self._serial is None else self._serial.octet_ns
+        # The most frequent queue, by packets alone, is looked after in `send`; where nothing waits, none is.
+        limit = spec.queue.packets if isinstance(spec.queue, DropTail) else None
+        self._counted = spec.queue == DropTail(limit) or (self._serial is None and not self._queue.at_dequeue)
+        self._most = limit
         self._delays: list[tuple[int, int]] = sorted(
             [
                 (0, parse_duration(spec.delay)),
@@ -133,6 +132,7 @@ class Direction:
         self._number = self._jittered = 0
         self._busy_ns = 0  # when the wire is free
         self._last_ns = 0  # when the last packet in order arrives
+        self._turns: deque[int] = deque()  # when the turn comes of what waits, where it is only counted
         self._waiting: deque[tuple[int, int]] = deque()  # (when its turn comes, size), first-in-first-out
         self._waiting_octets = 0
         self._line: deque[tuple[int, Datagram, Verdict | None]] = deque()  # for disciplines that decide there
@@ -161,16 +161,9 @@ class Direction:
         """
         return self._counts + Counter(delivered=self.delivered)
 
-    @property
-    def backlog(self) -> int:
-        """How many packets wait now, without the one being sent."""
-        if self._queue.at_dequeue:
-            return len(self._line)
-        return sum(start > self.clock.now for start, _ in self._waiting)
-
-    def send(self, datagram: Datagram, *, is_copy: bool = False) -> None:
+    def send(self, datagram: Datagram, is_copy: bool = False) -> None:
         """Offer a packet to the link; the copy of one is not judged again."""
-        now = self.clock.now
+        # One function down to delivery, for this is what most packets cost: queue, serializer, propagation.
         verdict = None
         if not is_copy:
             self._number += 1
@@ -181,37 +174,41 @@ class Direction:
                 verdict = self._judge(datagram)
                 if verdict is None:
                     return
-        # From here on one function, for this is what most packets cost: queue, serializer, propagation.
-        if self._queue.at_dequeue:
-            self._join_line(datagram, verdict)
-            return
-        if self._serial is None:
-            self._propagate(now, datagram, verdict)
-            return
-        start = self._busy_ns if self._busy_ns > now else now
-        if not self._unlimited:
-            waiting = self._waiting
-            while waiting and waiting[0][0] <= now:
-                self._waiting_octets -= waiting.popleft()[1]
-            if self._most is None:
-                said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
-            else:  # the most frequent queue, without a call
-                said = DROP if len(waiting) >= self._most and start > now else ""
-            if said and not self._heed(said, datagram):
+        clock, start = self.clock, self._busy_ns
+        now = clock.now
+        if start < now:
+            start = now
+        if not self._counted:
+            if self._queue.at_dequeue:
+                self._join_line(datagram, verdict)
                 return
-            if start > now:
-                waiting.append((start, datagram.size))
-                self._waiting_octets += datagram.size
-        self._busy_ns = end = self._serial.finish(start, datagram.size + self._frame_octets)
-        if self._plain and end < FOREVER:
-            clock = self.clock
-            clock._serial += 1
-            event = (end + self._delay_ns, clock._serial, self._arrive, datagram)
-            if not self._arriving:
-                heappush(clock._heap, event)
-            self._arriving.append(event)
-        elif end < FOREVER:
+            if not self._admit(datagram, now, start):
+                return
+        elif start > now and self._most is not None:
+            turns = self._turns
+            if len(turns) >= self._most:
+                while turns and turns[0] <= now:
+                    turns.popleft()
+                if len(turns) >= self._most:
+                    self._lose(datagram, "queue full")
+                    return
+            turns.append(start)
+        octets = datagram.size + self._frame_octets
+        if self._octet_ns is not None:
+            end = start + octets * self._octet_ns
+        else:
+            end = self._serial.finish(start, octets)  # type: ignore[union-attr]
+        self._busy_ns = end
+        if end >= FOREVER:
+            return  # suspended for good
+        if not self._plain:
             self._propagate(end, datagram, verdict)
+            return
+        clock._serial = serial = clock._serial + 1
+        event = (end + self._delay_ns, serial, self._arrive, datagram)
+        if not self._arriving:
+            heappush(clock._heap, event)
+        self._arriving.append(event)
 
     def _judge(self, datagram: Datagram) -> Verdict | None:
         """What the models say of a packet; None when it is lost."""
@@ -232,7 +229,7 @@ class Direction:
         return verdict
 
     def _send_copy(self, datagram: Datagram) -> None:
-        self.send(datagram, is_copy=True)
+        self.send(datagram, True)
 
     def _damage(self, datagram: Datagram, flips: list[int]) -> bool:
         self._counts["corrupted"] += 1
@@ -249,6 +246,19 @@ class Direction:
         return True
 
     # ---- queue and serializer ---------------------------------------------------------------------
+
+    def _admit(self, datagram: Datagram, now: int, start: int) -> bool:
+        """Whether the queue takes a packet, whose turn would come at `start`."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= now:
+            self._waiting_octets -= waiting.popleft()[1]
+        said = self._queue.arrive(now, datagram.size, len(waiting), self._waiting_octets, start - now)
+        if said and not self._heed(said, datagram):
+            return False
+        if start > now:
+            waiting.append((start, datagram.size))
+            self._waiting_octets += datagram.size
+        return True
 
     def _heed(self, said: str, datagram: Datagram) -> bool:
         """Whether the packet goes on after the queue's verdict."""
@@ -327,12 +337,10 @@ class Direction:
         if arriving:
             heappush(self.clock._heap, arriving[0])
         self.delivered += 1
-        self.octets += datagram.size
         self.target.receive(datagram)
 
     def _deliver(self, datagram: Datagram) -> None:
         self.delivered += 1
-        self.octets += datagram.size
         self.target.receive(datagram)
 
     def _lose(self, datagram: Datagram, reason: str) -> None:

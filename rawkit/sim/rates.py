@@ -16,6 +16,9 @@ _PER_OCTET = 8 * 10**9  # bits per second times nanoseconds
 class Serializer(Protocol):
     """Says when packets that are sent one after the other have left."""
 
+    octet_ns: int | None
+    """What each octet takes, where that is a whole number at all times, so that nobody need ask `finish`."""
+
     def finish(self, start_ns: int, size: int) -> int:
         """When `size` octets have left that begin at `start_ns`, which is never before the last result."""
 
@@ -23,10 +26,11 @@ class Serializer(Protocol):
 class Constant:
     """So many bits of IP packets per second; exact, because what is left of a division is carried over."""
 
-    __slots__ = ("_end_ns", "_left", "rate_bps")
+    __slots__ = ("_end_ns", "_left", "octet_ns", "rate_bps")
 
     def __init__(self, rate_bps: int) -> None:
         self.rate_bps = rate_bps
+        self.octet_ns = None if _PER_OCTET % rate_bps else _PER_OCTET // rate_bps
         self._end_ns = -1
         self._left = 0  # of a nanosecond, in units of 1 / rate_bps
 
@@ -39,6 +43,8 @@ class Constant:
 
 class Stepwise:
     """A rate that changes at certain times; 0 suspends the link, None is infinitely fast."""
+
+    octet_ns: int | None = None
 
     def __init__(self, steps: Iterable[tuple[int, int | None]]) -> None:
         self._steps = sorted(steps, key=lambda step: step[0])
@@ -67,6 +73,7 @@ class Mahimahi:
     """
 
     OCTETS = 1500
+    octet_ns: int | None = None
 
     def __init__(self, milliseconds: Sequence[int]) -> None:
         if not milliseconds or milliseconds[-1] < 1 or list(milliseconds) != sorted(milliseconds):

@@ -136,7 +136,6 @@ class Context:
         self,
         header: Header | bytes,
         payload: bytes = b"",
-        *,
         path: Path | None = None,
         ecn: int = 0,
         at: int = 0,
@@ -169,12 +168,13 @@ class Context:
         Raises:
             LocalProtocolError: a time in the past, or neither or both of `at` and `after`.
         """
-        if (at is None) == (after is None):
+        if after is not None and at is None:
+            at = self.now + after
+        elif at is None or after is not None:
             raise LocalProtocolError(f"timer {name!r}: give one of at= and after=")
-        due = at if at is not None else self.now + after  # type: ignore[operator]
-        if due < self.now:
-            raise LocalProtocolError(f"timer {name!r}: {self.now - due} ns in the past")
-        self._actor.set_timer(name, due, path or self.path)
+        if at < self.now:
+            raise LocalProtocolError(f"timer {name!r}: {self.now - at} ns in the past")
+        self._actor.set_timer(name, at, self.path if path is None else path)
 
     def cancel(self, name: str, path: Path | None = None) -> None:
         """Stop the timer `name`; nothing happens when it does not run."""
@@ -218,7 +218,7 @@ class Endpoint:
     header: ClassVar[type[Header]]
     """The header of this protocol's packets."""
 
-    encode: ClassVar[Encoder]
+    encode: Encoder
     """`encode(path, payload, **fields)` makes a packet's octets for `cx.send`, with no header in between."""
 
     _valid: ClassVar[Callable[[bytes, Header, Path], bool] | None]
@@ -233,7 +233,7 @@ class Endpoint:
         super().__init_subclass__(**keywords)
         if header is not None:
             cls.header = header
-            cls.encode = staticmethod(encoder(header))
+            cls.encode = encoder(header)
             validator = _validator(header)
             cls._valid = staticmethod(validator) if validator else None
         elif not hasattr(cls, "header"):
@@ -305,7 +305,8 @@ class Endpoint:
     def arrive(self, now_ns: int, actor: Actor, octets: bytes, path: Path, ecn: int = 0) -> None:
         """As `happen` with `Arrival(octets, path, ecn)`."""
         try:
-            header, at, end = self._parse(octets, 0, len(octets))
+            parse = self._parse
+            header, at, end = parse(octets, 0, len(octets))
             valid = self._is_sound
             # None: one Internet checksum over everything, with which all ones come out (RFC 1071).
             sound = checksum.add(0, octets) == 0xFFFF if valid is None else valid(octets, header, path)

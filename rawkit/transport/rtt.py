@@ -81,7 +81,7 @@ class Rto:
         self.rtt = RttEstimator()
         self.ns = initial_ns
 
-    def on_sample(self, rtt_ns: int, *, retransmitted: bool = False) -> None:
+    def on_sample(self, rtt_ns: int, retransmitted: bool = False) -> None:
         """Take a sample in, which also ends the back-off.
 
         Nothing happens when the segment was `retransmitted`: nobody knows which copy was acknowledged
@@ -89,8 +89,9 @@ class Rto:
         """
         if retransmitted:
             return
-        self.rtt.add(rtt_ns)
-        ns = self.rtt.timeout_ns(self.granularity_ns)
+        rtt = self.rtt
+        rtt.add(rtt_ns)
+        ns = rtt.timeout_ns(self.granularity_ns)
         # Quicker than min and max, for what happens at each acknowledgement.
         self.ns = self._min_ns if ns < self._min_ns else self._max_ns if ns > self._max_ns else ns
 

@@ -202,8 +202,9 @@ class Scoreboard:
         none.
         """
         by_time = self._by_time
-        while by_time and (
-            by_time[0][1].serial != by_time[0][0] or by_time[0][1].acked or by_time[0][1].lost
-        ):
+        while by_time:
+            serial, segment = by_time[0]
+            if segment.serial == serial and not (segment.acked or segment.lost):
+                return segment
             by_time.popleft()
-        return by_time[0][1] if by_time else None
+        return None

@@ -46,7 +46,9 @@ class SendBuffer:
 
     def release(self, offset: int) -> None:
         """Everything before `offset` is acknowledged; what is not written yet cannot be."""
-        count = min(offset - self.start, len(self._octets))
+        count = offset - self.start
+        if count > len(self._octets):
+            count = len(self._octets)
         if count > 0:
             del self._octets[:count]
             self.start += count

@@ -200,7 +200,7 @@ def test_encoding_in_one_step_gives_and_raises_what_the_header_does(  # type: ig
             return repr(error)
 
     in_two = outcome(lambda: header(**chosen)._pack(payload, path.lower, None) + payload)
-    assert outcome(lambda: Any_.encode(path, payload, **chosen)) == in_two
+    assert outcome(lambda: Any_().encode(path, payload, **chosen)) == in_two
 
 
 @pytest.mark.parametrize("header", [Sum, SumWithAddresses, Crc, Two])

@@ -144,7 +144,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
                 cx.event(Connected())
         self.base += n
         self.timeouts = 0
-        self.rto.on_sample(cx.now - unit.sent_ns, retransmitted=unit.repeated)
+        self.rto.on_sample(cx.now - unit.sent_ns, unit.repeated)
         if self.next > self.base:
             self.set_timer(cx)
         else:

@@ -274,7 +274,8 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if self.control.uses_rate:
             segment.mark = self.rate.on_send(cx.now, self.board.in_flight)
         self.board.sent(segment, cx.now)
-        self.next = max(self.next, segment.end)
+        if segment.end > self.next:
+            self.next = segment.end
         self.last_sent_ns = cx.now
         self.control.on_send(cx.now, segment.size, self.board.in_flight)
 
@@ -368,9 +369,11 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if ack > self.next:
             self.dropped["acknowledgement that is old, or of what was not sent"] += 1
             return
-        opened = self.send_window.on_ack(ack, min(header.window << self.shift, self.most_window))
+        window = header.window << self.shift
+        opened = self.send_window.on_ack(ack, window if window < self.most_window else self.most_window)
         # The list of ranges as octets, which need not be decoded where there is none.
-        news = board.acknowledge(ack, self.ranges(ack, header) if header._sacks else ())  # type: ignore[attr-defined]
+        ranges = self.ranges(ack, header) if header._sacks else ()  # type: ignore[attr-defined]
+        news = board.acknowledge(ack, ranges) if ranges or ack > board.una else ()
         if not news:
             if opened:
                 cx.cancel("persist")
