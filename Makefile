@@ -48,9 +48,9 @@ asan: $(VENV)/.installed ## C tests and the engine's Python tests under address 
 		-Dbuildtype=debugoptimized -Db_sanitize=address$(comma)undefined -Db_lundef=false; } && ninja -C $(ASAN))
 	@UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 meson test -C $(ASAN) --no-rebuild --print-errorlogs
 	@rm -rf $(ASAN)/tree && mkdir -p $(ASAN)/tree && cp -r rawkit $(ASAN)/tree/ \
-		&& cp $(ASAN)/csrc/_native.abi3.so $(ASAN)/tree/rawkit/
+		&& cp $(ASAN)/csrc/_*.abi3.so $(ASAN)/tree/rawkit/
 	@$(ASAN_ENV) PYTHONPATH=$(CURDIR)/$(ASAN)/tree $(PYTEST) -q tests/engine \
-		$(addprefix tests/pcap/test_,torture.py batches.py batch_writing.py)
+		tests/wire/test_fields.py $(addprefix tests/pcap/test_,torture.py batches.py batch_writing.py)
 comma := ,
 
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/
@@ -84,21 +84,23 @@ coverage: $(VENV)/.installed ## how many lines of C the tests reach; fails below
 	@meson test -C $(COVERAGE) --no-rebuild --print-errorlogs >$(COVERAGE).tests.log 2>&1 \
 		|| { cat $(COVERAGE).tests.log; exit 1; }
 	@rm -rf $(COVERAGE)/tree && mkdir -p $(COVERAGE)/tree && cp -r rawkit $(COVERAGE)/tree/ \
-		&& cp $(COVERAGE)/csrc/_native.abi3.so $(COVERAGE)/tree/rawkit/
-	@PYTHONPATH=$(CURDIR)/$(COVERAGE)/tree $(PYTEST) -q tests/engine tests/bulk tests/pcap
+		&& cp $(COVERAGE)/csrc/_*.abi3.so $(COVERAGE)/tree/rawkit/
+	@PYTHONPATH=$(CURDIR)/$(COVERAGE)/tree $(PYTEST) -q tests/engine tests/bulk tests/pcap \
+		tests/wire/test_fields.py
 	@$(BIN)/python csrc/coverage.py $(COVERAGE) $(COVERAGE_MIN)
 
 native: $(VENV)/.ready ## build the C engine into rawkit/, so that the source tree runs as it is
 	@$(call quietly,build/native.log,{ test -f build/native/build.ninja || meson setup build/native; } \
 		&& ninja -C build/native)
-	@cp build/native/csrc/_native.abi3.so rawkit/_native.tmp && mv rawkit/_native.tmp rawkit/_native.abi3.so
+	@for module in _native _fields; do cp build/native/csrc/$$module.abi3.so rawkit/$$module.tmp \
+		&& mv rawkit/$$module.tmp rawkit/$$module.abi3.so || exit 1; done
 
 wheel: $(VENV)/.ready ## build a wheel into dist/
 	@$(call quietly,build/wheel.log,$(BIN)/pip wheel --no-build-isolation --no-deps -Cbuild-dir=build/wheel -w dist .)
 	@ls -1t dist/*.whl | head -n 1
 
 clean: ## remove what was built; .venv stays
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis rawkit/_native.abi3.so
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis rawkit/_*.abi3.so
 	@find rawkit tests examples benchmarks csrc -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -f $(VENV)/.installed
 
@@ -136,7 +138,7 @@ $(VENV)/.checkers: pyproject.toml $(VENV)/.ready
 	@touch $@
 
 sources := $(shell find rawkit csrc meson.build meson.options pyproject.toml README.md LICENSE -type f \
-	-not -path '*/__pycache__/*' -not -name '_native.*' -not -path 'csrc/tests/*' -not -path 'csrc/fuzz/*')
+	-not -path '*/__pycache__/*' -not -name '_native.*' -not -name '_fields.*' -not -path 'csrc/tests/*' -not -path 'csrc/fuzz/*')
 
 # The list of sources, rewritten only when it changes: a file that went away is a change too.
 build/sources.txt: FORCE

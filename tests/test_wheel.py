@@ -49,12 +49,14 @@ def test_it_holds_the_package_and_nothing_else(wheel: Path) -> None:
     strays = [
         name
         for name in names
-        if not re.fullmatch(r"rawkit/([a-z_]+/)*\w+\.py|rawkit/py\.typed|rawkit/_native\.abi3\.so", name)
+        if not re.fullmatch(
+            r"rawkit/([a-z_]+/)*\w+\.py|rawkit/py\.typed|rawkit/(_native|_fields)\.abi3\.so", name
+        )
         and not name.startswith(f"rawkit-{rawkit.__version__}.dist-info/")
     ]
     assert strays == []
     modules = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "rawkit").rglob("*.py")}
-    assert modules | {"rawkit/py.typed", "rawkit/_native.abi3.so"} <= set(names)
+    assert modules | {"rawkit/py.typed", "rawkit/_native.abi3.so", "rawkit/_fields.abi3.so"} <= set(names)
     assert f"rawkit-{rawkit.__version__}.dist-info/licenses/LICENSE" in names
 
 
@@ -66,7 +68,7 @@ def test_it_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> N
     home = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     (home / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
     code = (
-        "import rawkit; from rawkit.engine.checksum import checksum\n"
+        "import rawkit._fields; from rawkit.engine.checksum import checksum\n"
         "print(rawkit.__file__); print(checksum(bytes.fromhex('0001f203f4f5f6f7')))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

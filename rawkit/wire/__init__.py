@@ -1,4 +1,4 @@
-"""Headers as values: declare, parse, build, show. No sockets, no clock, no compiled module.
+"""Headers as values: declare, parse, build, show. No sockets, no clock, compiled or not.
 
 The classes of rarer protocols are imported when their name, or their number in a packet, is first met.
 """

@@ -317,6 +317,7 @@ class FlagBits(UInt):
         if "ACK" in self._by_name:
             self._by_letter["."] = self._by_name["ACK"]  # as tcpdump writes it
         self.from_text = lru_cache(maxsize=256)(self._from_text)
+        self.texts: dict[str, int] = {}  # the compiled module's, which does the same without a call
 
     def convert(self, value: Any, name: str) -> Any:
         if value.__class__ is int and not value >> self.width:
@@ -359,6 +360,9 @@ class Address(Kind):
         # Both ways the same few addresses come again and again.
         self.read = lru_cache(maxsize=4096)(make)  # type: ignore[method-assign]
         self.from_text = lru_cache(maxsize=4096)(self._from_text)
+        # The compiled module's, which do the same without a call.
+        self.texts: dict[str, bytes] = {}
+        self.cache: Any = None
 
     def _from_text(self, text: str, name: str = "") -> bytes:
         try:

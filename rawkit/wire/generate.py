@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rawkit.errors import FieldError, HeaderError, Malformed, Truncated
 from rawkit.wire import checksum as _checksum
+from rawkit.wire import storage
 from rawkit.wire.field import (
     AUTO,
     PAYLOAD_ENDS,
@@ -112,11 +113,8 @@ def generate(cls: Any, fields: tuple[FieldInfo, ...]) -> None:
 
     They are compiled when the first of them is wanted: compiling takes longer than all the rest of making a
     class, and a program uses few of the classes that it imports.
-
-    Raises: `TypeError` for fields that do not fill whole octets.
     """
-    cls._plan = make_plan(cls.__name__, fields)
-    cls.min_len = cls._plan.size
+    cls._table = None
     cls.__init__ = _first_init
     cls._pack = _first_pack
     cls._parse = staticmethod(lambda buf, offset, end: compiled(cls)._parse(buf, offset, end))
@@ -147,38 +145,52 @@ def compiled(cls: Any) -> Any:
     """The class, with its functions compiled."""
     if cls.__init__ is not _first_init:
         return cls
+    for row in cls.fields:
+        if not row.kind.slot_serves and not isinstance(row.kind, UInt):
+            getter = reference(cls, f"get_{row.name}")
+            setattr(cls, row.name, _property(row, f"{cls.__name__}.{row.name}", getter))
+    cls._parse = staticmethod(reference(cls, "_parse"))
+    for name in ("_pack", "__init__"):
+        setattr(cls, name, reference(cls, name))
+    return cls
+
+
+def reference(cls: Any, name: str) -> Any:
+    """`__init__`, `_parse` or `_pack` of a class as its field table says, whatever the class itself uses."""
+    if "_reference" not in vars(cls):
+        cls._reference = _functions(cls)
+    return cls._reference[name]
+
+
+def _functions(cls: Any) -> dict[str, Any]:
     plan: Plan = cls._plan
     names: dict[str, Any] = {
         "_AUTO": AUTO,
         "cls": cls,
         "unpack": plan.layout.unpack_from,
         "pack": plan.layout.pack,
-        "new": object.__new__,
+        "new": storage.blank,
         "struct_error": struct.error,
         "FieldError": FieldError,
         "explain": _explain,
+        "no_field": no_field,
         "truncated": _truncated,
         "cut_off": _cut_off,
         "bad_length": _bad_length,
         "checksum": _checksum,
     }
     source = [*_init_source(plan, cls._positional), *_parse_source(plan, cls), *_pack_source(plan)]
-    read = [row for row in plan.fields if not row.kind.slot_serves and not isinstance(row.kind, UInt)]
-    for row in read:
-        source += _getter_source(row)
     for row in plan.fields:
+        if not row.kind.slot_serves and not isinstance(row.kind, UInt):
+            source += _getter_source(row)
         names |= {f"convert_{row.name}": row.kind.convert, f"default_{row.name}": row.spec.default}
         names |= {f"rule_{row.name}": row.spec.rule, f"read_{row.name}": row.kind.read}
         if isinstance(row.kind, (Address, FlagBits)):
             names[f"from_text_{row.name}"] = row.kind.from_text
     compile_into(names, source, f"<rawkit {cls.__module__}.{cls.__qualname__}>")
-    for row in read:
-        setattr(cls, row.name, _property(row, f"{cls.__name__}.{row.name}", names[f"get_{row.name}"]))
-    cls._parse = staticmethod(names["_parse"])
-    for function in ("_pack", "__init__"):
-        names[function].__qualname__ = f"{cls.__qualname__}.{function}"
-        setattr(cls, function, names[function])
-    return cls
+    for name in ("_pack", "__init__"):
+        names[name].__qualname__ = f"{cls.__qualname__}.{name}"
+    return names
 
 
 def compile_into(names: dict[str, Any], lines: list[str], filename: str) -> None:
@@ -222,7 +234,7 @@ def _init_source(plan: Plan, positional: bool) -> list[str]:
     required = [f.name for f in fields if f.spec.default is ...]
     defaulted = [f"{f.name}=default_{f.name}" for f in fields if f.spec.default is not ...]
     star = [] if positional or not fields else ["*"]
-    body: list[str] = []
+    body = ["if _unknown:", "    raise no_field(cls, *_unknown)"]
     by_width: dict[int, list[str]] = {}
     for f in fields:
         converted = f"convert_{f.name}({f.name}, {f'{plan.name}.{f.name}'!r})"
@@ -248,7 +260,8 @@ def _init_source(plan: Plan, positional: bool) -> list[str]:
         tests = " or ".join(f"({' | '.join(terms)}) >> {width}" for width, terms in by_width.items())
         body += ["try:", f"    fits = not ({tests})", "except TypeError:", "    fits = False"]
         body += ["if not fits:", "    explain(self)"]
-    return [f"def __init__(self, {', '.join(star + required + defaulted)}):", *_indent(body or ["pass"])]
+    parameters = ["self", *star, *required, *defaulted, "**_unknown"]
+    return [f"def __init__({', '.join(parameters)}):", *_indent(body)]
 
 
 # ---- _parse ------------------------------------------------------------------------------------------
@@ -478,6 +491,17 @@ def _built_source(moving: list[FieldInfo], fields: tuple[FieldInfo, ...]) -> lis
 
 
 # ---- what generated functions say of what is wrong -----------------------------------------------------
+
+
+def no_field(cls: type[Layout], *names: str) -> TypeError:
+    """What to raise for names of which at least one is no field of the class."""
+    from difflib import get_close_matches
+
+    known = [row.name for row in cls.fields]
+    name = next(name for name in names if name not in known)
+    close = "".join(f"; did you mean {near!r}?" for near in get_close_matches(name, known, n=1))
+    has = f"it has {', '.join(known)}" if known else "it has no fields"
+    return TypeError(f"{cls.__name__} has no field {name!r}{close or ';'} {has}")
 
 
 def _explain(header: Layout, payload_len: int | None = None) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
+from rawkit.wire import storage
 from rawkit.wire.field import AUTO, FlagBits, Kind, Options, Rule, Spec, Variable, header_words
-from rawkit.wire.generate import Plan, compiled, generate
+from rawkit.wire.generate import Plan, generate, make_plan, reference
 
 Self = TypeVar("Self", bound="Layout")
 
@@ -175,14 +176,22 @@ class LayoutMeta(type):
         fields = _lay_out(name, inherited, own)
         known = {row.name for row in inherited}
         fresh = [row for row in fields if row.name not in known]
-        namespace["__slots__"] = tuple(row.slot for row in fresh)
+        plan = make_plan(name, fields)
+        kept = storage.is_kept(plan, bases)
+        if not kept and any(getattr(base, "_table", None) is not None for base in bases):
+            fresh = list(fields)  # none of those inherited has a slot
+        namespace["__slots__"] = () if kept else tuple(row.slot for row in fresh)
         for row in fields:
             if isinstance(row.kind, FlagBits):
                 namespace.update((flag, 1 << i) for i, flag in enumerate(row.spec.bits))
         namespace["fields"] = fields
         namespace["__match_args__"] = tuple(row.name for row in fields)
         cls = super().__new__(meta, name, bases, namespace)
-        generate(cls, fields)
+        cls._plan, cls.min_len = plan, plan.size
+        if kept:
+            storage.keep(cls, plan, reference)
+        else:
+            generate(cls, fields)
         cls.__init_layout__(**options)
         return cls
 
@@ -194,11 +203,14 @@ class LayoutMeta(type):
         """What `inspect.signature` gives, and with it interactive help."""
         from inspect import signature
 
-        whole = signature(compiled(cls).__init__)
-        return whole.replace(parameters=list(whole.parameters.values())[1:])
+        whole = signature(reference(cls, "__init__"))
+        return whole.replace(parameters=list(whole.parameters.values())[1:-1])  # self, and unknown keywords
 
     if TYPE_CHECKING:
         fields: tuple[FieldInfo, ...]
+        min_len: int
+        _plan: Plan
+        _table: Any
         _positional: bool
         ends_packet: bool
 
@@ -208,7 +220,7 @@ class LayoutMeta(type):
         def __getattr__(cls, name: str) -> int: ...
 
 
-class Layout(metaclass=LayoutMeta):
+class Layout(storage.Base, metaclass=LayoutMeta):
     """What headers and options have in common: declared fields, parsed and packed by generated code."""
 
     fields: ClassVar[tuple[FieldInfo, ...]]
@@ -216,6 +228,10 @@ class Layout(metaclass=LayoutMeta):
     """Octets of the fixed part."""
 
     _plan: ClassVar[Plan]
+    _table: ClassVar[Any] = None
+    """The compiled module's field table, None for a class whose values are in Python's slots."""
+
+    _reference: ClassVar[dict[str, Any]]
 
     ends_packet: ClassVar[bool] = False
     """Whether nothing follows: octets after it are padding."""
@@ -241,9 +257,6 @@ class Layout(metaclass=LayoutMeta):
     def replace(self: Self, **changes: Any) -> Self:
         """A copy with some fields changed; `checksum=AUTO` asks for a fresh one."""
         values = {row.name: getattr(self, row.slot) for row in self.fields}
-        for name in changes:
-            if name not in values:
-                raise TypeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(values)}")
         return type(self)(**{**values, **changes})
 
     def __eq__(self, other: object) -> bool:
@@ -252,6 +265,9 @@ class Layout(metaclass=LayoutMeta):
         return all(getattr(self, row.slot) == getattr(other, row.slot) for row in self.fields)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __reduce__(self) -> Any:
+        return _restored, (type(self), [getattr(self, row.slot) for row in self.fields])
 
     def __repr__(self) -> str:
         shown = []
@@ -264,3 +280,11 @@ class Layout(metaclass=LayoutMeta):
             text = _literal(row, content)
             shown.append(text if by_position else f"{row.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _restored(cls: type[Layout], values: list[Any]) -> Layout:
+    """A header from the contents of its slots."""
+    header: Layout = storage.blank(cls)
+    for row, value in zip(cls.fields, values):
+        setattr(header, row.slot, value)
+    return header

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, dataclass_transform
 
 from rawkit.errors import FieldError, HeaderError
+from rawkit.wire import storage
 from rawkit.wire.field import Variable, octets
 from rawkit.wire.layout import Layout
 from rawkit.wire.registry import Registry
@@ -108,6 +109,14 @@ class Option(Layout):
 
     @classmethod
     def encode(cls, items: Iterable[Option], name: str) -> bytes:
+        items = tuple(items)
+        joined = storage.join(items, cls) if storage.join is not None and cls.align == 1 else None
+        data = cls._joined(items, name) if joined is None else joined
+        missing = -(len(data) + cls.pad_after) % cls.pad_to
+        return data + cls.fill(missing) if missing else data
+
+    @classmethod
+    def _joined(cls, items: tuple[Option, ...], name: str) -> bytes:
         parts: list[bytes] = []
         for item in items:
             if isinstance(item, cls):
@@ -119,9 +128,7 @@ class Option(Layout):
         if cls.align > 1:
             # What fills up the last one is the list's padding, not between options.
             parts[:-1] = [part + b"\0" * (-len(part) % cls.align) for part in parts[:-1]]
-        data = b"".join(parts)
-        missing = -(len(data) + cls.pad_after) % cls.pad_to
-        return data + cls.fill(missing) if missing else data
+        return b"".join(parts)
 
     @classmethod
     def fill(cls, size: int) -> bytes:

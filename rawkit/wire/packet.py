@@ -12,6 +12,7 @@ from rawkit.wire import checksum as _checksum
 from rawkit.wire.ethernet import Ether
 from rawkit.wire.field import AUTO, ChecksumRule, CRC32cRule, payload_length, total_length
 from rawkit.wire.header import LINKTYPES, Header
+from rawkit.wire.storage import build
 from rawkit.wire.walk import make_walk
 
 H = TypeVar("H", bound=Header)
@@ -64,7 +65,7 @@ class Packet:
 
     @classmethod
     def parse(cls, octets: Any, first: type[Header] | None = Ether, strict: bool = False) -> Packet:
-        """A packet from octets (any buffer, which must not change while the packet is in use).
+        """A packet from octets, of which it keeps a copy if they are not bytes but another buffer.
 
         `first` is the class of the first header, None for octets of which nothing is known. With `strict`,
         damage raises.
@@ -74,7 +75,7 @@ class Packet:
         packet: Packet = _new(cls)
         packet._layers = []
         packet._payload = packet._error = None
-        packet._buf = octets
+        packet._buf = octets = octets if octets.__class__ is bytes else bytes(memoryview(octets))
         packet._pending = first
         packet._at = 0
         packet._end = len(octets)
@@ -131,8 +132,8 @@ class Packet:
         return True
 
     def _parse_all(self) -> None:
-        while self._parse_more():
-            pass
+        while self._pending is not None:
+            self._parse_more()
 
     @property
     def layers(self) -> tuple[Header, ...]:
@@ -224,7 +225,8 @@ class Packet:
                 raise TypeError("a header cannot follow a payload")
             return _rebuild([*self._layers, *other.layers], payload + other.payload, other.trailer)
         try:
-            return _rebuild(self._layers.copy(), payload + memoryview(other), self.trailer)
+            added = other if other.__class__ is bytes else bytes(memoryview(other))
+            return _rebuild(self._layers.copy(), payload + added, self.trailer)
         except TypeError:
             raise TypeError(f"a packet is made of headers and octets, not of {other!r}") from None
 
@@ -274,6 +276,13 @@ class Packet:
         return headers
 
     def __bytes__(self) -> bytes:
+        if build is not None:
+            payload = self.payload
+            octets = build(
+                self._layers, payload, self._buf[self._end :] if self._end < len(self._buf) else b""
+            )
+            if octets is not None:
+                return octets
         headers = self._headers()
         headers.append(self.payload)
         if self._end < len(self._buf):

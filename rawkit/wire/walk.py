@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rawkit.wire import storage
 from rawkit.wire.generate import compile_into, parse_lines
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ Walk = Callable[[Any, int, list["Header"]], tuple[int, int]]
 
 def make_walk(first: type[Header]) -> Walk:
     """The function for packets that start with `first`, which keeps it."""
-    names: dict[str, Any] = {"new": object.__new__}
+    if first._table is not None and _is_common(first):
+        _join(first, set())
+        first._walk = first._table.walk
+        return first._walk
+    names: dict[str, Any] = {"new": storage.blank}
     lines = ["def walk(buf, end, layers):", "    offset = 0"]
     if _is_common(first):
         _add(first, (), lines, names)
@@ -31,6 +36,20 @@ def make_walk(first: type[Header]) -> Walk:
     walk: Walk = names["walk"]
     first._walk = walk
     return walk
+
+
+def _join(cls: type[Header], done: set[type[Header]]) -> None:
+    """Tell the compiled module's table of a class, and those of the classes that follow, what follows."""
+    done.add(cls)
+    followers = {
+        n: upper for n, upper in cls.uppers.items() if _is_common(upper) and upper._table is not None
+    }
+    names = [row.name for row in cls.fields]
+    selector = names.index(cls.selected_by[0]) if cls.selected_by else -1
+    opaque = names.index(cls.opaque_when) if cls.opaque_when else -1
+    cls._table.follow(selector, opaque, {number: upper._table for number, upper in followers.items()})
+    for upper in set(followers.values()) - done:
+        _join(upper, done)
 
 
 def _is_common(cls: type[Header]) -> bool:

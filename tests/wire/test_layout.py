@@ -30,7 +30,7 @@ from rawkit.wire.field import (
     u16,
     u24,
 )  # fmt: skip
-from rawkit.wire.tcp import MSS, TCPOption
+from rawkit.wire.tcp import MSS, NoOperation, TCPOption
 
 # ---- mistakes ------------------------------------------------------------------------------------
 
@@ -308,13 +308,19 @@ def test_attributes_are_checked_at_the_latest_when_packed() -> None:
 
 
 def test_misspelt_names() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'spot'"):
+    with pytest.raises(
+        TypeError, match="TCP has no field 'spot'; did you mean 'sport'\\? it has sport, dport"
+    ):
         TCP(spot=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="IPv4 has no field 'qqq'; it has version"):
+        IPv4(qqq=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="NoOperation has no field 'value'; it has no fields"):
+        NoOperation(value=1)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="spot"):
         TCP().spot = 1  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="spot"):
         _ = TCP().spot  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="TCP has no field 'spot'; it has sport, dport, seq"):
+    with pytest.raises(TypeError, match="TCP has no field 'spot'; did you mean 'sport'"):
         TCP().replace(spot=1)
     with pytest.raises(TypeError, match="positional"):
         TCP(1, 2)  # type: ignore[misc]

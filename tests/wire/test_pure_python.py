@@ -1,14 +1,18 @@
-"""The wire room runs without the compiled module and is cheap to import."""
+"""The wire room runs without the compiled modules and is cheap to import."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 BUILD_AND_PARSE = """
 import sys
 
-sys.modules["rawkit._native"] = None  # importing it now raises ImportError
+sys.modules["rawkit._native"] = sys.modules["rawkit._fields"] = None  # importing them now raises ImportError
 
 from rawkit.wire import Ether, ICMPv6Echo, IPv4, IPv6, Packet, TCP
 
@@ -38,6 +42,36 @@ print(time.process_time() - start)
 """
 
 
+HERE = Path(__file__).parent
+WITHOUT_PEERS = [
+    *(
+        "arp",
+        "edit",
+        "ethernet",
+        "expression",
+        "fragment",
+        "icmp",
+        "icmpv6",
+        "identity",
+        "ipv4",
+        "ipv6",
+        "layout",
+    ),
+    *(
+        "network_vectors",
+        "packet",
+        "registry",
+        "role",
+        "segment",
+        "show",
+        "show_more",
+        "tcp",
+        "transport_vectors",
+    ),
+    *("transports", "udp", "user_protocol", "walk"),
+]
+
+
 def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -47,6 +81,16 @@ def run(code: str) -> str:
 def test_without_the_compiled_module() -> None:
     line = "IP 192.0.2.1.0 > 192.0.2.2.80: Flags [S], seq 0, win 65535, length 3\n"
     assert run(BUILD_AND_PARSE) == line
+
+
+@pytest.mark.slow
+def test_everything_without_the_compiled_module() -> None:
+    files = [HERE / f"test_{name}.py" for name in WITHOUT_PEERS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        capture_output=True, text=True, env=os.environ | {"RAWKIT_TEST_PURE": "1"}, cwd=HERE.parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_importing_pulls_in_nothing_heavy() -> None:
