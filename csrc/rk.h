@@ -476,6 +476,7 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
 
 /* What is known of some probes of a plan: row i is the probe at position first + i * step.  The arrays
  * have rows_n rows each and belong to the caller. */
+#define RK_BOARD_EPOCHS 4
 struct rk_board {
     uint64_t first;
     uint64_t step;
@@ -487,9 +488,14 @@ struct rk_board {
     uint32_t counted;    /* answers that were only counted */
     uint32_t rtt_n;      /* answers timed: to probes sent once */
     int64_t rtt_max_ns;  /* the slowest of these */
+    int64_t rtt_sum_ns;
     int64_t *rtt_ns;     /* rows_n rows for these times, the others stay as they are; or NULL */
     uint64_t duplicates; /* answers to rows that had one */
     uint64_t strays;     /* right cookies, but of no row: probes of earlier boards */
+    /* How many rows were answered of those last sent in each of the latest epochs, which begin at epoch_ns; the newest
+     * first. */
+    int64_t epoch_ns[RK_BOARD_EPOCHS];
+    uint32_t epoch_answers[RK_BOARD_EPOCHS];
 };
 
 /* Fill the batch, emptied first, with the next n unanswered probes from row `from` on, and rows with where they
@@ -497,6 +503,8 @@ struct rk_board {
  * fits only when no unanswered row is left; -EINVAL as rk_probe_fill, or for a board outside the plan. */
 int rk_board_fill(const struct rk_probe_plan *plan, struct rk_board *board, struct rk_batch *batch, uint32_t from,
                   uint32_t n, uint32_t *rows);
+/* From now_ns on a new epoch counts what is answered. */
+void rk_board_begin_epoch(struct rk_board *board, int64_t now_ns);
 /* The probes of n rows were sent. */
 void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns);
 /* As rk_probe_match, but of a board's rows, each answer once: further ones, and those of other probes, are counted
@@ -735,6 +743,7 @@ struct rk_link_direction {
     uint64_t seed;
     uint32_t queue_n;    /* frames in flight at most; more are dropped and counted */
     uint32_t reserved;
+    int64_t interval_ns; /* how long a frame keeps the wire busy, at its entrance; those after it wait */
 };
 
 struct rk_link_counters { /* of one direction */

@@ -46,6 +46,14 @@ int rk_board_fill(const struct rk_probe_plan *plan, struct rk_board *board, stru
     return (int)batch->n;
 }
 
+void rk_board_begin_epoch(struct rk_board *board, int64_t now_ns)
+{
+    memmove(board->epoch_ns + 1, board->epoch_ns, sizeof board->epoch_ns - sizeof board->epoch_ns[0]);
+    memmove(board->epoch_answers + 1, board->epoch_answers, sizeof board->epoch_answers - sizeof board->epoch_answers[0]);
+    board->epoch_ns[0] = now_ns;
+    board->epoch_answers[0] = 0;
+}
+
 void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -72,6 +80,11 @@ static bool take(const struct rk_probe_plan *plan, struct rk_board *board, uint3
     }
     board->states[*row] = RK_BOARD_ANSWERED;
     board->left--;
+    uint32_t epoch = 0;
+    while (epoch < RK_BOARD_EPOCHS && board->sent_ns[*row] < board->epoch_ns[epoch])
+        epoch++;
+    if (epoch < RK_BOARD_EPOCHS)
+        board->epoch_answers[epoch]++;
     /* Karn's algorithm (RFC 6298 section 3): of a probe sent twice nobody knows which was answered.  A negative
      * time says that somebody set the clock. */
     int64_t rtt_ns = reply->time_ns - board->sent_ns[*row];
@@ -79,6 +92,7 @@ static bool take(const struct rk_probe_plan *plan, struct rk_board *board, uint3
         if (board->rtt_ns)
             board->rtt_ns[*row] = rtt_ns;
         board->rtt_n++;
+        board->rtt_sum_ns += rtt_ns;
         if (rtt_ns > board->rtt_max_ns)
             board->rtt_max_ns = rtt_ns;
     }

@@ -2,7 +2,7 @@
  *
  * Stands where netem(8) would: many kernels lack it, and its losses cannot be repeated.  Frames are taken from
  * one packet socket (packet(7)), wait in a queue for their constant delay, which keeps them in order, and leave
- * by the other.  Each direction draws its losses, one draw for each frame, from its own seeded generator, so
+ * by the other.  A direction may be a bottleneck, too, whose frames enter one at a time.  Each direction draws its losses, one draw for each frame, from its own seeded generator, so
  * that the same frames meet the same fate on each run whatever happens in the other direction. */
 #define _GNU_SOURCE
 #include "rk.h"
@@ -41,7 +41,7 @@ struct waiting {
 
 struct direction {
     int in, out; /* packet sockets, borrowed from struct rk_link */
-    int64_t delay_ns;
+    int64_t delay_ns, interval_ns, free_ns; /* free: when the wire's entrance will be */
     double loss;
     uint64_t random;
     struct waiting *queue; /* a ring of queue_n, the oldest at head */
@@ -187,7 +187,7 @@ static int take(struct rk_link *link, struct direction *d, struct counters *coun
     if (n < 0)
         return judge_error(d->in, errno);
 
-    int64_t due_ns = now_ns() + d->delay_ns;
+    int64_t arrived_ns = now_ns();
     for (int i = 0; i < n; i++) {
         struct msghdr *message = &link->messages[i].msg_hdr;
         uint32_t len = link->messages[i].msg_len;
@@ -199,8 +199,13 @@ static int take(struct rk_link *link, struct direction *d, struct counters *coun
             count(&counters->lost);
         else if ((message->msg_flags & MSG_TRUNC) || len < ETHER_HDR_LEN)
             count(&counters->refused);
-        else if (enqueue(d, link->iov[i].iov_base, len, taken_tag(message, tag), due_ns) < 0)
-            count(&counters->queue_full);
+        else {
+            int64_t enters_ns = (d->free_ns > arrived_ns ? d->free_ns : arrived_ns) + d->interval_ns;
+            if (enqueue(d, link->iov[i].iov_base, len, taken_tag(message, tag), enters_ns + d->delay_ns) < 0)
+                count(&counters->queue_full);
+            else
+                d->free_ns = enters_ns;
+        }
     }
     return 0;
 }
@@ -274,6 +279,7 @@ static int open_direction(struct direction *d, const struct rk_link_direction *w
         .in = in,
         .out = out,
         .delay_ns = wanted->delay_ns,
+        .interval_ns = wanted->interval_ns,
         .loss = wanted->loss,
         .random = wanted->seed,
         .queue_n = wanted->queue_n,
@@ -289,7 +295,7 @@ static int open_direction(struct direction *d, const struct rk_link_direction *w
 static int valid(const struct rk_link_direction *d)
 {
     /* Written so that a loss that is no number fails. */
-    return d->delay_ns >= 0 && d->loss >= 0 && d->loss <= 1 && d->queue_n >= 1 && d->queue_n < MAX_QUEUE;
+    return d->delay_ns >= 0 && d->interval_ns >= 0 && d->loss >= 0 && d->loss <= 1 && d->queue_n >= 1 && d->queue_n < MAX_QUEUE;
 }
 
 int rk_link_open(struct rk_link **out, int ifindex_a, int ifindex_b,

@@ -133,6 +133,7 @@ static void rounds(uint64_t seed, uint64_t first, uint64_t step, uint32_t rows_n
     EXPECT(room.board.left, rows_n - answered);
     EXPECT(room.board.rtt_n, answered);
     EXPECT(room.board.rtt_max_ns, answered ? 10 * (answered - 1) : 0);
+    EXPECT(room.board.rtt_sum_ns, answered ? 5 * answered * (answered - 1) : 0);
     for (uint32_t i = 0; i < open_n; i++)
         EXPECT(rows[i], 4 * i);
     for (uint32_t i = 0; i < rows_n; i++)
@@ -177,6 +178,30 @@ static void absent(void)
         absent_n += room.states[row] == RK_BOARD_ABSENT;
     EXPECT(absent_n, 2 * PORTS);
     drop_batch(out);
+}
+
+/* Answers count for the epoch in which their probe was sent last; the oldest of the epochs are forgotten. */
+static void epochs(void)
+{
+    struct rk_probe_plan plan = plan_of(3, false);
+    struct room room;
+    set_up(&room, 0, 1, PROBES);
+    struct rk_batch *out = new_batch(PROBES, 4096), *in = new_batch(PROBES, 4096);
+    uint8_t reply[64];
+    struct rk_probe_reply replies[PROBES];
+    uint32_t rows[PROBES];
+    for (uint32_t epoch = 0, from = 0; epoch <= RK_BOARD_EPOCHS; from += ++epoch) { /* of 1, 2, 3, ... probes */
+        rk_board_begin_epoch(&room.board, 1000 * (epoch + 1));
+        EXPECT(rk_board_fill(&plan, &room.board, out, from, epoch + 1, room.rows), epoch + 1);
+        rk_board_sent(&room.board, room.rows, epoch + 1, 1000 * (epoch + 1));
+        for (uint32_t i = 0; i <= epoch; i++)
+            add(in, reply, answer(out->arena + out->frames[i].offset, 0x12, reply));
+    }
+    EXPECT(match(&plan, &room, in, 0, replies, rows), in->n);
+    for (uint32_t age = 0; age < RK_BOARD_EPOCHS; age++)
+        EXPECT(room.board.epoch_answers[age], RK_BOARD_EPOCHS + 1 - age);
+    drop_batch(out);
+    drop_batch(in);
 }
 
 /* An answer to a probe of another part. */
@@ -234,6 +259,7 @@ int main(void)
         rounds(seed, 0, 1, 0);
     }
     absent();
+    epochs();
     strays();
     refused();
     return failures != 0;

@@ -36,6 +36,13 @@ def _shard(context: click.Context, option: click.Parameter, text: str | None) ->
     return int(part), int(whole)
 
 
+def _rate(context: click.Context, option: click.Parameter, text: str) -> float | None:
+    if text == "auto":
+        return None
+    number: click.ParamType[float] = click.FloatRange(0, 1e9, min_open=True, max_open=True)
+    return float(number.convert(text, option, context))
+
+
 @click.command(
     name="scan",
     epilog="""\b
@@ -71,9 +78,12 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1e9, min_open=True, max_open=True),
+    default="auto",
+    show_default=True,
+    callback=_rate,
     metavar="PPS",
-    help="Probes per second  [default: as answers come back; 1000 towards public addresses]",
+    help="Probes per second; auto: from 1000 on as fast as answers keep up, 10,000 (300 for each host) "
+    "towards public addresses at most.",
 )
 @click.option("--retries", type=click.IntRange(0, 100), default=2, show_default=True, metavar="N")
 @click.option(
@@ -403,6 +413,9 @@ def _statistics(summary: ScanSummary, interrupted: bool) -> str:
         if n:
             text += f", {n} {what}"
     text += f"; {summary.probes} probes"
+    missed = summary.missed
+    if missed is not None and missed.high:
+        text += f"; {missed.low} to {missed.high} open ports may have been missed"
     for n, what in (
         (summary.duplicates, "duplicate answers"),
         (summary.dropped, "answers dropped by the kernel"),

@@ -19,13 +19,15 @@ class LinkDirection:
     """What one direction of a link does to frames.
 
     `delay_ns` is how long each is held, `loss` the probability (0..1) that it is lost, `seed` the start of
-    the generator that decides, `queue_n` how many frames may be under way at once.
+    the generator that decides, `queue_n` how many frames may be under way at once. `interval_ns` is how long
+    each keeps the wire's entrance busy: those that come meanwhile wait, as at a bottleneck.
     """
 
     delay_ns: int = 0
     loss: float = 0.0
     seed: int = 0
     queue_n: int = 10_000
+    interval_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ class LinkRelay:
         out = ffi.new("struct rk_link **")
         directions = ffi.new(
             "struct rk_link_direction[2]",
-            [(d.delay_ns, d.loss, d.seed & _SEED_MASK, d.queue_n, 0) for d in (a_to_b, b_to_a)],
+            [
+                (d.delay_ns, d.loss, d.seed & _SEED_MASK, d.queue_n, 0, d.interval_ns)
+                for d in (a_to_b, b_to_a)
+            ],
         )
         check(
             lib.rk_link_open(out, ifindex_a, ifindex_b, directions),

@@ -214,6 +214,19 @@ class Board:
         return int(self._board.rtt_max_ns)
 
     @property
+    def rtt_sum_ns(self) -> int:
+        """All of these times together."""
+        return int(self._board.rtt_sum_ns)
+
+    def begin_epoch(self, now_ns: int) -> None:
+        """From now on `epoch_answers` counts another epoch."""
+        lib.rk_board_begin_epoch(self._board, now_ns)
+
+    def epoch_answers(self, age: int) -> int:
+        """How many answers came to what was last sent in an epoch: 0 the present one, 3 the oldest known."""
+        return int(self._board.epoch_answers[age])
+
+    @property
     def round_over(self) -> bool:
         """Every unanswered probe went out in this round."""
         return self._board.left == 0 or self.cursor >= self.rows_n

@@ -40,6 +40,9 @@ _SETTLE_S = 0.3
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
+_QUEUE_N = 1000  # frames that wait before a bottleneck
+_QUEUE_N_MAX = 10_000  # frames under way where there is none
+
 _MIDDLE_SETTINGS = {
     # The wire itself says nothing.
     "net/ipv6/conf/default/disable_ipv6": "1",
@@ -51,6 +54,7 @@ class Lab(Closing):
 
     `delay` holds every frame, in both directions ("20ms", or seconds as a number); `loss` is the probability
     that one is lost ("1%", 0.01); `seed` decides which. The same frames meet the same losses on each run.
+    `rate` is how many frames pass in a second each way (0: as many as come); up to 1000 wait for their turn.
 
     As root the hosts are made from here. As an ordinary user this process first moves into a user namespace
     of its own, for good (`become_namespace_root`), and must have one thread only.
@@ -60,13 +64,19 @@ class Lab(Closing):
 
     Raises:
         UnitError: `delay` or `loss` does not make sense.
+        ValueError: `rate` does not: 0 to 10**9 frames a second.
         PermissionDenied, EngineError: namespaces are not allowed here; the message says by what.
     """
 
-    def __init__(self, delay: str | int | float = 0, loss: str | int | float = 0, seed: int = 0) -> None:
+    def __init__(
+        self, delay: str | int | float = 0, loss: str | int | float = 0, seed: int = 0, rate: int = 0
+    ) -> None:
         self.delay_ns = parse_duration(delay)
         self.loss = parse_ratio(loss)
         self.seed = seed
+        if not 0 <= rate <= 10**9:
+            raise ValueError(f"rate of {rate} frames a second: 0 to 10**9")
+        self.rate = rate
         self.relay: LinkRelay | None = None
         """What delays and loses frames, with its counters; None when the link does neither."""
         self._resources = None
@@ -77,7 +87,7 @@ class Lab(Closing):
                 new_host(Host, stack, processes, name, f"10.77.0.{n}", f"fd77::{n}", lab_mac(n))
                 for n, name in enumerate("ab", 1)
             )
-            delayed = self.delay_ns > 0 or self.loss > 0
+            delayed = self.delay_ns > 0 or self.loss > 0 or rate > 0
             middle = stack.enter_context(Namespace.create()) if delayed else None
             if middle is None:
                 self._join_directly()
@@ -150,8 +160,11 @@ class Lab(Closing):
 
     def _open_relay(self) -> LinkRelay:
         indexes = [interface(_near_end(host)).index for host in (self.a, self.b)]
+        interval_ns = 10**9 // self.rate if self.rate else 0
+        queue_n = self.delay_ns // interval_ns + _QUEUE_N if self.rate else _QUEUE_N_MAX
         directions = [
-            LinkDirection(self.delay_ns, self.loss, seed) for seed in (2 * self.seed, 2 * self.seed + 1)
+            LinkDirection(self.delay_ns, self.loss, seed, queue_n, interval_ns)
+            for seed in (2 * self.seed, 2 * self.seed + 1)
         ]
         return LinkRelay(indexes[0], indexes[1], directions[0], directions[1])
 

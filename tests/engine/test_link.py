@@ -144,6 +144,18 @@ def test_full_queue_drops_and_counts(ends: tuple[int, int]) -> None:
     assert (counters.received, counters.sent, counters.queue_full) == (12, 5, 7)
 
 
+def test_a_bottleneck_lets_frames_pass_one_at_a_time(ends: tuple[int, int]) -> None:
+    interval_ns = 2_000_000
+    with LinkRelay(*ends, LinkDirection(interval_ns=interval_ns, queue_n=40), PLAIN) as relay:
+        start = time.monotonic_ns()
+        assert pass_frames(relay, 45) == list(range(len(range(45)) - relay.counters()[0].queue_full))
+        took_ns = time.monotonic_ns() - start
+        counters = relay.counters()[0]
+    assert took_ns >= counters.sent * interval_ns
+    assert counters.sent + counters.queue_full == 45
+    assert counters.sent >= 40
+
+
 def test_frames_for_an_interface_that_is_down_are_refused(ends: tuple[int, int]) -> None:
     from pyroute2 import IPRoute
 
@@ -181,6 +193,7 @@ def test_an_interface_that_goes_away_ends_the_relay_and_close_says_so(ends: tupl
         LinkDirection(loss=1.5),
         LinkDirection(loss=float("nan")),
         LinkDirection(queue_n=0),
+        LinkDirection(interval_ns=-1),
     ],
 )
 def test_directions_out_of_range(ends: tuple[int, int], bad: LinkDirection) -> None:

@@ -26,6 +26,7 @@ from rawkit.tools.scan.config import NO_LIMIT as NO_LIMIT
 from rawkit.tools.scan.config import NO_NEIGHBOUR as NO_NEIGHBOUR
 from rawkit.tools.scan.config import OPEN as OPEN
 from rawkit.tools.scan.config import OPEN_FILTERED as OPEN_FILTERED
+from rawkit.tools.scan.config import PUBLIC_HOST_RATE as PUBLIC_HOST_RATE
 from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
 from rawkit.tools.scan.config import STATES as STATES
 from rawkit.tools.scan.config import SYN as SYN
@@ -38,6 +39,7 @@ from rawkit.tools.scan.tally import Tally
 
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
+    from rawkit.tools.scan.missed import Missed
     from rawkit.tools.scan.syn import SynScan
 
 Targets = str | IPAddress | Iterable[str | IPAddress] | TargetSet
@@ -174,11 +176,12 @@ class Scan(Iterator[PortResult]):
         targets, ports = self.config.targets.count, len(self.config.ports)
         shard, shards = self.config.shard
         ended_ns = self._clock.now_ns() if self._ended_ns is None else self._ended_ns
+        complete = states.total() == len(range(shard - 1, targets * ports, shards))
         return ScanSummary(
             kind=self.kind,
             targets=targets,
             ports=ports,
-            complete=states.total() == len(range(shard - 1, targets * ports, shards)),
+            complete=complete,
             open=states[OPEN],
             closed=states[CLOSED],
             filtered=states[FILTERED],
@@ -188,10 +191,19 @@ class Scan(Iterator[PortResult]):
             duplicates=tally.duplicates,
             dropped=tally.dropped,
             refused=tally.refused,
+            missed=self._missed(complete),
             duration_ns=ended_ns - self._started_ns,
             fallback=self.fallback,
             notes=self._notes,
         )
+
+    def _missed(self, complete: bool) -> Missed | None:
+        tally, states = self._tally, self._tally.states
+        if self.kind != SYN or not complete or tally.resumed:
+            return None
+        from rawkit.tools.scan.missed import estimate
+
+        return estimate(tally.found[: tally.rounds], states[OPEN], tally.unanswered)
 
 
 def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:

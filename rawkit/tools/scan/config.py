@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
+from rawkit.tools.scan.missed import Missed
 
 OPEN = "open"
 CLOSED = "closed"
@@ -28,8 +29,10 @@ KIND_NAMES = (AUTO, SYN, CONNECT, "ack", "window", "fin", "null", "xmas", "maimo
 RUN_MAX = 64
 """How many probes leave together: what one system call takes."""
 
-PUBLIC_RATE = 1000.0
-"""Probes per second towards addresses outside private ranges, unless a rate is given."""
+PUBLIC_RATE = 10_000.0
+"""Probes per second towards addresses outside private ranges at most, unless a rate is given."""
+PUBLIC_HOST_RATE = 300.0
+"""And to each of them."""
 
 COMMON_PORTS = parse_ports(
     "7,13,19,21-23,25,37,43,49,53,70,79,80,81,88,110,111,113,119,135,139,143,161,179,199,264,389,443,445,464,"
@@ -64,19 +67,29 @@ def public_count(targets: TargetSet) -> int:
     return targets.count - inside
 
 
+def rate_max(targets: TargetSet) -> float | None:
+    """Probes per second, unless a rate is given: None for no limit, where no address is public.
+
+    They are spread over all addresses alike, so those that are private make room for more.
+    """
+    public, every = public_count(targets), targets.count
+    return min(PUBLIC_HOST_RATE * every, PUBLIC_RATE * every / public) if public else None
+
+
 @dataclass(frozen=True)
 class ScanConfig:
     """A scan: every port of every target, once.
 
     `kind` is one of KIND_NAMES (see `scan.kinds`); "auto" is "syn" where raw sockets are permitted, else
-    "connect". What is said of SYN scans holds for all but connect scans. `rate` is in
-    probes per second; None sends as fast as answers come back, or PUBLIC_RATE when any target lies outside
-    the private ranges. A probe without answer is sent again `retries` times. `timeout_ns` is how long to wait
-    for answers; less when those seen so far came fast. `interface` is the one to send from (empty: as
-    routed). `source_port` is where SYN probes come from (0: any that is free). They leave in an order that
-    `seed` (64 bits) chooses, None in another each time. `shard` (k, n) makes the k-th of n parts of a SYN
-    scan that together are the whole, if they have the same seed. Without `report_closed` a SYN scan counts
-    closed ports in its summary, and makes no results of them.
+    "connect". What is said of SYN scans holds for all but connect scans. `rate` is in probes per second; None
+    sends as fast as answers keep up (`pace.AutoPace`), within PUBLIC_RATE and PUBLIC_HOST_RATE for targets
+    outside the private ranges. A probe without answer is sent again `retries` times, and up to as often once
+    more while that goes on to find what was lost before. `timeout_ns` is how long to wait for answers; less
+    when those seen so far came fast. `interface` is the one to send from (empty: as routed). `source_port` is
+    where SYN probes come from (0: any that is free). They leave in an order that `seed` (64 bits) chooses,
+    None in another each time. `shard` (k, n) makes the k-th of n parts of a SYN scan that together are the
+    whole, if they have the same seed. Without `report_closed` a SYN scan counts closed ports in its summary,
+    and makes no results of them.
 
     Raises ValueError for a number out of range.
     """
@@ -119,10 +132,8 @@ class ScanConfig:
 
     @property
     def effective_rate(self) -> float | None:
-        """Probes per second; None: as fast as answers come back."""
-        if self.rate is None and public_count(self.targets):
-            return PUBLIC_RATE
-        return self.rate
+        """Probes per second at most; None: as fast as answers keep up."""
+        return rate_max(self.targets) if self.rate is None else self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +166,8 @@ class ScanSummary:
     `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.
     `duplicates` are further answers for ports already known, `dropped` are answers that the kernel lost for
     lack of buffer space (their ports were probed again), `refused` are probes that the kernel would not send.
+    `missed` is an estimate of how many open ports were missed because probes or answers got lost, from what
+    repetitions found; None where there is none (nothing answered, or it was no SYN scan from its beginning).
     `notes` say which of the targets were left out, and why.
     """
 
@@ -172,5 +185,6 @@ class ScanSummary:
     dropped: int = 0
     refused: int = 0
     duration_ns: int = 0
+    missed: Missed | None = None
     fallback: str = ""
     notes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from rawkit.addr import MAC, IPAddress, Span, TargetSet
@@ -39,10 +39,12 @@ from rawkit.tools.scan.config import (
     SYN,
     PortResult,
     ScanConfig,
+    rate_max,
 )
 from rawkit.tools.scan.kinds import KINDS, Kind
 from rawkit.tools.scan.legs import Leg, plan_legs
-from rawkit.tools.scan.pace import AnswerPace, Pace, Patience, RatePace
+from rawkit.tools.scan.missed import expected_more
+from rawkit.tools.scan.pace import EPOCHS, AutoPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ _NEIGHBOURS_MAX = 1 << 16  # looked for at once
 _SNAPLEN = 256  # all that is looked at in an answer, extension headers and quoted packet included
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
-_WINDOW_MAX = 1024
+_WINDOW_MAX = 8192
+_MISSED_MAX = 0.0005  # of all answers: as long as more are expected, there are further rounds
 _RECEIVED_N = 1024
 _LOOK_FOR_DROPS_EVERY = 16  # batches
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
@@ -132,6 +135,7 @@ class SynScan:
         if self._before is not None:
             self._seed = self._before.seed
             tally.states.update(self._before.counts)
+            tally.resumed = True
         self._patience = Patience(config.timeout_ns)
         self._outbox = FrameBatch(RUN_MAX, RUN_MAX * 128)
         self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
@@ -161,14 +165,13 @@ class SynScan:
                     stack.callback(finder.close)
                     self._finders[leg.ifindex, leg.source] = finder
             self._stack = stack.pop_all()
-        self._pace = self._make_pace()
+        self._pace = self._make_pace(config.targets)
 
-    def _make_pace(self) -> Pace:
-        rate = self._config.effective_rate
-        if rate is not None:
-            return RatePace(rate)
+    def _make_pace(self, targets: TargetSet) -> Pace:
+        if self._config.rate is not None:
+            return RatePace(self._config.rate)
         buffer_len = min(map(_buffer_len, self._receivers.values()))
-        return AnswerPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
+        return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX), rate_max(targets))
 
     def close(self) -> None:
         self._stack.close()
@@ -226,6 +229,7 @@ class SynScan:
             self._next_hops(leg, part.addresses) if leg.neighbours else b"",
             self._seed,
         )
+        self._pace = self._make_pace(part.targets)
         for board in boards(plan, self._config.shard, base):
             if before is not None and number == before.part:
                 if board.first < before.first:
@@ -257,6 +261,8 @@ class SynScan:
         batches = 0
         overdue = False  # the wait for answers has passed, and then there were none in the socket
         last_sent_ns = clock.now_ns()
+        found = [0] * (board.round + 1)
+        pace.restart()
 
         while board.left:
             now_ns = clock.now_ns()
@@ -273,7 +279,8 @@ class SynScan:
                         board.sent(sent_n, sent_at_ns)
                         if sent_n:
                             last_sent_ns = now_ns
-                            pace.sent(sent_n, now_ns)
+                            if pace.sent(sent_n, now_ns):
+                                board.begin_epoch(sent_at_ns)
                             tally.probes += sent_n
                         if refusal:
                             tally.refused += 1
@@ -286,11 +293,14 @@ class SynScan:
                 dropped = self._dropped_more()
                 if dropped and extra:
                     extra -= 1
-                elif board.round + 1 >= rounds:
+                elif board.round + 1 >= rounds and not (
+                    board.round + 1 < rounds + self._config.retries
+                    and expected_more(found) > _MISSED_MAX * sum(found)
+                ):
                     break
-                else:
-                    pace.repeat()
+                pace.restart()
                 board.next_round()
+                found.append(0)
                 continue
 
             known = 0
@@ -300,14 +310,20 @@ class SynScan:
                 known = left - board.left
                 tally.states[self._kind.reset] += board.counted - counted
                 patience.seen(board.slowest_ns, board.timed - timed)
-                pace.answered(known)
+                found[-1] += known
                 for row, reply in replies:
                     yield self._result(leg, reply, board.probes(row), board.sent_ns(row))
+            answers = [board.epoch_answers(age) for age in range(EPOCHS)]
+            pace.heard(answers, board.timed, board.rtt_sum_ns, now_ns)
             overdue = board.round_over and not known and now_ns >= last_sent_ns + patience.wait_ns
             if batches >= _LOOK_FOR_DROPS_EVERY:
                 batches = 0
                 self._dropped_more()
 
+        tally.found = [a + b for a, b in zip_longest(tally.found, found, fillvalue=0)]
+        tally.unanswered += board.left
+        if board.left:
+            tally.rounds = min(tally.rounds or len(found), len(found))
         for row in board.unanswered():
             address, port = self._target(leg, board, row)
             yield PortResult(address, port, self._kind.silent, NO_ANSWER, probes=board.probes(row))

@@ -15,3 +15,7 @@ class Tally:
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0
+    found: list[int] = field(default_factory=list)  # answers to each round's probes
+    rounds: int = 0  # of the board that had the fewest, of those that kept unanswered rows
+    unanswered: int = 0
+    resumed: bool = False
