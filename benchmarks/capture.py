@@ -42,8 +42,8 @@ SECONDS = 3
 NOBODY = "00:00:5e:00:53:99"
 FILTER = "udp dst port 9"
 TOOLS = {
-    "rawkit": "{python} -m rawkit capture -i veth0 -w {file}.pcap {filter}",
-    "rawkit pcapng": "{python} -m rawkit capture -i veth0 -w {file} {filter}",
+    "rawkit": "{python} -P -m rawkit capture -i veth0 -w {file}.pcap {filter}",
+    "rawkit pcapng": "{python} -P -m rawkit capture -i veth0 -w {file} {filter}",
     "tcpdump": "tcpdump -i veth0 -n -w {file} {filter}",
     "tcpdump -B 65536": "tcpdump -i veth0 -n -B 65536 -w {file} {filter}",
     "dumpcap": "dumpcap -q -i veth0 -P -w {file} -f '{filter}'",
@@ -137,7 +137,7 @@ def capture_once(
     words = TOOLS[name].format(python=sys.executable, file=file, filter=FILTER)
     with tool(lab, re.findall(r"'[^']*'|\S+", words)) as process:
         end = time.monotonic() + 20
-        while len(Path(f"/proc/{process.pid}/net/packet").read_text().splitlines()) < 2:
+        while not listens(process.pid):
             if time.monotonic() > end or process.poll() is not None:
                 raise SystemExit(f"{name} does not capture: {process.communicate()[0]}")
             time.sleep(0.02)
@@ -163,6 +163,13 @@ def capture_once(
         if not (captured == got == received - dropped and received == sent):
             raise SystemExit(f"{name}: sent {sent}, in the file {got}, but it says: {output}")
     return 100 * (sent - got) / sent, used / sent, sent / took
+
+
+def listens(pid: int) -> bool:
+    """Whether there is a packet socket in the network of a process; a process that has ended has none."""
+    with suppress(FileNotFoundError):
+        return len(Path(f"/proc/{pid}/net/packet").read_text().splitlines()) > 1
+    return False
 
 
 @contextmanager
@@ -222,7 +229,7 @@ def first_loss(lab: Lab, code: str, batch: FrameBatch) -> float:
 
 def lost_in_loop(lab: Lab, code: str, rate: int, batch: FrameBatch) -> float:
     """Percent of the frames that a loop did not see."""
-    with tool(lab, [sys.executable, "-c", code]) as process:
+    with tool(lab, [sys.executable, "-P", "-c", code]) as process:
         assert process.stdout is not None
         if process.stdout.readline() != "live\n":
             raise SystemExit(process.communicate()[0])

@@ -52,7 +52,7 @@ def main() -> None:
 
 def compare(lab: Lab, case: str, path: str, gap_ns: int, count: int) -> None:
     commands = {
-        "rawkit": [sys.executable, "-m", "rawkit", "replay", path, "-i", "veth0"],
+        "rawkit": [sys.executable, "-P", "-m", "rawkit", "replay", path, "-i", "veth0"],
         "tcpreplay": ["tcpreplay", "-i", "veth0", path],
         "tcpreplay --timer=nano": ["tcpreplay", "-i", "veth0", "--timer=nano", path],
         "scapy sendp(realtime=True)": [sys.executable, "-c", SCAPY.format(path)],

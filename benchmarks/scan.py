@@ -29,7 +29,7 @@ LIMIT = 30
 PORTS = {7 + 3271 * i for i in range(20)}
 NETWORK = "10.78.0.0/16"
 OPEN = {f"10.78.{i * 997 // 256 % 256}.{i * 997 % 256}" for i in range(66)}
-RAWKIT = [sys.executable, "-m", "rawkit", "scan"]
+RAWKIT = [sys.executable, "-P", "-m", "rawkit", "scan"]
 
 Side = tuple[list[str], Callable[[str], set[str]]]
 

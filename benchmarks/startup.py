@@ -29,7 +29,7 @@ PEER = "import scapy.all"
 def imports(statement: str) -> float:
     """Seconds that a statement takes in a fresh interpreter."""
     done = subprocess.run(
-        [sys.executable, "-c", TIMED.format(statement)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", TIMED.format(statement)], capture_output=True, text=True, check=True
     )
     return float(done.stdout)
 
@@ -43,7 +43,7 @@ def command(*argv: str) -> float:
 
 def main() -> None:
     calls: dict[str, Callable[[], float]] = {case: partial(imports, text) for case, text in CASES.items()}
-    calls["--help"] = partial(command, "-m", "rawkit", "--help")
+    calls["--help"] = partial(command, "-P", "-m", "rawkit", "--help")
     calls["scapy import"] = partial(imports, PEER)
     calls["scapy command"] = partial(command, "-c", PEER)
     times: dict[str, list[float]] = {case: [] for case in calls}
