@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rawkit.tools.replay import areplay as areplay
     from rawkit.tools.replay import replay as replay
     from rawkit.tools.scan import scan as scan
+    from rawkit.tools.sweep import sweep as sweep
     from rawkit.tools.trace import atrace as atrace
     from rawkit.tools.trace import trace as trace
     from rawkit.wire import ARP as ARP
@@ -97,6 +98,7 @@ _HOMES = {
     "rawkit.tools.ping": "ping",
     "rawkit.tools.replay": "areplay replay",
     "rawkit.tools.scan": "scan",
+    "rawkit.tools.sweep": "sweep",
     "rawkit.tools.trace": "atrace trace",
     "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "
     "Option Packet SACK SACKPermitted TCP Timestamps UDP WindowScale",

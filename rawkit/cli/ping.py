@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rawkit.tools.ping import PingEvent, PingSummary
+    from rawkit.tools.sweep import SweepResult, SweepSummary
 
 MIN_INTERVAL_NS = 2_000_000
 """The shortest interval that an ordinary user may ask for, as with iputils' ping."""
@@ -23,11 +25,13 @@ Examples:
   rawkit ping -6 -i 200ms -W 500ms www.example.com
   rawkit ping -c 1 192.0.2.0/29 192.0.2.99
   rawkit ping -c 100 -q --json 192.0.2.1 | jq .p99_ns
+  rawkit ping -g 192.0.2.0/24 -a
+  rawkit ping -f hosts.txt -c 10 -q --json
 
-Exit status: 0 when every target has answered (interrupted: any target), 1 when one has not, 2 for bad
-input, 77 when no kind of socket is allowed.""",
+Exit status: 0 when every target has answered (interrupted: any target; with -x N: N of them), 1 when one has
+not, 2 for bad input, 77 when no kind of socket is allowed.""",
 )
-@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
+@click.argument("targets", metavar="TARGET...", nargs=-1)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Requests to each target  [default: no end]")
 @click.option(
     "-i",
@@ -49,6 +53,31 @@ input, 77 when no kind of socket is allowed.""",
 @click.option("-I", "--interface", default="", help="Interface to send and hear on.")
 @click.option("-4", "ipv4", is_flag=True, help="IPv4 only.")
 @click.option("-6", "ipv6", is_flag=True, help="IPv6 only.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    type=click.File("r", encoding="utf-8"),
+    multiple=True,
+    metavar="FILE",
+    help="Sweep the targets in FILE, one a line, # begins a comment; - for standard input.",
+)
+@click.option(
+    "-g", "--generate", is_flag=True, help="Sweep prefixes, ranges, or from a first to a last address."
+)
+@click.option("-a", "--alive", is_flag=True, help="Sweep, and show who is alive only.")
+@click.option("-u", "--unreachable", is_flag=True, help="Sweep, and show who is not.")
+@click.option(
+    "-r", "--retries", type=click.IntRange(0, 100), help="Sweeps: how often to ask again  [default: 1]"
+)
+@click.option("--rate", type=float, metavar="PPS", help="Sweeps: requests per second at most.")
+@click.option(
+    "-x",
+    "--reachable",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Sweeps: success when N hosts are alive.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only the beginning and the statistics.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; times are nanoseconds.")
 def command(
@@ -61,6 +90,13 @@ def command(
     interface: str,
     ipv4: bool,
     ipv6: bool,
+    files: tuple[TextIO, ...],
+    generate: bool,
+    alive: bool,
+    unreachable: bool,
+    retries: int | None,
+    rate: float | None,
+    reachable: int | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -69,6 +105,9 @@ def command(
     A TARGET is an address, a host name, a prefix (192.0.2.0/29) or a range (192.0.2.1-9). Several are asked
     at the same time, with 1 ms at least between two requests. Ctrl-C ends with the statistics, Ctrl-\\ prints
     a line of them and goes on.
+
+    With -f, -g, -a or -u it is a sweep: thousands of targets from one socket, each asked once (-c N: N
+    times), as fast as answers come back, or 1000 a second towards public addresses.
     """
     import signal
 
@@ -79,7 +118,35 @@ def command(
 
     if ipv4 and ipv6:
         raise click.UsageError("-4 and -6 exclude each other")
+    family = 4 if ipv4 else 6 if ipv6 else 0
     interval_ns = parse_duration(interval)
+    if files or generate or alive or unreachable:
+        from rawkit.cli.pingsweep import SweepOptions, run_sweep
+
+        return run_sweep(
+            SweepOptions(
+                targets=gather_targets(targets, files, generate),
+                family=family,
+                count=count or 1,
+                interval_ns=interval_ns,
+                timeout_ns=parse_duration(timeout),
+                retries=1 if retries is None else retries,
+                size=size,
+                ttl=ttl,
+                rate=rate,
+                interface=interface,
+                alive=alive,
+                unreachable=unreachable,
+                reachable=reachable,
+                quiet=quiet,
+                as_json=as_json,
+            )
+        )
+    for name, value in (("-r", retries), ("--rate", rate), ("-x", reachable)):
+        if value is not None:
+            raise click.UsageError(f"{name} is for sweeps: it needs -f, -g, -a or -u")
+    if not targets:
+        raise click.UsageError("Missing argument 'TARGET...'.")
     try:
         config = PingConfig(
             count=count,
@@ -87,7 +154,7 @@ def command(
             timeout_ns=parse_duration(timeout),
             size=size,
             ttl=ttl,
-            family=4 if ipv4 else 6 if ipv6 else 0,
+            family=family,
             interface=interface,
         )
     except ValueError as error:
@@ -131,12 +198,27 @@ def command(
     return SUCCESS if (any(answered) if interrupted else all(answered)) else NEGATIVE
 
 
+def gather_targets(targets: tuple[str, ...], files: tuple[TextIO, ...], generate: bool) -> list[str]:
+    """What a sweep is to ask, from the command line and from files; -g FIRST LAST is a range."""
+    if generate and len(targets) == 2 and not any(char in target for target in targets for char in "/-*,"):
+        targets = (f"{targets[0]}-{targets[1]}",)
+    found = [target for target in targets if target != "-"]
+    streams = [*files, *(sys.stdin for target in targets if target == "-")]
+    try:
+        for stream in streams:
+            lines = (line.partition("#")[0].strip() for line in stream)
+            found += filter(None, lines)
+    except UnicodeDecodeError:
+        raise click.UsageError("a file of targets is no text in UTF-8") from None
+    return found
+
+
 def event_type(event: PingEvent) -> str:
     """The "type" of an event in JSON: "reply", "timeout", "error"."""
     return type(event).__name__.removeprefix("Ping").lower()
 
 
-def event_fields(event: PingEvent | PingSummary) -> dict[str, object]:
+def event_fields(event: PingEvent | PingSummary | SweepResult | SweepSummary) -> dict[str, object]:
     """An event's or summary's fields for JSON."""
     return {name: getattr(event, name) for name in type(event).__slots__}
 
@@ -191,9 +273,9 @@ def statistics_text(summary: PingSummary) -> str:
     ]
     times = [summary.min_ns, summary.avg_ns, summary.max_ns, summary.mdev_ns]
     if summary.min_ns is not None:
-        lines.append(f"rtt min/avg/max/mdev = {_slashed(times)} ms")
+        lines.append(f"rtt min/avg/max/mdev = {slashed(times)} ms")
         more = [summary.median_ns, summary.p90_ns, summary.p95_ns, summary.p99_ns, summary.jitter_ns]
-        lines.append(f"rtt median/p90/p95/p99/jitter = {_slashed(more)} ms")
+        lines.append(f"rtt median/p90/p95/p99/jitter = {slashed(more)} ms")
     return "\n".join(lines)
 
 
@@ -202,8 +284,8 @@ def running_line(summary: PingSummary) -> str:
     line = f"{summary.address}: {summary.received}/{summary.sent} packets, {summary.loss * 100:.4g}% loss"
     if summary.min_ns is None:
         return line
-    return line + f", min/avg/max = {_slashed([summary.min_ns, summary.avg_ns, summary.max_ns])} ms"
+    return line + f", min/avg/max = {slashed([summary.min_ns, summary.avg_ns, summary.max_ns])} ms"
 
 
-def _slashed(times_ns: list[int | None]) -> str:
+def slashed(times_ns: list[int | None]) -> str:
     return "/".join(f"{(time_ns or 0) / 1e6:.3f}" for time_ns in times_ns)

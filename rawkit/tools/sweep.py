@@ -1,0 +1,724 @@
+"""Sweeps: thousands of addresses pinged at once, from one socket, each as often as asked.
+
+Echo requests leave in batches that C fills from a template. An answer is one when its source is an address of
+the sweep, its identifier the one drawn for the sweep, and its data begin with the keyed hash of that address
+and the sequence number (`rawkit.engine.probe`): no table of what was sent is needed, and nobody who has not
+seen a request can make an answer up. Answers that this host lost for lack of buffer space are counted as
+that; whom they might have been from is asked again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import time
+from array import array
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from math import sqrt
+from typing import Self
+
+from rawkit.addr import MAC, IPAddress, TargetSet, parse_target
+from rawkit.clock import Clock, MonotonicClock
+from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
+from rawkit.engine.aio import Waits, wait_readable
+from rawkit.engine.probe import DAMAGED, FILTERED, KEY_LEN, MAC_LEN, OPEN, Board, ProbePlan, ProbeReply
+from rawkit.engine.sidesender import SideSender
+from rawkit.errors import EngineError, PermissionDenied
+from rawkit.tools.pinger import MAX_SIZE, percentile
+from rawkit.tools.scan.config import PUBLIC_RATE, RUN_MAX, public_count
+from rawkit.tools.scan.legs import Leg, plan_legs, refuse_groups
+from rawkit.tools.scan.neighbours import NeighbourFinder
+from rawkit.tools.scan.pace import RatePace
+from rawkit.tools.scan.syn import icmp_reason, spans
+from rawkit.tools.sweeppace import AnswerPace
+from rawkit.units import parse_duration
+from rawkit.wire import ICMPEcho, ICMPv6Echo, IPv4, IPv6
+
+COOKIE_LEN = 8
+"""Octets of payload that every request has at least."""
+NO_ANSWER = "no answer"
+NO_NEIGHBOUR = "no neighbour"
+DROPPED_HERE = "unknown: this host dropped answers"
+ALIVE, UNREACHABLE = "alive", "unreachable"
+
+_BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
+_ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
+_WINDOW_MAX = 1024
+_RECEIVED_N = 1024
+_EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
+_SIDE_MIN = 4096  # addresses for which a second processor is worth its while
+_SEND_TIMEOUT = 0.1
+_LOOK_FOR_DROPS_EVERY = 16  # batches
+_REFUSED = {
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "no route",
+    errno.EACCES: "prohibited by this host's routes",
+    errno.EPERM: "prohibited by this host's firewall",
+    errno.EINVAL: "not sendable",
+}
+_ETHERTYPE = {4: 0x0800, 6: 0x86DD}
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What to send, and how long to wait.
+
+    Every target gets `count` requests, one each round; rounds begin `interval_ns` apart, or later where the
+    one before is not over. In each, whoever has not answered within `timeout_ns` is asked again, `retries`
+    times. `size` is the payload in octets, `ttl` the time to live or hop limit. `rate` is requests per
+    second; None sends as fast as answers come back, towards public addresses 1000 a second. `interface`
+    names the interface to send by, "" leaves it to the routing table. `report` says which results are
+    wanted: those of ALIVE hosts, of UNREACHABLE ones; what is not wanted is counted only, which is faster.
+
+    Raises: ValueError, naming the field.
+    """
+
+    targets: TargetSet
+    count: int = 1
+    interval_ns: int = 1_000_000_000
+    timeout_ns: int = 1_000_000_000
+    retries: int = 1
+    size: int = 56
+    ttl: int = 64
+    rate: float | None = None
+    interface: str = ""
+    report: frozenset[str] = frozenset({ALIVE, UNREACHABLE})
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 65535:
+            raise ValueError(f"count {self.count}: must be 1..65535")
+        if self.interval_ns < 0:
+            raise ValueError(f"interval of {self.interval_ns} ns: must not be negative")
+        if not 0 < self.timeout_ns <= 3600 * 10**9:
+            raise ValueError(f"timeout of {self.timeout_ns / 1e9:g} s: more than 0, an hour at most")
+        if not 0 <= self.retries <= 100:
+            raise ValueError(f"retries {self.retries}: must be 0..100")
+        if not COOKIE_LEN <= self.size <= MAX_SIZE[4]:
+            raise ValueError(
+                f"size {self.size}: must be {COOKIE_LEN}..{MAX_SIZE[4]} octets, a cookie is part of them"
+            )
+        if not 1 <= self.ttl <= 255:
+            raise ValueError(f"ttl {self.ttl}: must be 1..255")
+        if self.rate is not None and not 0 < self.rate < 1e9:
+            raise ValueError(f"rate {self.rate}: requests per second are more than 0 and less than 10**9")
+        if unknown := self.report - {ALIVE, UNREACHABLE}:
+            raise ValueError(f"report {sorted(unknown)}: must be of {ALIVE!r}, {UNREACHABLE!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What became of the requests of one round to one target, all of which had the sequence number `seq`.
+
+    `alive`: an echo reply came, `corrupted` if its data were not those that were sent. Otherwise `reason`
+    says why not: "no answer", "no neighbour", an ICMP error in words, from `reporter`, or that this host
+    dropped answers, so that nobody knows. `rtt_ns` is from handing the request to the kernel, in a
+    batch of up to 64 that counts from its first, to the kernel's stamp on the answer; None where several
+    requests could have caused it. `probes` is how many requests were sent, `time_ns` when the answer came, or
+    was given up (since 1970).
+    """
+
+    target: str
+    address: str
+    seq: int
+    alive: bool
+    reason: str
+    rtt_ns: int | None
+    ttl: int | None
+    reporter: str
+    probes: int
+    corrupted: bool
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """Totals, over all rounds so far that are over.
+
+    `alive` hosts answered at least once. `sent` counts requests, `asked` the same without repetitions,
+    `received` those of them that were answered, `late` answers to what had been given up, `errors` ICMP
+    errors and refusals of this host. `dropped` answers were lost by this host for lack of buffer space;
+    `uncertain` are the unanswered that they may have been from, which are no part of `loss` (0..1).
+    Round-trip times are nanoseconds, None when there are none; `duration_ns` is from the first request until
+    the last answer or time-out.
+    """
+
+    targets: int
+    rounds: int
+    alive: int
+    sent: int
+    asked: int
+    received: int
+    duplicates: int
+    corrupted: int
+    late: int
+    errors: int
+    dropped: int
+    uncertain: int
+    loss: float
+    duration_ns: int
+    min_ns: int | None = None
+    avg_ns: int | None = None
+    median_ns: int | None = None
+    p90_ns: int | None = None
+    p99_ns: int | None = None
+    max_ns: int | None = None
+    mdev_ns: int | None = None
+
+
+@dataclass(slots=True)
+class _Tally:
+    sent: int = 0
+    asked: int = 0
+    received: int = 0
+    duplicates: int = 0
+    corrupted: int = 0
+    late: int = 0
+    errors: int = 0
+    dropped: int = 0
+    uncertain: int = 0
+    rounds: int = 0
+    samples: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass
+class _Way:
+    """A leg with what it takes to send along it: its template, a sender for each lane."""
+
+    leg: Leg
+    template: bytes
+    senders: list[PacketSocket | RawIPSocket]
+    next_hops: bytes = b""
+
+
+@dataclass
+class _Part:
+    """Addresses of a way that one lane asks in a round."""
+
+    way: _Way
+    lane: int
+    board: Board
+    failed: list[int] = field(default_factory=list)
+    """Rows that came to an end otherwise than by an echo reply."""
+
+
+class Sweep:
+    """A sweep: iterate over it (`for`, `async for`) for a `SweepResult` per target and round.
+
+    The sockets are opened when it is made, in the thread's present network namespace, and closed when the
+    iteration ends, in `close`, or at the end of a `with` block. `summary` may be read at any time. Without
+    CAP_NET_RAW an ICMP datagram socket is used, where that is allowed.
+
+    Raises: `TargetError`, `NoRoute`, `UnknownInterface`; `PermissionDenied` when no kind of socket is
+    allowed.
+    """
+
+    def __init__(self, config: SweepConfig, clock: Clock | None = None) -> None:
+        self._clock = clock or MonotonicClock()
+        targets, self.notes = refuse_groups(config.targets)
+        self.config = config = replace(config, targets=targets)
+        self.socket_kinds: dict[int, str] = {}
+        """How each IP version is spoken: "raw" or "datagram" (needs no privilege)."""
+        self._tally = _Tally()
+        self._alive: dict[tuple[int, int], int] = {}  # by way and lane: a bit in the octet of each row
+        self._seq = 0
+        self._closed = False
+        self._started_ns: int | None = None
+        self._ended_ns: int | None = None
+        self._key = secrets.token_bytes(KEY_LEN)
+        self._waits = Waits()
+        self._until_ns = 0
+        self._last_sent_ns = 0
+        self._batches = 0
+        self._parts: list[_Part] = []
+        self._receivers: list[PacketSocket | RawIPSocket] = []
+        self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
+        self._side: SideSender | None = None
+        frame_len = config.size + 128
+        self._outboxes = [FrameBatch(RUN_MAX, RUN_MAX * frame_len) for _ in range(2)]
+        self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * (config.size + 64 if config.size < 192 else 512))
+        self._fill = bytes(COOKIE_LEN) + bytes(i & 0xFF for i in range(COOKIE_LEN, config.size))
+        rate = config.rate
+        if rate is None and public_count(targets):
+            rate = PUBLIC_RATE
+        lanes = 2 if rate is None and targets.count >= _SIDE_MIN and len(os.sched_getaffinity(0)) > 1 else 1
+        with ExitStack() as stack:
+            self._open(stack, lanes)
+            self._stack = stack.pop_all()
+        self._pace: RatePace | AnswerPace
+        if rate is not None:
+            self._pace = RatePace(rate)
+        else:
+            buffer_len = min(map(_buffer_len, self._receivers))
+            self._pace = AnswerPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
+        self._running = self._run()
+
+    # ---- opening
+
+    def _open(self, stack: ExitStack, lanes: int) -> None:
+        config = self.config
+        identifiers: dict[int, int] = {}
+        shared: dict[int, RawIPSocket] = {}
+        for version in sorted({span.version for span in config.targets.spans}):
+            identifiers[version] = secrets.randbelow(65536)
+            try:
+                sock: PacketSocket | RawIPSocket = _open_receiver(version, identifiers[version])
+                self.socket_kinds[version] = "raw"
+            except PermissionDenied:
+                sock = shared[version] = RawIPSocket(
+                    version,
+                    1 if version == 4 else 58,
+                    header_included=False,
+                    icmp_datagram=True,
+                    interface=config.interface or None,
+                    buffer_len=_BUFFER_LEN,
+                )
+                identifiers[version] = shared[version].icmp_id
+                self.socket_kinds[version] = "datagram"
+            stack.callback(sock.close)
+            self._receivers.append(sock)
+        legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=not shared)
+        senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
+        self._ways = []
+        for leg in legs:
+            version = leg.source.version
+            if version in shared:
+                ours: list[PacketSocket | RawIPSocket] = [shared[version]]
+            else:
+                on = leg.ifindex if config.interface or leg.source.is_link_local or leg.link else None
+                key = version, on, bool(leg.link)
+                if key not in senders:
+                    senders[key] = []
+                    for _ in range(lanes):
+                        sender = _open_sender(version, on, bool(leg.link))
+                        stack.callback(sender.close)
+                        senders[key].append(sender)
+                ours = senders[key]
+            self._ways.append(_Way(leg, self._template(leg.source, identifiers[version]), ours))
+            if leg.neighbours:
+                finder = NeighbourFinder(leg.ifindex, MAC(leg.link[6:12]), leg.source)
+                stack.callback(finder.close)
+                self._finders[leg.ifindex, leg.source] = finder
+        if lanes > 1 and not shared:
+            self._side = SideSender()
+            stack.callback(self._side.close)
+
+    def _template(self, source: IPAddress, identifier: int) -> bytes:
+        ttl = self.config.ttl
+        if isinstance(source, IPv4Address):
+            header = IPv4(src=source, dst=IPv4Address(0), ttl=ttl)
+            return bytes(header / ICMPEcho(id=identifier) / self._fill)
+        header6 = IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=ttl)
+        return bytes(header6 / ICMPv6Echo(id=identifier) / self._fill)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the sweep where it is. Closing again does nothing."""
+        self._closed = True
+        self._waits.end()
+        if self._started_ns is not None and self._ended_ns is None:
+            self._ended_ns = self._clock.now_ns()
+        self._stack.close()
+
+    # ---- driving
+
+    def __iter__(self) -> Iterator[SweepResult]:
+        try:
+            for event in self._running:
+                if self._closed:
+                    return
+                if event is not None:
+                    yield event
+                else:
+                    wait_readable([sock.fileno() for sock in self._receivers], self._until_ns)
+        finally:
+            self.close()
+
+    async def __aiter__(self) -> AsyncIterator[SweepResult]:
+        try:
+            for event in self._running:
+                if self._closed:
+                    return
+                if event is not None:
+                    yield event
+                else:
+                    left_ns = max(self._until_ns - self._clock.now_ns(), 0)
+                    await self._waits.ready([sock.fileno() for sock in self._receivers], left_ns / 1e9)
+        finally:
+            self.close()
+
+    def run(self) -> SweepSummary:
+        """To the end; results are counted, whatever `report` says."""
+        for _ in self:
+            pass
+        return self.summary
+
+    def _run(self) -> Iterator[SweepResult | None]:
+        """Results as they become known, and None where there is nothing to do until `_until_ns`."""
+        self._started_ns = self._clock.now_ns()
+        for way in self._ways:
+            if way.leg.neighbours:
+                way.next_hops = self._next_hops(way.leg)
+        for seq in range(1, self.config.count + 1):
+            next_ns = self._clock.now_ns() + self.config.interval_ns
+            self._seq = seq
+            for targets, reason in self._unreachable:
+                yield from self._without_probes(targets, reason)
+            yield from self._round()
+            self._tally.rounds += 1
+            while seq < self.config.count and self._clock.now_ns() < next_ns:
+                for _ in self._receive(late=True):
+                    pass
+                self._until_ns = next_ns
+                yield None
+        self._ended_ns = self._clock.now_ns()
+
+    def _next_hops(self, leg: Leg) -> bytes:
+        """A row for each address on the link: its MAC address, zeros where nobody has it."""
+        config, addresses = self.config, list(TargetSet(sorted(leg.targets.spans)))
+        finder = self._finders[leg.ifindex, leg.source]
+        found = finder.find(addresses, self._clock, config.rate, config.retries + 1, config.timeout_ns)
+        return b"".join(bytes(found[a]) if a in found else bytes(MAC_LEN) for a in addresses)
+
+    def _without_probes(self, targets: TargetSet, reason: str) -> Iterator[SweepResult]:
+        self._tally.asked += targets.count
+        if UNREACHABLE in self.config.report:
+            now_ns = time.time_ns()
+            for address in targets:
+                yield self._silent(str(address), reason, 0, now_ns)
+
+    def _round(self) -> Iterator[SweepResult | None]:
+        config, tally = self.config, self._tally
+        self._parts = [part for way in self._ways for part in self._split(way)]
+        tally.asked += sum(part.board.rows_n for part in self._parts)
+        tries, extra = config.retries + 1, _EXTRA_ROUNDS
+        while True:
+            dropped = self._look_for_drops()
+            yield from self._send_all()
+            yield from self._await_answers()
+            dropped = self._look_for_drops() - dropped
+            left = sum(part.board.left for part in self._parts)
+            if not left:
+                break
+            if dropped and extra:
+                extra -= 1
+            elif tries > 1:
+                tries -= 1
+                self._pace.restart()
+            else:
+                break
+            for part in self._parts:
+                part.board.next_round()
+        if dropped:
+            tally.uncertain += left
+        yield from self._end_round(DROPPED_HERE if dropped else NO_ANSWER)
+
+    def _split(self, way: _Way) -> Iterator[_Part]:
+        leg = way.leg
+        plan = ProbePlan(way.template, spans(leg.targets), [self._seq], self._key, leg.link, way.next_hops)
+        lanes = len(way.senders) if self._side is not None and plan.probes_n >= _SIDE_MIN else 1
+        for lane in range(lanes):
+            rows_n = len(range(lane, plan.probes_n, lanes))
+            yield _Part(way, lane, Board(plan, rows_n, lane, lanes, timed=True))
+
+    def _send_all(self) -> Iterator[SweepResult | None]:
+        """One request to each that has not answered, and what answers come meanwhile."""
+        waiting = [[part for part in self._parts if part.lane == lane] for lane in range(2)]
+        pending: _Part | None = None
+        pending_ns = 0
+        while any(waiting) or pending is not None:
+            now_ns = self._clock.now_ns()
+            idle = True
+            for lane, parts in enumerate(waiting):
+                if lane == 1 and pending is not None:
+                    assert self._side is not None
+                    sent: int | None
+                    refusal = ""
+                    try:
+                        sent = self._side.result(wait=not waiting[0])
+                    except EngineError as error:
+                        sent, refusal = 0, self._refusal(error)
+                    if sent is None:
+                        idle = False
+                        continue
+                    yield from self._sent(pending, sent, refusal, pending_ns, now_ns)
+                    pending = None
+                n, allowed = 0, min(self._pace.allowed(now_ns), RUN_MAX)
+                while parts and allowed > 0 and not (n := parts[0].board.fill(self._outboxes[lane], allowed)):
+                    parts.pop(0)
+                if not n:
+                    continue
+                idle = False
+                part, at_ns = parts[0], realtime_ns()
+                sender = part.way.senders[lane]
+                if lane == 1:
+                    assert self._side is not None
+                    self._pace.sent(n, now_ns)  # as long as nothing else is known
+                    self._side.start(sender, self._outboxes[1], n, _SEND_TIMEOUT)
+                    pending, pending_ns = part, at_ns
+                    continue
+                refusal = ""
+                try:
+                    sent = sender.send_batch(self._outboxes[0], 0, n, timeout=_SEND_TIMEOUT)
+                except EngineError as error:
+                    sent, refusal = 0, self._refusal(error)
+                self._pace.sent(sent, now_ns)
+                yield from self._sent(part, sent, refusal, at_ns, now_ns)
+            yield from self._receive()
+            self._batches += 1
+            if self._batches % _LOOK_FOR_DROPS_EVERY == 0:
+                self._look_for_drops()
+            if idle and any(waiting):
+                self._until_ns = self._pace.due_ns()
+                yield None
+
+    def _sent(self, part: _Part, n: int, refusal: str, at_ns: int, now_ns: int) -> Iterator[SweepResult]:
+        """The kernel took n requests of a batch; the next one it refused, if `refusal` says why."""
+        board = part.board
+        board.sent(n, at_ns)
+        self._tally.sent += n
+        if n:
+            self._last_sent_ns = now_ns
+        if refusal:
+            self._tally.errors += 1
+            row = board.refused(n)
+            part.failed.append(row)
+            if UNREACHABLE in self.config.report:
+                yield self._silent(self._target(part, row), refusal, board.probes(row), at_ns)
+
+    def _refusal(self, error: EngineError) -> str:
+        """Why a request cannot be sent; "" where it may go later."""
+        if error.errno == errno.ENOBUFS:  # the device's queue is full
+            self._pace.slow_down()
+            return ""
+        if error.errno not in _REFUSED:
+            raise error
+        return _REFUSED[error.errno]
+
+    def _await_answers(self) -> Iterator[SweepResult | None]:
+        """Until all have answered, or the time-out has passed and then there was nothing in the socket."""
+        while any(part.board.left for part in self._parts):
+            overdue = self._clock.now_ns() >= self._last_sent_ns + self.config.timeout_ns
+            before = self._tally.received
+            yield from self._receive()
+            if overdue and self._tally.received == before:
+                return
+            self._until_ns = self._last_sent_ns + self.config.timeout_ns
+            if not overdue:
+                yield None
+
+    def _receive(self, late: bool = False) -> Iterator[SweepResult]:
+        """What has arrived, without waiting. `late`: it comes after its round."""
+        tally = self._tally
+        wanted = self.config.report
+        count_only = (OPEN,) if ALIVE not in wanted or late else ()
+        for receiver in self._receivers:
+            while not receiver.closed and receiver.receive(self._inbox, 0):
+                known = 0
+                for part in self._parts:
+                    board = part.board
+                    left, counted = board.left, board.counted
+                    replies = board.match(self._inbox, count_only)
+                    known += left - board.left
+                    self._answered(board.counted - counted, late)
+                    for row, reply in replies:
+                        if reply.state == FILTERED:
+                            tally.errors += not late
+                            part.failed.append(row)
+                        else:
+                            self._answered(1, late)
+                            tally.corrupted += reply.state == DAMAGED
+                        if (UNREACHABLE if reply.state == FILTERED else ALIVE) in wanted and not late:
+                            yield self._result(part, row, reply)
+                if isinstance(self._pace, AnswerPace):
+                    self._pace.answered(known)
+                if len(self._inbox) < _RECEIVED_N:
+                    break
+
+    def _answered(self, n: int, late: bool) -> None:
+        if late:
+            self._tally.late += n
+        else:
+            self._tally.received += n
+
+    def _end_round(self, reason: str) -> Iterator[SweepResult]:
+        tally = self._tally
+        now_ns = time.time_ns()
+        for part in self._parts:
+            board = part.board
+            tally.duplicates += board.duplicates
+            tally.samples.extend(rtt_ns for rtt_ns in board.rtts_ns if rtt_ns >= 0)
+            alive = bytearray(board.states.replace(b"\2", b"\0"))
+            for row in part.failed:
+                alive[row] = 0
+            key = self._ways.index(part.way), part.lane
+            self._alive[key] = self._alive.get(key, 0) | int.from_bytes(alive, "little")
+            if UNREACHABLE not in self.config.report:
+                continue
+            for row in board.unanswered():
+                yield self._silent(self._target(part, row), reason, board.probes(row), now_ns)
+            for row in board.absent():
+                yield self._silent(self._target(part, row), NO_NEIGHBOUR, 0, now_ns)
+
+    def _look_for_drops(self) -> int:
+        """How many answers this host has lost so far; when they have become more, slow down."""
+        dropped = sum(receiver.counters().dropped for receiver in self._receivers)
+        if dropped > self._tally.dropped:
+            self._tally.dropped = dropped
+            self._pace.slow_down()
+        return dropped
+
+    # ---- results
+
+    def _target(self, part: _Part, row: int) -> str:
+        return _text(part.board.target(row)[0], part.way.leg)
+
+    def _name(self, address: str) -> str:
+        names = self.config.targets.names
+        return names.get(ip_address(address), address) if names else address
+
+    def _silent(self, address: str, reason: str, probes: int, time_ns: int) -> SweepResult:
+        name = self._name(address)
+        return SweepResult(name, address, self._seq, False, reason, None, None, "", probes, False, time_ns)
+
+    def _result(self, part: _Part, row: int, reply: ProbeReply) -> SweepResult:
+        leg, board = part.way.leg, part.board
+        alive = reply.state != FILTERED
+        # Karn's algorithm (RFC 6298 section 3): after a repetition nobody knows which request was answered.
+        rtt_ns = board.rtts_ns[row] if alive and board.rtts_ns[row] >= 0 else None
+        reason = "" if alive else icmp_reason(leg.source.version, reply.icmp_type, reply.icmp_code)
+        address = _text(reply.address, leg)
+        return SweepResult(
+            self._name(address),
+            address,
+            self._seq,
+            alive,
+            reason,
+            rtt_ns,
+            reply.hop_limit,
+            address if alive else _text(reply.reporter, leg),
+            board.probes(row),
+            reply.state == DAMAGED,
+            reply.time_ns,
+        )
+
+    @property
+    def summary(self) -> SweepSummary:
+        """The totals so far."""
+        tally = self._tally
+        now_ns = self._ended_ns if self._ended_ns is not None else self._clock.now_ns()
+        known = tally.asked - tally.uncertain
+        summary = SweepSummary(
+            targets=self.config.targets.count,
+            rounds=tally.rounds,
+            alive=sum(bits.bit_count() for bits in self._alive.values()),
+            sent=tally.sent,
+            asked=tally.asked,
+            received=tally.received,
+            duplicates=tally.duplicates,
+            corrupted=tally.corrupted,
+            late=tally.late,
+            errors=tally.errors,
+            dropped=tally.dropped,
+            uncertain=tally.uncertain,
+            loss=1 - tally.received / known if known else 0.0,
+            duration_ns=now_ns - self._started_ns if self._started_ns is not None else 0,
+        )
+        if not tally.samples:
+            return summary
+        samples = sorted(tally.samples)
+        mean_ns = sum(samples) / len(samples)
+        return replace(
+            summary,
+            min_ns=samples[0],
+            avg_ns=round(mean_ns),
+            median_ns=percentile(samples, 50),
+            p90_ns=percentile(samples, 90),
+            p99_ns=percentile(samples, 99),
+            max_ns=samples[-1],
+            mdev_ns=round(sqrt(sum((sample - mean_ns) ** 2 for sample in samples) / len(samples))),
+        )
+
+
+def sweep(
+    targets: str | IPAddress | Iterable[str | IPAddress] | TargetSet,
+    *,
+    count: int = 1,
+    interval: float = 1.0,
+    timeout: float = 1.0,
+    retries: int = 1,
+    size: int = 56,
+    ttl: int = 64,
+    family: int = 0,
+    rate: float | None = None,
+    interface: str = "",
+) -> Sweep:
+    """Ping many addresses at once; iterate over the result for what became of each.
+
+    Targets are addresses, prefixes, ranges, host names (see `parse_target`); `interval` and `timeout` are in
+    seconds; the rest is as in `SweepConfig`.
+
+        alive = [result.address for result in rawkit.sweep("192.0.2.0/24") if result.alive]
+
+    Raises: as `Sweep`; ValueError for a number that makes no sense.
+    """
+    if not isinstance(targets, TargetSet):
+        texts = [targets] if isinstance(targets, (str, IPv4Address, IPv6Address)) else targets
+        targets = parse_target(map(str, texts), family=family)
+    return Sweep(
+        SweepConfig(
+            targets,
+            count=count,
+            interval_ns=parse_duration(interval),
+            timeout_ns=parse_duration(timeout),
+            retries=retries,
+            size=size,
+            ttl=ttl,
+            rate=rate,
+            interface=interface,
+        )
+    )
+
+
+def _text(octets: bytes, leg: Leg) -> str:
+    """An address as it is written, with its zone where it needs one."""
+    if leg.source.version == 4:
+        return socket.inet_ntop(socket.AF_INET, octets[:4])
+    text = socket.inet_ntop(socket.AF_INET6, octets)
+    return f"{text}%{leg.zone}" if leg.zone and octets[0] == 0xFE else text
+
+
+def _open_receiver(version: int, identifier: int) -> PacketSocket:
+    if version == 4:
+        text = f"icmp and (icmp[0]=0 and icmp[4:2]={identifier} or icmp[0]=3 or icmp[0]=11 or icmp[0]=12)"
+    else:
+        text = f"icmp6 and (ip6[40]=129 and ip6[44:2]={identifier} or ip6[40]<=4)"
+    # For one EtherType a packet socket hears only what comes in: over loopback each packet once.
+    return PacketSocket(
+        None,
+        cooked=True,
+        protocol=_ETHERTYPE[version],
+        filter=compile_filter(text, 101),
+        buffer_len=_BUFFER_LEN,
+    )
+
+
+def _open_sender(version: int, ifindex: int | None, framed: bool) -> PacketSocket | RawIPSocket:
+    if framed:
+        return PacketSocket(ifindex, protocol=0)
+    return RawIPSocket(version, socket.IPPROTO_RAW, interface=ifindex)
+
+
+def _buffer_len(receiver: PacketSocket | RawIPSocket) -> int:
+    """The receive buffer that the kernel gave, by its own accounting."""
+    with socket.socket(fileno=os.dup(receiver.fileno())) as same:
+        return same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
