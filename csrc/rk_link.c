@@ -5,7 +5,7 @@
  * by the other.  A direction may be a bottleneck, too, whose frames enter one at a time.  Each direction draws its losses, one draw for each frame, from its own seeded generator, so
  * that the same frames meet the same fate on each run whatever happens in the other direction. */
 #define _GNU_SOURCE
-#include "rk.h"
+#include "rk_io.h"
 
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -56,7 +56,9 @@ struct counters {
 
 struct rk_link {
     int sockets[2];
+    int ifindex[2]; /* what they are bound to */
     int stop;
+    bool went_down; /* one of these did, and both were not seen up since */
     struct direction directions[2];
     struct counters *counters; /* of two directions; apart, because reading drops changes them */
     uint8_t *scratch;          /* BURST times FRAME_ROOM */
@@ -149,24 +151,28 @@ static const uint8_t *taken_tag(struct msghdr *message, uint8_t tag[TAG_LEN])
     return NULL;
 }
 
-/* Whether the interface a packet socket is bound to has been removed. */
-static int interface_gone(int sock)
-{
-    struct sockaddr_ll bound;
-    socklen_t bound_len = sizeof bound;
-    if (getsockname(sock, (struct sockaddr *)&bound, &bound_len) != 0)
-        return 1;
-    struct ifreq request = {.ifr_ifindex = bound.sll_ifindex};
-    return bound.sll_ifindex <= 0 || ioctl(sock, SIOCGIFNAME, &request) != 0;
-}
-
 /* What an error on a socket means for the relay: -ENODEV ends it, anything else passes (an interface that is
  * down may come up again). */
-static int judge_error(int sock, int error)
+static int judge_error(struct rk_link *link, int sock, int error)
 {
     if (error == EAGAIN || error == EINTR)
         return 0;
-    return interface_gone(sock) ? -ENODEV : 0;
+    if (error == ENETDOWN || error == ENXIO)
+        link->went_down = true;
+    return rk_io_is_gone(sock) ? -ENODEV : 0;
+}
+
+/* While an interface is down nothing tells that it is removed: look at both. */
+static int look(struct rk_link *link)
+{
+    link->went_down = false;
+    for (int i = 0; i < 2; i++) {
+        if (rk_io_is_gone(link->sockets[i]))
+            return -ENODEV;
+        if (!rk_io_is_up(link->sockets[i], link->ifindex[i]))
+            link->went_down = true;
+    }
+    return 0;
 }
 
 /* Take what has arrived, at most one burst, so that the other direction and due frames get their turn. */
@@ -185,7 +191,7 @@ static int take(struct rk_link *link, struct direction *d, struct counters *coun
     }
     int n = recvmmsg(d->in, link->messages, BURST, MSG_DONTWAIT, NULL);
     if (n < 0)
-        return judge_error(d->in, errno);
+        return judge_error(link, d->in, errno);
 
     int64_t arrived_ns = now_ns();
     for (int i = 0; i < n; i++) {
@@ -231,7 +237,7 @@ static int pass_on(struct rk_link *link, struct direction *d, struct counters *c
                 continue;
             /* A wire does not wait: a frame that the device has no room for, or that is too large for it, is
              * gone.  An interface that is down loses them one by one. */
-            int ended = judge_error(d->out, errno);
+            int ended = judge_error(link, d->out, errno);
             if (ended)
                 return ended;
             count(&counters->refused);
@@ -316,9 +322,10 @@ int rk_link_open(struct rk_link **out, int ifindex_a, int ifindex_b,
         error = -ENOMEM;
         goto out;
     }
-    const int indexes[2] = {ifindex_a, ifindex_b};
+    link->ifindex[0] = ifindex_a;
+    link->ifindex[1] = ifindex_b;
     for (int i = 0; i < 2; i++) {
-        link->sockets[i] = open_socket(indexes[i]);
+        link->sockets[i] = open_socket(link->ifindex[i]);
         if (link->sockets[i] < 0) {
             error = link->sockets[i];
             goto out;
@@ -376,6 +383,8 @@ int rk_link_run(struct rk_link *link)
             if (d->n > 0 && d->queue[d->head].due_ns < due_ns)
                 due_ns = d->queue[d->head].due_ns;
         }
+        if (link->went_down && due_ns > now_ns() + RK_LOOK_EVERY_NS)
+            due_ns = now_ns() + RK_LOOK_EVERY_NS;
         if (due_ns != INT64_MAX) {
             int64_t wait_ns = due_ns - now_ns();
             if (wait_ns < 0)
@@ -392,6 +401,8 @@ int rk_link_run(struct rk_link *link)
         }
         if (ready[2].revents)
             break;
+        if (link->went_down)
+            result = look(link);
         for (int i = 0; i < 2 && !result; i++)
             if (ready[i].revents)
                 result = take(link, &link->directions[i], &link->counters[i]);

@@ -171,11 +171,17 @@ def test_frames_for_an_interface_that_is_down_are_refused(ends: tuple[int, int])
         assert pass_frames(relay, 3) == [0, 1, 2]
 
 
-def test_an_interface_that_goes_away_ends_the_relay_and_close_says_so(ends: tuple[int, int]) -> None:
+@pytest.mark.parametrize("down_first", [False, True])
+def test_an_interface_that_goes_away_ends_the_relay_and_close_says_so(
+    ends: tuple[int, int], down_first: bool
+) -> None:
     from pyroute2 import IPRoute
 
     relay = LinkRelay(*ends, PLAIN, PLAIN)
     with IPRoute() as route:
+        if down_first:
+            route.link("set", ifname="ra", state="down")
+            time.sleep(0.1)  # the relay hears of it; of what follows nothing tells it
         route.link("del", ifname="ra")
     deadline = time.monotonic() + 10
     while any(thread.name == "rawkit link relay" for thread in threading.enumerate()):
