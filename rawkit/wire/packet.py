@@ -425,6 +425,15 @@ class Packet:
 
         return json.dumps(self.to_dict(names), indent=indent)
 
+    def to_scapy(self) -> Any:
+        """The packet as scapy, which has to be installed, dissects it; with the same octets.
+
+        See `rawkit.interop.scapy`.
+        """
+        from rawkit.interop.scapy import to_scapy
+
+        return to_scapy(self)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Packet:
         """The packet that `to_dict` made these values of, with the same octets.

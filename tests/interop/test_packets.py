@@ -43,7 +43,7 @@ def test_octets_are_the_same_in_scapy_and_back(
     packet: Packet, changes: list[tuple[int, int]], cut: int
 ) -> None:
     packet = damaged(packet, changes, cut)
-    theirs = to_scapy(packet)
+    theirs = packet.to_scapy()
     assert bytes(theirs) == bytes(packet)
     assert bytes(from_scapy(theirs)) == bytes(packet)
     assert to_octets(theirs) == bytes(packet)
