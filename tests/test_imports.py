@@ -37,8 +37,8 @@ ROOMS = {
     "cli": BASE
     | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "lab", "tools", "interop", "privileges"},
 }
-# Methods that people look for on an object, and that only hand it on to a room above. The import stands inside
-# a function, so that importing the object's own room loads no other.
+# Methods that people look for on an object, and that only hand it on to a room above. The import stands in a
+# function, so that importing the object's own room loads no other.
 LATE = {("rawkit.wire.packet", "rawkit.interop.scapy")}
 ABOUT = {"rawkit.sim.loop": ("asyncio",)}  # modules that are for nothing else than the library
 HEAVY = {"scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"}
