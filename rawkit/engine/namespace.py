@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -123,7 +125,7 @@ def become_namespace_root() -> None:
         return
     uid, gid = os.geteuid(), os.getegid()
     operation = "make a user namespace"
-    threads = len(os.listdir("/proc/self/task"))
+    threads = _threads()
     if threads > 1:
         # The kernel's own answer is a bare EINVAL (user_namespaces(7)).
         raise EngineError(
@@ -137,6 +139,16 @@ def become_namespace_root() -> None:
         _write("/proc/self/gid_map", f"0 {gid} 1")
     except OSError as error:
         _refuse(-(error.errno or errno.EPERM), operation)
+
+
+def _threads() -> int:
+    """The kernel's threads of this process. One that Python has joined may be on its way out still."""
+    end = time.monotonic() + 0.1
+    while (threads := len(os.listdir("/proc/self/task"))) > 1:
+        if threading.active_count() > 1 or time.monotonic() > end:
+            break
+        time.sleep(0.001)
+    return threads
 
 
 def _unshare_network() -> None:

@@ -426,7 +426,7 @@ def test_as_an_ordinary_user(ordinary: list[str]) -> None:
         code,
     ]
     done = subprocess.run([*ordinary, *arguments], capture_output=True, text=True, timeout=60)
-    if "make a user namespace" in done.stderr:
+    if done.returncode == 77:  # this system allows none
         pytest.skip(done.stderr)
     assert (done.returncode, done.stdout, done.stderr) == (7, "b'hello'\n", "")
 
@@ -451,7 +451,7 @@ for _ in range(2):
         print(lab.a.run(["true"]).returncode)
 """
     done = subprocess.run([*ordinary, "-c", code], capture_output=True, text=True, timeout=60)
-    if "make a user namespace" in done.stderr:
+    if "PermissionDenied" in done.stderr:  # this system allows no user namespaces
         pytest.skip(done.stderr)
     refusal, *statuses = done.stdout.splitlines()
     assert "this process has 2 threads" in refusal
