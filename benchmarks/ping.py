@@ -77,7 +77,7 @@ def round_trips(host: Host, target: str) -> None:
         for name, (argv, read) in sides.items():
             if shutil.which(argv[0]) is not None:
                 done = host.run(argv, capture_output=True, text=True, timeout=60)
-                took[name].append(read(done.stdout + done.stderr))
+                took[name].append(read(done.stdout or done.stderr))
     mine = statistics.median(took["rawkit"])
     for name, (argv, _) in sides.items():
         if name != "rawkit" and there("round-trip time", name, argv):

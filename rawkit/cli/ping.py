@@ -10,7 +10,8 @@ import click
 if TYPE_CHECKING:
     from types import FrameType
 
-    from rawkit.tools.ping import PingEvent, PingSummary
+    from rawkit.tools.ping import Ping, PingConfig, PingEvent, PingSummary
+    from rawkit.tools.probeping import ProbePing
     from rawkit.tools.sweep import SweepResult, SweepSummary
 
 MIN_INTERVAL_NS = 2_000_000
@@ -25,6 +26,8 @@ Examples:
   rawkit ping -6 -i 200ms -W 500ms www.example.com
   rawkit ping -c 1 192.0.2.0/29 192.0.2.99
   rawkit ping -c 100 -q --json 192.0.2.1 | jq .p99_ns
+  rawkit ping --tcp 443 www.example.com
+  rawkit ping --pmtu www.example.com
   rawkit ping -g 192.0.2.0/24 -a
   rawkit ping -f hosts.txt -c 10 -q --json
 
@@ -78,6 +81,26 @@ not, 2 for bad input, 77 when no kind of socket is allowed.""",
     metavar="N",
     help="Sweeps: success when N hosts are alive.",
 )
+@click.option("--tcp", "tcp_port", metavar="PORT", help="Ask a TCP port: open or closed, both are answers.")
+@click.option("--udp", "udp_port", metavar="PORT", help="Ask a UDP port: data or port unreachable.")
+@click.option("--arp", is_flag=True, help="Ask on the link: ARP, neighbour discovery for IPv6.")
+@click.option("--pmtu", is_flag=True, help="Find how long packets may be on the way (path MTU).")
+@click.option("-b", "--broadcast", is_flag=True, help="Allow a target that stands for many; all may answer.")
+@click.option("-A", "--adaptive", is_flag=True, help="Send the next request as soon as one is answered.")
+@click.option("-w", "--deadline", metavar="TIME", help="End after this long, whatever is still missing.")
+@click.option("-D", "--timestamps", is_flag=True, help="Put the time of day before each line.")
+@click.option(
+    "-n", "--numeric", is_flag=True, expose_value=False, help="Accepted; names are never looked up."
+)
+@click.option("-Q", "--tos", metavar="TOS", default="0", help="Type of service, traffic class: 0..255, 0x...")
+@click.option(
+    "-M",
+    "--fragment",
+    type=click.Choice(["do", "want", "dont", "probe"]),
+    default=None,
+    help="Whether long requests may be fragmented: do forbids it.",
+)
+@click.option("-p", "--pattern", metavar="HEX", default="", help="Up to 16 octets that fill the payload.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the beginning and the statistics.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; times are nanoseconds.")
 def command(
@@ -97,6 +120,17 @@ def command(
     retries: int | None,
     rate: float | None,
     reachable: int | None,
+    tcp_port: str | None,
+    udp_port: str | None,
+    arp: bool,
+    pmtu: bool,
+    broadcast: bool,
+    adaptive: bool,
+    deadline: str | None,
+    timestamps: bool,
+    tos: str,
+    fragment: str | None,
+    pattern: str,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -113,7 +147,7 @@ def command(
 
     from rawkit.cli.errors import NEGATIVE, SUCCESS
     from rawkit.cli.output import JsonLines, emit, escape, status
-    from rawkit.tools.ping import Ping, PingConfig
+    from rawkit.tools.ping import PingConfig
     from rawkit.units import parse_duration
 
     if ipv4 and ipv6:
@@ -147,6 +181,12 @@ def command(
             raise click.UsageError(f"{name} is for sweeps: it needs -f, -g, -a or -u")
     if not targets:
         raise click.UsageError("Missing argument 'TARGET...'.")
+    if sum((tcp_port is not None, udp_port is not None, arp, pmtu)) > 1:
+        raise click.UsageError("--tcp, --udp, --arp and --pmtu exclude each other")
+    if pmtu:
+        from rawkit.cli.pingmtu import run_pmtu
+
+        return run_pmtu(targets, family, interface, parse_duration(timeout), as_json=as_json, quiet=quiet)
     try:
         config = PingConfig(
             count=count,
@@ -156,11 +196,18 @@ def command(
             ttl=ttl,
             family=family,
             interface=interface,
+            broadcast=broadcast,
+            adaptive=adaptive,
+            deadline_ns=parse_duration(deadline) if deadline is not None else 0,
+            tos=_octet(tos),
+            fragment=fragment or "",
+            pattern=_pattern(pattern),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     interrupted = False
-    with Ping(targets, config) as session:
+    kind, port = _kind(tcp_port, udp_port, arp)
+    with _session(targets, config, kind, port) as session:
         if interval_ns < MIN_INTERVAL_NS and "raw" not in session.socket_kinds.values():
             raise click.BadParameter("intervals below 2ms need CAP_NET_RAW", param_hint="'-i'")
         json = JsonLines("ping") if as_json else None
@@ -174,7 +221,10 @@ def command(
             if json is not None:
                 json.write("session", targets=session.targets, sockets=session.socket_kinds, config=config)
             else:
-                for target in session.targets:
+                for target in session.targets if kind != "icmp" else ():
+                    way = f"{kind} port {port}" if port is not None else kind
+                    emit(escape(f"PING {target.name} ({target.address}) by {way}."))
+                for target in session.targets if kind == "icmp" else ():
                     whole = f"({size + 28}) bytes of data." if target.address.version == 4 else " data bytes"
                     emit(escape(f"PING {target.name} ({target.address}) {size}{whole}"))
             for event in session:
@@ -183,7 +233,8 @@ def command(
                 if json is not None:
                     json.write(event_type(event), **event_fields(event))
                 else:
-                    emit(escape(event_line(event)))
+                    stamp = f"[{event.time_ns / 1e9:.6f}] " if timestamps else ""
+                    emit(escape(stamp + event_line(event, "icmp_seq" if kind == "icmp" else "seq")))
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -196,6 +247,41 @@ def command(
                 emit("\n" + escape(statistics_text(summary), lines=True))
     answered = [summary.received > 0 for summary in summaries]
     return SUCCESS if (any(answered) if interrupted else all(answered)) else NEGATIVE
+
+
+def _octet(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number", param_hint="'-Q'") from None
+
+
+def _pattern(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no row of hexadecimal octets", param_hint="'-p'") from None
+
+
+def _kind(tcp_port: str | None, udp_port: str | None, arp: bool) -> tuple[str, int | None]:
+    """What is asked: "icmp", "tcp" or "udp" with the port, "arp"."""
+    from rawkit.addr import parse_ports
+    from rawkit.errors import TargetError
+
+    for kind, text in (("tcp", tcp_port), ("udp", udp_port)):
+        if text is not None:
+            port, *more = parse_ports(text, kind)
+            if more:
+                raise TargetError(f"bad port {text!r}: one port is asked, these are {len(more) + 1}")
+            return kind, port
+    return "arp" if arp else "icmp", None
+
+
+def _session(targets: tuple[str, ...], config: PingConfig, kind: str, port: int | None) -> Ping | ProbePing:
+    from rawkit.tools.ping import Ping
+    from rawkit.tools.probeping import ProbePing
+
+    return Ping(targets, config) if kind == "icmp" else ProbePing(targets, kind, port, config)
 
 
 def gather_targets(targets: tuple[str, ...], files: tuple[TextIO, ...], generate: bool) -> list[str]:
@@ -223,8 +309,8 @@ def event_fields(event: PingEvent | PingSummary | SweepResult | SweepSummary) ->
     return {name: getattr(event, name) for name in type(event).__slots__}
 
 
-def event_line(event: PingEvent) -> str:
-    """An event as iputils' ping writes it."""
+def event_line(event: PingEvent, seq: str = "icmp_seq") -> str:
+    """An event as iputils' ping writes it; `seq` is what it calls the sequence number."""
     from rawkit.tools.ping import PingReply, PingTimeout
 
     if isinstance(event, PingReply):
@@ -235,16 +321,19 @@ def event_line(event: PingEvent) -> str:
                 ("(DUP!)", event.duplicate),
                 ("(late)", event.late),
                 ("(CORRUPTED)", event.corrupted),
+                ("(reordered)", event.reordered),
             )
             if applies
         ]
-        place = f"{event.size} bytes from {named}: icmp_seq={event.seq} ttl={event.ttl}"
+        ttl = f" ttl={event.ttl}" if event.ttl else ""
+        what = f"{event.detail} " if event.detail else ""
+        place = f"{event.size} bytes from {named}: {what}{seq}={event.seq}{ttl}"
         return " ".join([place, f"time={milliseconds(event.rtt_ns)} ms", *remarks])
     if isinstance(event, PingTimeout):
-        return f"no reply from {event.address}: icmp_seq={event.seq} within {event.timeout_ns / 1e6:g} ms"
+        return f"no reply from {event.address}: {seq}={event.seq} within {event.timeout_ns / 1e6:g} ms"
     if event.reporter:
-        return f"From {event.reporter}: icmp_seq={event.seq} to {event.address}: {event.text}"
-    return f"cannot send to {event.address}: icmp_seq={event.seq}: {event.text}"
+        return f"From {event.reporter}: {seq}={event.seq} to {event.address}: {event.text}"
+    return f"cannot send to {event.address}: {seq}={event.seq}: {event.text}"
 
 
 def milliseconds(time_ns: int) -> str:
@@ -262,14 +351,16 @@ def statistics_text(summary: PingSummary) -> str:
             (summary.duplicates, "+", "duplicates"),
             (summary.corrupted, "+", "corrupted"),
             (summary.late, "", "late"),
+            (summary.reordered, "", "reordered"),
             (summary.errors, "+", "errors"),
         )
         if number
     )
+    in_a_row = f", {summary.loss_run} in a row" if summary.loss_run > 1 else ""
     lines = [
         f"--- {summary.target} ping statistics ---",
         f"{summary.sent} packets transmitted, {summary.received} received{extra}, "
-        f"{summary.loss * 100:.4g}% packet loss, time {summary.duration_ns // 1_000_000}ms",
+        f"{summary.loss * 100:.4g}% packet loss{in_a_row}, time {summary.duration_ns // 1_000_000}ms",
     ]
     times = [summary.min_ns, summary.avg_ns, summary.max_ns, summary.mdev_ns]
     if summary.min_ns is not None:

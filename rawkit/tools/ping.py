@@ -22,6 +22,7 @@ from rawkit.engine.sockets import RawIPSocket
 from rawkit.engine.stamps import TransmitStamps
 from rawkit.errors import EngineError, PermissionDenied, TargetError, UnknownInterface
 from rawkit.tools.pinger import COOKIE_LEN as COOKIE_LEN
+from rawkit.tools.pinger import FRAGMENT, is_group
 from rawkit.tools.pinger import MAX_SIZE as MAX_SIZE
 from rawkit.tools.pinger import PingConfig as PingConfig
 from rawkit.tools.pinger import Pinger as Pinger
@@ -37,6 +38,8 @@ from rawkit.units import parse_duration
 
 MAX_TARGETS = 4096
 """Addresses of one session at most."""
+
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23  # <linux/in.h>, <linux/in6.h>
 
 SEND_TIMEOUT = 0.01
 """Seconds to wait where the socket's buffer or the device's queue is full."""
@@ -71,9 +74,12 @@ class Ping:
         self._out = FrameBatch(1, 2 * 65536)
         self._in = FrameBatch(64, 64 * 2048 + 65536)
         self._waits = Waits()
+        self._end_ns = 0
         try:
             for version in sorted({target.address.version for target in self.targets}):
                 self._sockets[version] = open_icmp(version, self.config.interface)
+            for sock_version, (sock, _) in self._sockets.items():
+                set_options(sock_version, sock, self.config)
             self._scopes = [scope_index(target.address) for target in self.targets]
         except BaseException:
             self.close()
@@ -118,23 +124,34 @@ class Ping:
 
     def __iter__(self) -> Iterator[PingEvent]:
         try:
-            while self._sockets and self._pinger.due_ns() is not None:
+            while self._sockets and self._goes_on():
                 yield from self._step()
                 if descriptors := self._descriptors():
-                    wait_readable(descriptors, self._pinger.due_ns() or 0)
+                    wait_readable(descriptors, self._due_ns())
         finally:
             self.close()
 
     async def __aiter__(self) -> AsyncIterator[PingEvent]:
         try:
-            while self._sockets and self._pinger.due_ns() is not None:
+            while self._sockets and self._goes_on():
                 for event in self._step():
                     yield event
                 if descriptors := self._descriptors():
-                    left_ns = (self._pinger.due_ns() or 0) - time.monotonic_ns()
+                    left_ns = self._due_ns() - time.monotonic_ns()
                     await self._waits.ready(descriptors, max(left_ns, 0) / 1e9)
         finally:
             self.close()
+
+    def _goes_on(self) -> bool:
+        if self.config.deadline_ns and not self._end_ns:
+            self._end_ns = time.monotonic_ns() + self.config.deadline_ns
+        over = self._end_ns and time.monotonic_ns() >= self._end_ns
+        return not over and self._pinger.due_ns() is not None
+
+    def _due_ns(self) -> int:
+        """When there is something to do next."""
+        due_ns = self._pinger.due_ns() or 0
+        return min(due_ns, self._end_ns) if self._end_ns else due_ns
 
     def _descriptors(self) -> list[int]:
         return [sock.fileno() for sock, _ in self._sockets.values()]
@@ -207,11 +224,14 @@ def ping(
     ttl: int = 64,
     family: int = 0,
     interface: str = "",
+    broadcast: bool = False,
+    adaptive: bool = False,
+    deadline: float | None = None,
 ) -> Ping:
     """Send echo requests to one or several targets; iterate over the result for what happens.
 
-    Targets are addresses, host names, and everything else `parse_target` takes. `interval` and
-    `timeout` are in seconds; the rest is as in `PingConfig`.
+    Targets are addresses, host names, and everything else `parse_target` takes. `interval`,
+    `timeout` and `deadline` are in seconds; the rest is as in `PingConfig`.
 
         for event in rawkit.ping(["192.0.2.1", "2001:db8::1"], count=3):
             print(event)
@@ -226,6 +246,9 @@ def ping(
         ttl=ttl,
         family=family,
         interface=interface,
+        broadcast=broadcast,
+        adaptive=adaptive,
+        deadline_ns=parse_duration(deadline) if deadline is not None else 0,
     )
     return Ping(targets, config)
 
@@ -243,9 +266,10 @@ def resolve_targets(
         limit = MAX_TARGETS - len(found)
         chosen = parse_target(text, family=config.family, limit=limit, resolve=resolve)
         for address in chosen:
-            if address.is_multicast or address == IPv4Address("255.255.255.255"):
+            if is_group(address) and not config.broadcast:
                 raise TargetError(
-                    f"bad target {text!r}: {address} stands for many hosts; ping asks single ones"
+                    f"bad target {text!r}: {address} stands for many hosts; ping asks single ones, "
+                    "unless told that this is meant (-b, broadcast=True)"
                 )
             if address.is_unspecified:
                 raise TargetError(f"bad target {text!r}: {address} is no host's address")
@@ -257,7 +281,20 @@ def resolve_targets(
             found.setdefault(address.packed, PingTarget(chosen.names.get(address, str(address)), address))
     if not found:
         raise TargetError("no targets given")
+    if config.broadcast and len(found) > 1:
+        raise TargetError(f"{len(found)} targets: of those that stand for many hosts, one at a time is asked")
     return tuple(found.values())
+
+
+def set_options(version: int, sock: RawIPSocket, config: PingConfig) -> None:
+    """What is a matter of the socket: broadcasts, and whether requests may be fragmented."""
+    with socket.socket(fileno=os.dup(sock.fileno())) as same:
+        if config.broadcast:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if config.fragment and version == 4:
+            same.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, FRAGMENT[config.fragment])
+        elif config.fragment:
+            same.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, FRAGMENT[config.fragment])
 
 
 def scope_index(address: IPAddress) -> int:

@@ -7,7 +7,6 @@ make one up. A payload that starts right and goes on wrong was damaged on the wa
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from rawkit.addr import IPAddress
-from rawkit.tools.roundtrip import Moment, Spread, round_trip
+from rawkit.tools.pingresult import PingError as PingError
+from rawkit.tools.pingresult import PingReply as PingReply
+from rawkit.tools.pingresult import PingSummary as PingSummary
+from rawkit.tools.pingresult import PingTarget as PingTarget
+from rawkit.tools.pingresult import PingTimeout as PingTimeout
+from rawkit.tools.pingresult import Tally
+from rawkit.tools.pingresult import percentile as percentile
+from rawkit.tools.roundtrip import Moment, round_trip
 from rawkit.wire import checksum as _checksum
 from rawkit.wire.icmp import ICMP, ICMPEcho
 from rawkit.wire.icmpv6 import ICMPv6, ICMPv6Echo
@@ -25,11 +31,13 @@ from rawkit.wire.ipv6 import IPv6
 MAX_SIZE = {4: 65535 - 20 - 8, 6: 65535 - 8}
 """Payload octets of one echo request at most, by IP version."""
 
+FRAGMENT = {"dont": 0, "want": 1, "do": 2, "probe": 3}
+"""What may happen to long requests, as values of IP_MTU_DISCOVER (ip(7))."""
+
 COOKIE_LEN = 8
 REMEMBERED_NS = 60_000_000_000
 """How long after its timeout a request is remembered, so that a late answer is known as one."""
 REMEMBERED_N = 1 << 17
-SAMPLES_N = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,12 @@ class PingConfig:
     easier to forge. `ttl` is the time to live or hop limit. `family` 4 or 6 takes only addresses of that IP
     version, 0 both. `interface` names the interface to send and hear on, "" leaves it to the routing table.
 
+    `broadcast` allows one target that stands for many hosts, every one of which may answer. `adaptive` sends
+    the next request as soon as the last one was answered. After `deadline_ns` all ends, 0 is never. `tos` is
+    the octet that was type of service, or the traffic class. `pattern` fills the payload, over and over.
+    `fragment` is what may happen to long requests: "do" forbids fragments and heeds the path MTU, "probe"
+    forbids them and does not, "want" makes them here, "dont" lets routers too; "" leaves it to the system.
+
     Raises: ValueError, naming the field.
     """
 
@@ -53,6 +67,12 @@ class PingConfig:
     family: int = 0
     interface: str = ""
     gap_ns: int = 1_000_000
+    broadcast: bool = False
+    adaptive: bool = False
+    deadline_ns: int = 0
+    tos: int = 0
+    pattern: bytes = b""
+    fragment: str = ""
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -71,104 +91,27 @@ class PingConfig:
             raise ValueError(f"family {self.family}: must be 4, 6 or 0 for both")
         if self.gap_ns < 0:
             raise ValueError(f"gap of {self.gap_ns} ns: must not be negative")
-
-
-@dataclass(frozen=True, slots=True)
-class PingTarget:
-    """An address to ask, and what the user called it."""
-
-    name: str
-    address: IPAddress
-
-
-@dataclass(frozen=True, slots=True)
-class PingReply:
-    """An answer. `size` counts octets of the ICMP message, `time_ns` is when it came (since 1970).
-
-    `rx_stamp` says who stamped its arrival ("kernel" or "user"), `tx_stamp` who the request's departure.
-    `duplicate`: the request had been answered before. `late`: it had been given up. `corrupted`: the payload
-    is not the one that was sent, or the checksum is wrong.
-    """
-
-    target: str
-    address: str
-    seq: int
-    rtt_ns: int
-    ttl: int
-    size: int
-    time_ns: int
-    rx_stamp: str
-    tx_stamp: str = "user"
-    duplicate: bool = False
-    late: bool = False
-    corrupted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PingTimeout:
-    """No answer within `timeout_ns`; `time_ns` is when that was found (since 1970)."""
-
-    target: str
-    address: str
-    seq: int
-    timeout_ns: int
-    time_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class PingError:
-    """A request that came to nothing, and why.
-
-    `reporter` is the address that sent the ICMP error with `icmp_type` and `icmp_code`; where this host could
-    not even send, it is "" and both are None. `text` is the reason in words.
-    """
-
-    target: str
-    address: str
-    seq: int
-    reporter: str
-    icmp_type: int | None
-    icmp_code: int | None
-    text: str
-    time_ns: int
+        if self.broadcast and self.interval_ns < 1_000_000_000:
+            raise ValueError(f"interval of {self.interval_ns / 1e9:g} s: at least 1 s where many may answer")
+        if self.deadline_ns < 0:
+            raise ValueError(f"deadline of {self.deadline_ns} ns: must not be negative")
+        if not 0 <= self.tos <= 255:
+            raise ValueError(f"tos {self.tos}: must be 0..255")
+        if not 0 <= len(self.pattern) <= 16:
+            raise ValueError(f"pattern of {len(self.pattern)} octets: at most 16")
+        if self.fragment not in ("", *FRAGMENT):
+            raise ValueError(f"fragment {self.fragment!r}: must be one of {', '.join(FRAGMENT)}")
 
 
 PingEvent = PingReply | PingTimeout | PingError
 
 
-@dataclass(frozen=True, slots=True)
-class PingSummary:
-    """All that happened with one target.
-
-    `received` counts requests that were answered, `late` those of them that had been given up before; a
-    duplicate is no answer. `loss` is the share of requests without an answer, 0..1. Round-trip times
-    are nanoseconds, None when there are none: `mdev_ns` is their standard deviation, `jitter_ns` the mean
-    difference from one to the next. Percentiles are of the last 65536 of them. `duration_ns` is from the
-    first request until now.
-    """
-
-    target: str
-    address: str
-    sent: int
-    received: int
-    duplicates: int
-    corrupted: int
-    late: int
-    errors: int
-    loss: float
-    duration_ns: int
-    min_ns: int | None = None
-    avg_ns: int | None = None
-    median_ns: int | None = None
-    p90_ns: int | None = None
-    p95_ns: int | None = None
-    p99_ns: int | None = None
-    max_ns: int | None = None
-    mdev_ns: int | None = None
-    jitter_ns: int | None = None
-
-
 # ---- the core, without I/O -------------------------------------------------------------------------
+
+
+def is_group(address: IPAddress) -> bool:
+    """Whether an address stands for many hosts, whatever networks there are."""
+    return address.is_multicast or address == IPv4Address("255.255.255.255")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,29 +132,8 @@ class _Sent:
     moment: Moment
     departed_ns: int | None = None
     state: Literal["waiting", "answered", "lost", "failed"] = "waiting"
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Running totals of one target."""
-
-    sent: int = 0
-    received: int = 0
-    duplicates: int = 0
-    corrupted: int = 0
-    late: int = 0
-    errors: int = 0
-    first_ns: int | None = None
-    spread: Spread = field(default_factory=Spread)
-    samples: array[int] = field(default_factory=lambda: array("q"))
-
-    def add(self, rtt_ns: int) -> None:
-        self.spread.add(rtt_ns)
-        if len(self.samples) < SAMPLES_N:
-            self.samples.append(rtt_ns)
-        else:
-            self.samples[self.received % SAMPLES_N] = rtt_ns
-        self.received += 1
+    heard: set[str] = field(default_factory=set)
+    """Who answered a request to many; it is waited for others until its time is up."""
 
 
 class Pinger:
@@ -233,9 +155,12 @@ class Pinger:
         self.config = config
         self._identifiers = identifiers
         self._cookie = cookie
-        self._filler = bytes(i & 0xFF for i in range(COOKIE_LEN + 4, config.size))
+        pattern = config.pattern or bytes(range(256))
+        self._filler = bytes(pattern[i % len(pattern)] for i in range(COOKIE_LEN + 4, config.size))
+        # Where many were asked, any source may answer.
+        self._group = 0 if config.broadcast else None
         self._index = {target.address.packed: i for i, target in enumerate(self.targets)}
-        self._tallies = [_Tally() for _ in self.targets]
+        self._tallies = [Tally() for _ in self.targets]
         self._sent: dict[tuple[int, int], _Sent] = {}
         self._waiting: deque[_Sent] = deque()
         self._number = 0
@@ -286,9 +211,11 @@ class Pinger:
         address = self.targets[index].address
         identifier = self._identifiers[address.version]
         if isinstance(address, IPv4Address):
-            header = IPv4(dst=address, ttl=self.config.ttl)
+            header = IPv4(
+                dst=address, ttl=self.config.ttl, dscp=self.config.tos >> 2, ecn=self.config.tos & 3
+            )
             return bytes(header / ICMPEcho(id=identifier, seq=seq & 0xFFFF) / self.payload(seq))
-        header6 = IPv6(dst=address.packed, hop_limit=self.config.ttl)
+        header6 = IPv6(dst=address.packed, hop_limit=self.config.ttl, traffic_class=self.config.tos)
         return bytes(header6 / ICMPv6Echo(id=identifier, seq=seq & 0xFFFF) / self.payload(seq))
 
     def sent(self, probe: Probe, moment: Moment) -> None:
@@ -316,6 +243,7 @@ class Pinger:
         entry = self._waiting.pop()
         entry.state = "failed"
         self._tallies[probe.index].errors += 1
+        self._tallies[probe.index].silent()
         target = self.targets[probe.index]
         return PingError(
             target.name, str(target.address), probe.seq, "", None, None, reason, moment.realtime_ns
@@ -343,7 +271,12 @@ class Pinger:
             if entry.state == "waiting":
                 if now.monotonic_ns - entry.moment.monotonic_ns < self.config.timeout_ns:
                     break
+                if entry.heard:
+                    entry.state = "answered"
+                    self._waiting.popleft()
+                    continue
                 entry.state = "lost"
+                self._tallies[entry.index].silent()
                 target = self.targets[entry.index]
                 found.append(
                     PingTimeout(
@@ -372,7 +305,7 @@ class Pinger:
     def _reply(
         self, version: int, src: bytes, hop_limit: int, octets: bytes, seen: Moment, kernel_ns: int | None
     ) -> PingReply | None:
-        index = self._index.get(src)
+        index = self._index.get(src, self._group)
         if index is None or int.from_bytes(octets[4:6], "big") != self._identifiers.get(version):
             return None
         payload = octets[8:]
@@ -382,18 +315,28 @@ class Pinger:
         target, tally = self.targets[index], self._tallies[index]
         trip = round_trip(entry.moment, seen, kernel_ns, entry.departed_ns)
         duplicate, late = entry.state == "answered", entry.state == "lost"
+        first, address = not duplicate, str(target.address)
+        if index == self._group:
+            address = str(IPv4Address(src) if version == 4 else IPv6Address(src))
+            duplicate, first = address in entry.heard, not entry.heard
+            entry.heard.add(address)
         # ICMPv6 checksums cover addresses; the kernel checks them before a raw socket sees the packet.
         corrupted = payload != self.payload(entry.seq) or (version == 4 and _checksum.checksum(octets) != 0)
-        if duplicate:
-            tally.duplicates += 1
-        else:
+        reordered = False
+        if first:
             tally.add(trip.rtt_ns)
             tally.late += late
-            entry.state = "answered"
+            reordered = tally.answered(entry.seq, late)
+            if index != self._group:
+                entry.state = "answered"
+            if self.config.adaptive and self._due_ns is not None:
+                self._due_ns = min(self._due_ns, self._now_ns)
+        else:
+            tally.duplicates += 1
         tally.corrupted += corrupted
         return PingReply(
             target.name,
-            str(target.address),
+            address,
             entry.seq,
             trip.rtt_ns,
             hop_limit,
@@ -404,6 +347,7 @@ class Pinger:
             duplicate=duplicate,
             late=late,
             corrupted=corrupted,
+            reordered=reordered,
         )
 
     def _error(
@@ -431,6 +375,7 @@ class Pinger:
             return None
         entry.state = "failed"
         self._tallies[index].errors += 1
+        self._tallies[index].silent()
         kind, code = octets[0], octets[1]
         header = ICMP(type=kind, code=code) if version == 4 else ICMPv6(type=kind, code=code)
         target = self.targets[index]
@@ -462,45 +407,7 @@ class Pinger:
 
     def summaries(self) -> list[PingSummary]:
         """The totals so far, one for each target."""
-        return [self._summary(target, tally) for target, tally in zip(self.targets, self._tallies)]
-
-    def _summary(self, target: PingTarget, tally: _Tally) -> PingSummary:
-        n = tally.received
-        summary = (
-            target.name,
-            str(target.address),
-            tally.sent,
-            n,
-            tally.duplicates,
-            tally.corrupted,
-            tally.late,
-            tally.errors,
-            1 - n / tally.sent if tally.sent else 0.0,
-            self._now_ns - tally.first_ns if tally.first_ns is not None else 0,
-        )
-        if n == 0:
-            return PingSummary(*summary)
-        samples = sorted(tally.samples)
-        spread = tally.spread
-        return PingSummary(
-            *summary,
-            min_ns=spread.min,
-            avg_ns=spread.mean,
-            median_ns=percentile(samples, 50),
-            p90_ns=percentile(samples, 90),
-            p95_ns=percentile(samples, 95),
-            p99_ns=percentile(samples, 99),
-            max_ns=spread.max,
-            mdev_ns=spread.deviation,
-            jitter_ns=spread.jitter,
-        )
-
-
-def percentile(ordered: Sequence[int], percent: int) -> int:
-    """The value below which `percent` of the sorted values lie, between two of them by proportion."""
-    whole, rest = divmod((len(ordered) - 1) * percent, 100)
-    low = ordered[whole]
-    return low if rest == 0 else round(low + (ordered[whole + 1] - low) * rest / 100)
+        return [tally.summary(target, self._now_ns) for target, tally in zip(self.targets, self._tallies)]
 
 
 def _icmp_message(packet: bytes, cut: bool = False) -> tuple[int, bytes, bytes, int, bytes] | None:

@@ -258,9 +258,55 @@ def test_event_lines() -> None:
 
 
 def test_statistics_name_what_went_wrong() -> None:
-    summary = PingSummary("a", "192.0.2.1", 8, 3, 1, 2, 1, 4, 0.625, 7_000_000_000)
+    summary = PingSummary("a", "192.0.2.1", 8, 3, 1, 2, 1, 4, 1, 3, 0.625, 7_000_000_000)
     assert statistics_text(summary) == (
         "--- a ping statistics ---\n"
-        "8 packets transmitted, 3 received, +1 duplicates, +2 corrupted, 1 late, +4 errors, "
-        "62.5% packet loss, time 7000ms"
+        "8 packets transmitted, 3 received, +1 duplicates, +2 corrupted, 1 late, 1 reordered, +4 errors, "
+        "62.5% packet loss, 3 in a row, time 7000ms"
     )
+
+
+@pytest.mark.net
+@pytest.mark.parametrize(
+    ("line", "types"),
+    [
+        ("-c2 -i10ms {v4} {v6}", {"reply", "summary"}),
+        ("-c1 -W 50ms {absent}", {"timeout", "summary"}),
+        ("-c1 -b ff02::1%veth0 -W 100ms", {"reply", "summary"}),
+        ("-c20 -A {v4} -q", {"summary"}),
+        ("-c1 --tcp 9 {v4} {v6}", {"reply", "summary"}),
+        ("-c1 --udp 9 {v4} {v6}", {"reply", "summary"}),
+        ("-c1 --arp {v4} {v6}", {"reply", "summary"}),
+        ("--pmtu {v4} {v6}", {"step", "pmtu"}),
+    ],
+)
+def test_json_of_each_mode(line: str, types: set[str]) -> None:
+    with Lab() as lab:
+        names = {"v4": str(lab.b.ipv4), "v6": str(lab.b.ipv6), "absent": "10.77.0.99"}
+        argv = [sys.executable, "-m", "rawkit", "ping", "--json", *line.format(**names).split()]
+        done = lab.a.run(argv, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == ("absent" in line, "")
+    header, *rows = strict(done.stdout)
+    assert header == {"type": "header", "schema": "rawkit.ping/1"}
+    if "--pmtu" not in line:
+        assert rows.pop(0)["type"] == "session"
+    assert {row["type"] for row in rows} == types
+
+
+@pytest.mark.net
+def test_lines_of_ports_links_and_the_path() -> None:
+    with Lab() as lab:
+
+        def lines(*args: str) -> str:
+            argv = [sys.executable, "-m", "rawkit", "ping", *args, str(lab.b.ipv4)]
+            text: str = lab.a.run(argv, capture_output=True, text=True, timeout=30).stdout
+            return text
+
+        assert re.match(
+            r"PING 10\.77\.0\.2 \(10\.77\.0\.2\) by tcp port 9\.\n"
+            r"40 bytes from 10\.77\.0\.2: port 9 closed seq=1 ttl=64 time=[\d.]+ ms\n",
+            lines("-c1", "--tcp", "9"),
+        )
+        assert "from 10.77.0.2: is at 00:00:5e:00:53:02 seq=1 time=" in lines("-c1", "--arp")
+        assert lines("--pmtu").endswith("10.77.0.2: path MTU 1500 (first link 1500)\n")
+        assert re.search(r"^\[\d+\.\d{6}\] 64 bytes from", lines("-c1", "-D"), re.MULTILINE)

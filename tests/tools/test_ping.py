@@ -22,7 +22,9 @@ from oracles import oracle
 from pyroute2 import IPRoute
 
 import rawkit.tools.pinger as pinger_module
+import rawkit.tools.pingresult as pingresult_module
 from rawkit.clock import FakeClock
+from rawkit.engine import FrameBatch, RawIPSocket
 from rawkit.errors import PermissionDenied, TargetError, UnknownInterface
 from rawkit.lab import Lab
 from rawkit.tools.ping import (
@@ -406,7 +408,7 @@ def test_percentile_of_few() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinger_module, "SAMPLES_N", 50)
+    monkeypatch.setattr(pingresult_module, "SAMPLES_N", 50)
     monkeypatch.setattr(pinger_module, "REMEMBERED_N", 60)
     world = World("192.0.2.1", interval_ns=1)
     for i in range(200):
@@ -784,3 +786,71 @@ def test_lossy_lab_counts_every_request_once() -> None:
     summary = session.summaries[0]
     assert summary.received == sum(isinstance(event, PingReply) for event in events)
     assert 5 <= summary.received < 50
+
+
+@pytest.mark.net
+def test_a_target_that_stands_for_many() -> None:
+    """Every host answers once; of one that answers twice the second is a duplicate."""
+    with Lab() as lab:
+        lab.b.run(["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_broadcasts=0"], check=True)
+        with lab.a:
+            session = ping("ff02::1%veth0", count=1, timeout=0.5, broadcast=True)
+            replies = [event for event in session if isinstance(event, PingReply)]
+            assert {reply.address.partition("::")[2] for reply in replies} == {
+                "200:5eff:fe00:5301",
+                "200:5eff:fe00:5302",
+            }
+            assert not any(reply.duplicate for reply in replies)
+            (summary,) = session.summaries
+            assert (summary.sent, summary.received, summary.duplicates, summary.loss) == (1, 1, 1, 0)
+            session = ping("10.77.0.255", count=1, timeout=0.5, broadcast=True)
+            assert [event.address for event in session if isinstance(event, PingReply)] == [str(lab.b.ipv4)]
+            with pytest.raises(TargetError, match="one at a time"):
+                ping(["ff02::1%veth0", "ff02::2%veth0"], broadcast=True)
+            with pytest.raises(ValueError, match="at least 1 s"):
+                ping("ff02::1%veth0", broadcast=True, interval=0.5)
+
+
+@pytest.mark.net
+def test_adaptive_and_deadline() -> None:
+    with Lab() as lab, lab.a:
+        start = time.monotonic()
+        session = ping(lab.b.ipv4, count=200, interval=3600, adaptive=True)
+        assert sum(isinstance(event, PingReply) for event in session) == 200
+        session = ping("10.77.0.99", timeout=3600, interval=3600, deadline=0.05)
+        assert list(session) == []
+        assert session.summaries[0].sent == 1
+        assert time.monotonic() - start < 3600
+
+
+@pytest.mark.net
+def test_fields_of_requests() -> None:
+    with Lab() as lab:
+        config = PingConfig(count=1, tos=0xB9, pattern=b"\xab\xcd", ttl=7, fragment="do")
+        with lab.b, RawIPSocket(4, 1) as far, RawIPSocket(6, 58) as far6:
+            with lab.a:
+                assert len(list(Ping([str(lab.b.ipv4), str(lab.b.ipv6)], config))) == 2
+            batch = FrameBatch()
+            far.receive(batch, 1)
+            packet = Packet.parse(batch[0], IPv4)
+            assert (packet[IPv4].dscp, packet[IPv4].ecn, packet[IPv4].ttl) == (0xB9 >> 2, 1, 7)
+            assert packet[IPv4].flags == IPv4.DF
+            assert batch[0].endswith(b"\xab\xcd" * 20)
+            far6.receive(batch, 1)
+            echoes = [Packet.parse(octets, IPv6) for octets in batch]
+            (echo,) = (packet for packet in echoes if packet.get(ICMPv6Echo) and packet[IPv6].hop_limit == 7)
+            assert echo[IPv6].traffic_class == 0xB9
+
+
+def test_rows_of_loss_and_reordering() -> None:
+    world = World("192.0.2.1", count=6, interval_ns=10 * MS, timeout_ns=1000 * MS)
+    probes = []
+    for _ in range(6):
+        probes.append(world.send())
+        world.clock.advance(10 * MS)
+    replies = [world.hear(answer(probes[number])) for number in (0, 2, 1)]
+    assert [isinstance(reply, PingReply) and reply.reordered for reply in replies] == [False, False, True]
+    world.clock.advance(5 * S)
+    assert len(world.pinger.expired(world.now())) == 3
+    (summary,) = world.pinger.summaries()
+    assert (summary.reordered, summary.loss_run, summary.received) == (1, 3, 3)
