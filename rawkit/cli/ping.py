@@ -28,6 +28,7 @@ Examples:
   rawkit ping -c 100 -q --json 192.0.2.1 | jq .p99_ns
   rawkit ping --tcp 443 www.example.com
   rawkit ping --pmtu www.example.com
+  rawkit ping --plot -i 100ms 192.0.2.1
   rawkit ping -g 192.0.2.0/24 -a
   rawkit ping -f hosts.txt -c 10 -q --json
 
@@ -101,6 +102,8 @@ not, 2 for bad input, 77 when no kind of socket is allowed.""",
     help="Whether long requests may be fragmented: do forbids it.",
 )
 @click.option("-p", "--pattern", metavar="HEX", default="", help="Up to 16 octets that fill the payload.")
+@click.option("--live", is_flag=True, help="One line for each target, kept up to date; needs a terminal.")
+@click.option("--plot", is_flag=True, help="Draw the times as they pass, and a histogram; needs a terminal.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the beginning and the statistics.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line; times are nanoseconds.")
 def command(
@@ -131,6 +134,8 @@ def command(
     tos: str,
     fragment: str | None,
     pattern: str,
+    live: bool,
+    plot: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -150,6 +155,8 @@ def command(
     from rawkit.tools.ping import PingConfig
     from rawkit.units import parse_duration
 
+    if (live or plot) and (as_json or quiet or not sys.stdout.isatty()):
+        raise click.UsageError(f"{'--plot' if plot else '--live'} needs a terminal, and no -q or --json")
     if ipv4 and ipv6:
         raise click.UsageError("-4 and -6 exclude each other")
     family = 4 if ipv4 else 6 if ipv6 else 0
@@ -227,7 +234,13 @@ def command(
                 for target in session.targets if kind == "icmp" else ():
                     whole = f"({size + 28}) bytes of data." if target.address.version == 4 else " data bytes"
                     emit(escape(f"PING {target.name} ({target.address}) {size}{whole}"))
-            for event in session:
+            if live or plot:
+                from rawkit.cli.pingplot import Screen
+
+                with Screen(session, plot=plot) as screen:
+                    for event in session:
+                        screen.add(event)
+            for event in session if not (live or plot) else ():
                 if quiet:
                     continue
                 if json is not None:
