@@ -25,7 +25,7 @@ def test_columns() -> None:
         "   2.00 ┤██  ",
         "        │██x█",
     ]
-    assert [line.strip() for line in columns([], 20, 2)] == ["0.000 ┤", "│"]
+    assert [line.strip() for line in columns([], 20, 2)] == ["0.000 ┤", "0.000 ┤"]
     assert columns([1, 2, 3], 11, 1) == ["  0.000 ┤▅█"]  # the last two
 
 
