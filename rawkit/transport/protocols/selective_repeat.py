@@ -259,7 +259,6 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if ready > cx.now:
             cx.timer("pace", at=ready)
             return False
-        self.pacer.on_sent(cx.now, size)
         return True
 
     def output(self, cx: Context, segment: Segment) -> None:
@@ -271,6 +270,8 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.send(cx, DATA, segment.start, data)
         else:
             self.send(cx, int(data), segment.start)  # type: ignore[call-overload]
+        if self.pacer is not None:
+            self.pacer.on_sent(cx.now, segment.size)
         if self.control.uses_rate:
             segment.mark = self.rate.on_send(cx.now, self.board.in_flight)
         self.board.sent(segment, cx.now)
@@ -336,7 +337,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if self.timeouts > self.tries:
             self.give_up(cx, "no answer")
             return
-        self.control.on_rto(cx.now, self.board.flight_size, repeated=self.timeouts > 1)
+        self.control.on_rto(cx.now, self.board.in_flight, repeated=self.timeouts > 1)
         self.rto.on_timeout()
         self.board.lose_all()
         self.recovery_end, self.no_reduction_before = None, self.next
@@ -369,11 +370,12 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if ack > self.next:
             self.dropped["acknowledgement that is old, or of what was not sent"] += 1
             return
+        advances = ack > board.una
         window = header.window << self.shift
         opened = self.send_window.on_ack(ack, window if window < self.most_window else self.most_window)
         # The list of ranges as octets, which need not be decoded where there is none.
         ranges = self.ranges(ack, header) if header._sacks else ()  # type: ignore[attr-defined]
-        news = board.acknowledge(ack, ranges) if ranges or ack > board.una else ()
+        news = board.acknowledge(ack, ranges) if ranges or advances else ()
         if not news:
             if opened:
                 cx.cancel("persist")
@@ -410,10 +412,12 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.control.on_ack(sample)
         if cx.tracing:
             self.plot(cx)
-        if board.count:
-            self.arm(cx)
-        else:
+        if not board.count:
             cx.cancel(self.armed)
+        elif advances or self.armed == "probe":
+            # The time-out only where the oldest has arrived (RFC 6298 section 5.3): or one that is lost
+            # twice would never be missed while others arrive.
+            self.arm(cx)
         self.transmit(cx)
         if not self.closing:
             backlog = self.backlog
@@ -451,6 +455,9 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.probe.reset()
             self.control.on_loss(cx.now, board.flight_size)
             cx.trace("loss", una=board.una, segments=len(lost))
+            self.output(
+                cx, lost[0]
+            )  # the first at once, whatever is in flight (RFC 6675 section 5, step 4.3)
 
     def plot(self, cx: Context) -> None:
         cx.metric(
