@@ -20,14 +20,14 @@ def main() -> int:
     wanted = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     lines = reached_lines(build)
     reached_n = total_n = 0
-    for source in sorted(ENGINE.glob("rk_*.[ch]")):
+    for source in sorted([*ENGINE.glob("rk_*.[ch]"), *ENGINE.glob("fields_*.c")]):
         counts = lines.get(source, {})
         missed = sorted(line for line, reached in counts.items() if not reached)
         total_n += len(counts)
         reached_n += len(counts) - len(missed)
         if counts:
             percent = 100 * (1 - len(missed) / len(counts))
-            print(f"{source.name:<16} {percent:5.1f} % of {len(counts):4} lines; not {ranges(missed) or '-'}")
+            print(f"{source.name:<17} {percent:5.1f} % of {len(counts):4} lines; not {ranges(missed) or '-'}")
     if not total_n:
         print(f"no counts in {build}: was it built with -Db_coverage=true, and run?", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@
 #include <Python.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "rk.h"

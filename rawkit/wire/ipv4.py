@@ -167,7 +167,9 @@ class IPv4(Header, over={Ether: 0x0800}, linktype=228):
 
     def pseudo_header(self, protocol: int, length: int) -> bytes:
         """RFC 768, RFC 9293 section 3.1. The destination is the last one of a source route."""
-        source: bytes = self._src if self._src is not AUTO else bytes(4)  # type: ignore[attr-defined]
+        source: bytes = self._src  # type: ignore[attr-defined]
+        if source is AUTO:
+            source = bytes(4)
         target: bytes = self._dst  # type: ignore[attr-defined]
         if self._options:  # type: ignore[attr-defined]
             target = self._final_destination().packed

@@ -42,7 +42,9 @@ class IPv6(Header, over={Ether: 0x86DD, IPv4: 41}, linktype=229):
 
     def pseudo_header(self, protocol: int, length: int) -> bytes:
         """RFC 8200 section 8.1."""
-        source: bytes = self._src if self._src is not AUTO else bytes(16)  # type: ignore[attr-defined]
+        source: bytes = self._src  # type: ignore[attr-defined]
+        if source is AUTO:
+            source = bytes(16)
         target: bytes = self._dst  # type: ignore[attr-defined]
         return source + target + length.to_bytes(4, "big") + protocol.to_bytes(4, "big")
 

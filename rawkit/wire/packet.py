@@ -277,10 +277,9 @@ class Packet:
 
     def __bytes__(self) -> bytes:
         if build is not None:
-            payload = self.payload
-            octets = build(
-                self._layers, payload, self._buf[self._end :] if self._end < len(self._buf) else b""
-            )
+            payload = self.payload if self._payload is None else self._payload
+            trailer = self._buf[self._end :] if self._end < len(self._buf) else b""
+            octets = build(self._layers, payload, trailer)
             if octets is not None:
                 return octets
         headers = self._headers()

@@ -1,6 +1,6 @@
 """Where headers keep their values: in Python's slots or, where it is, in the compiled `rawkit._fields`.
 
-That module (csrc/fields_module.c) reads a parsed header's fields from its octets when they are asked for,
+That module (csrc/fields_*.c) reads a parsed header's fields from its octets when they are asked for,
 and makes, packs and parses what is usual without Python. Whatever is not, it leaves to the functions of
 `generate`, which are the reference. Classes whose fields may move, or are no plain numbers and octets, stay
 in Python.
@@ -58,7 +58,7 @@ join: Callable[[tuple[Any, ...], type], bytes | None] | None = None if _fields i
 if _fields is not None:
     _fields.use(AUTO)
 
-# The enumerations of fields_module.c.
+# The enumerations of csrc/fields.h.
 _NUMBER, _OCTETS, _REST = range(3)
 _NONE, _ZERO, _HEADER_LEN, _TOTAL_LEN, _PAYLOAD_LEN, _UPPER, _ETHER_TYPE, _CHECKSUM, _CRC32C = range(9)
 _BOUNDS = {"": 0, "total": 1, "payload": 2, "802.3": 3}
