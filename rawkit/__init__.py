@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rawkit.tools.departure import send as send
     from rawkit.tools.exchange import aexchange as aexchange
     from rawkit.tools.exchange import exchange as exchange
+    from rawkit.tools.pathmtu import path_mtu as path_mtu
     from rawkit.tools.ping import ping as ping
     from rawkit.tools.replay import areplay as areplay
     from rawkit.tools.replay import replay as replay
@@ -95,6 +96,7 @@ _HOMES = {
     "rawkit.tools.capture": "capture",
     "rawkit.tools.departure": "send",
     "rawkit.tools.exchange": "aexchange exchange",
+    "rawkit.tools.pathmtu": "path_mtu",
     "rawkit.tools.ping": "ping",
     "rawkit.tools.replay": "areplay replay",
     "rawkit.tools.scan": "scan",

@@ -343,7 +343,8 @@ def event_line(event: PingEvent, seq: str = "icmp_seq") -> str:
         place = f"{event.size} bytes from {named}: {what}{seq}={event.seq}{ttl}"
         return " ".join([place, f"time={milliseconds(event.rtt_ns)} ms", *remarks])
     if isinstance(event, PingTimeout):
-        return f"no reply from {event.address}: {seq}={event.seq} within {event.timeout_ns / 1e6:g} ms"
+        here = "; this host dropped packets meanwhile" if event.uncertain else ""
+        return f"no reply from {event.address}: {seq}={event.seq} within {event.timeout_ns / 1e6:g} ms{here}"
     if event.reporter:
         return f"From {event.reporter}: {seq}={event.seq} to {event.address}: {event.text}"
     return f"cannot send to {event.address}: {seq}={event.seq}: {event.text}"
@@ -366,6 +367,7 @@ def statistics_text(summary: PingSummary) -> str:
             (summary.late, "", "late"),
             (summary.reordered, "", "reordered"),
             (summary.errors, "+", "errors"),
+            (summary.uncertain, "", "unknown (this host dropped packets)"),
         )
         if number
     )

@@ -167,6 +167,7 @@ class Ping:
         now = Moment.now()
         for version, (sock, _) in list(self._sockets.items()):
             yield from self._receive(version, sock)
+        self._count_drops()
         yield from self._pinger.expired(now)
 
     def _send(self, probe: Probe) -> PingError | None:
@@ -189,8 +190,12 @@ class Ping:
             return self._pinger.failed(probe, moment, _reason(error))
         if stamps is not None:
             stamps.sent(probe)
+        self._count_drops()
         self._pinger.sent(probe, moment)
         return None
+
+    def _count_drops(self) -> None:
+        self._pinger.dropped = sum(sock.counters().dropped for sock, _ in self._sockets.values())
 
     def _receive(self, version: int, sock: RawIPSocket) -> Iterator[PingEvent]:
         """Events from all that has arrived."""

@@ -132,6 +132,8 @@ class _Sent:
     moment: Moment
     departed_ns: int | None = None
     state: Literal["waiting", "answered", "lost", "failed"] = "waiting"
+    dropped: int = 0
+    """How many packets this host had dropped for lack of buffer space when it was sent."""
     heard: set[str] = field(default_factory=set)
     """Who answered a request to many; it is waited for others until its time is up."""
 
@@ -166,6 +168,8 @@ class Pinger:
         self._number = 0
         self._due_ns: int | None = None
         self._now_ns = 0
+        self.dropped = 0
+        """How many packets this host has dropped for lack of buffer space so far; the driver says so."""
 
     # ---- sending
 
@@ -225,7 +229,7 @@ class Pinger:
         tally.sent += 1
         if tally.first_ns is None:
             tally.first_ns = moment.monotonic_ns
-        entry = _Sent(probe.index, probe.seq, moment)
+        entry = _Sent(probe.index, probe.seq, moment, dropped=self.dropped)
         self._sent[probe.index, probe.seq] = entry
         self._waiting.append(entry)
         self._forget(moment.monotonic_ns)
@@ -276,11 +280,17 @@ class Pinger:
                     self._waiting.popleft()
                     continue
                 entry.state = "lost"
-                self._tallies[entry.index].silent()
+                uncertain = entry.dropped < self.dropped
+                self._tallies[entry.index].silent(uncertain)
                 target = self.targets[entry.index]
                 found.append(
                     PingTimeout(
-                        target.name, str(target.address), entry.seq, self.config.timeout_ns, now.realtime_ns
+                        target.name,
+                        str(target.address),
+                        entry.seq,
+                        self.config.timeout_ns,
+                        now.realtime_ns,
+                        uncertain,
                     )
                 )
             self._waiting.popleft()

@@ -49,13 +49,17 @@ class PingReply:
 
 @dataclass(frozen=True, slots=True)
 class PingTimeout:
-    """No answer within `timeout_ns`; `time_ns` is when that was found (since 1970)."""
+    """No answer within `timeout_ns`; `time_ns` is when that was found (since 1970).
+
+    `uncertain`: this host dropped packets meanwhile for lack of buffer space; the answer may be among them.
+    """
 
     target: str
     address: str
     seq: int
     timeout_ns: int
     time_ns: int
+    uncertain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,11 @@ class PingSummary:
     `received` counts requests that were answered, `late` those of them that had been given up before; a
     duplicate is no answer. `reordered` counts answers that came after one to a later request, `loss_run` is
     the longest row of requests without an answer in time. `loss` is the share of requests without an
-    answer, 0..1. Where one target stands for many hosts, duplicates are all answers but the first of each
-    request. Round-trip times are nanoseconds, None when there are none: `mdev_ns` is their standard
-    deviation, `jitter_ns` the mean difference from one to the next. Percentiles are of the last 65536 of
-    them. `duration_ns` is from the first request until now.
+    answer, 0..1, of all but the `uncertain`, whose answers this host may have dropped. Where one target
+    stands for many hosts, duplicates are all answers but the first of each request. Round-trip times are
+    nanoseconds, None when there are none: `mdev_ns` is their standard deviation, `jitter_ns` the mean
+    difference from one to the next. Percentiles are of the last 65536 of them. `duration_ns` is from the
+    first request until now.
     """
 
     target: str
@@ -101,6 +106,7 @@ class PingSummary:
     loss_run: int
     loss: float
     duration_ns: int
+    uncertain: int = 0
     min_ns: int | None = None
     avg_ns: int | None = None
     median_ns: int | None = None
@@ -124,6 +130,7 @@ class Tally:
     errors: int = 0
     reordered: int = 0
     loss_run: int = 0
+    uncertain: int = 0
     first_ns: int | None = None
     _silent: int = 0
     _last_seq: int = 0
@@ -139,8 +146,11 @@ class Tally:
         self._last_seq = max(self._last_seq, seq)
         return reordered
 
-    def silent(self) -> None:
-        """A request got no answer in time, or an error."""
+    def silent(self, uncertain: bool = False) -> None:
+        """A request got no answer in time, or an error; `uncertain`: the answer may have been lost here."""
+        if uncertain:
+            self.uncertain += 1
+            return
         self._silent += 1
         self.loss_run = max(self.loss_run, self._silent)
 
@@ -166,15 +176,16 @@ class Tally:
             self.errors,
             self.reordered,
             self.loss_run,
-            1 - n / self.sent if self.sent else 0.0,
+            max(1 - n / known, 0.0) if (known := self.sent - self.uncertain) else 0.0,
             now_ns - self.first_ns if self.first_ns is not None else 0,
         )
         if n == 0:
-            return PingSummary(*summary)
+            return PingSummary(*summary, uncertain=self.uncertain)
         samples = sorted(self.samples)
         spread = self.spread
         return PingSummary(
             *summary,
+            uncertain=self.uncertain,
             min_ns=spread.min,
             avg_ns=spread.mean,
             median_ns=percentile(samples, 50),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import statistics
 import subprocess
 import time
@@ -854,3 +855,26 @@ def test_rows_of_loss_and_reordering() -> None:
     assert len(world.pinger.expired(world.now())) == 3
     (summary,) = world.pinger.summaries()
     assert (summary.reordered, summary.loss_run, summary.received) == (1, 3, 3)
+
+
+@pytest.mark.net
+def test_what_this_host_dropped_is_no_loss() -> None:
+    """A buffer for a few packets, and somebody else's answers that fill it while nobody reads."""
+    with Lab() as lab, lab.a, Ping(str(lab.b.ipv4), PingConfig(count=1, timeout_ns=200_000_000)) as session:
+        (own,) = (sock for sock, _ in session._sockets.values())
+        with socket.socket(fileno=os.dup(own.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        with Ping(str(lab.b.ipv4), PingConfig(count=300, adaptive=True)) as other:
+            assert sum(isinstance(event, PingReply) for event in other) == 300
+        session._count_drops()
+        assert session._pinger.dropped > 0
+
+    world = World("192.0.2.1", count=2, interval_ns=10 * MS, timeout_ns=100 * MS)
+    world.send()
+    world.pinger.dropped = 5
+    world.clock.advance(10 * MS)
+    world.send()
+    world.clock.advance(1 * S)
+    assert [timeout.uncertain for timeout in world.pinger.expired(world.now())] == [True, False]
+    (summary,) = world.pinger.summaries()
+    assert (summary.uncertain, summary.loss, summary.loss_run) == (1, 1.0, 1)
