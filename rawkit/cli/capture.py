@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ from rawkit.cli.lines import PacketPrinter, counted, printing_options
 
 if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines
+    from rawkit.pcap import PcapngWriter, PcapWriter, RotatingWriter
     from rawkit.tools.capture import Capture
 
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 Examples:
   rawkit capture -i veth0 'tcp port 80'
   rawkit capture -c 100 -w out.pcapng
+  rawkit capture -C 100 -W 10 -w ring.pcapng
+  rawkit capture -G 1h -w '%Y%m%d-%H%M%S.pcapng'
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
   rawkit capture -i veth0 --explain 'vlan 7 and tcp port 80'
   rawkit lab run -- sh -c 'rawkit capture -c 6 icmp & sleep 1; rawkit ping -q -c 3 10.77.0.2'
@@ -33,6 +37,27 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     "--write",
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write to a .pcapng or .pcap file, print nothing.",
+)
+@click.option(
+    "-C",
+    "--rotate-size",
+    "size",
+    metavar="SIZE",
+    help="With -w: another file (FILE1, FILE2...) after SIZE million octets; 10k, 10M, 1G: KiB, MiB, GiB.",
+)
+@click.option(
+    "-G",
+    "--rotate-time",
+    "interval",
+    metavar="TIME",
+    help="With -w: another file every TIME (60, 10min, 1h); FILE goes through strftime: '%H%M%S.pcapng'.",
+)
+@click.option(
+    "-W",
+    "--files",
+    type=click.IntRange(1, 1_000_000),
+    metavar="N",
+    help="With -C: write over the oldest of N files (FILE0...). With -G: end after N files.",
 )
 @click.option("--tee", is_flag=True, help="With -w: print as well.")
 @click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
@@ -61,6 +86,9 @@ def command(
     interface: str | None,
     count: int | None,
     write: str | None,
+    size: str | None,
+    interval: str | None,
+    files: int | None,
     tee: bool,
     duration: str | None,
     promiscuous: bool,
@@ -77,15 +105,17 @@ def command(
 
     When "capturing on" appears (on standard error), no packet can be missed any more. Ctrl-C ends the
     capture; what was captured is complete, and the counters say what the kernel had to drop.
+
+    With -C and -G the files follow each other without a gap, and each one is valid by itself. A name that was
+    the last file's too gets a number after it.
     """
     import signal
     from contextlib import ExitStack
     from types import FrameType
 
     from rawkit.cli.output import JsonLines, emit, status
-    from rawkit.engine import realtime_ns
-    from rawkit.pcap import create_pcap
-    from rawkit.pcap.writer import PcapngWriter
+    from rawkit.pcap import PcapngWriter, RotatingWriter, create_pcap
+    from rawkit.pcap.writer import kind_of_name
     from rawkit.tools.capture import Capture, explain
     from rawkit.units import parse_duration
 
@@ -93,6 +123,11 @@ def command(
         raise click.UsageError("--tee needs -w FILE")
     if write == "-" and (tee or as_json):
         raise click.UsageError("-w - gives standard output to the file: nothing else can be printed there")
+    interval_ns = None if interval is None else parse_duration(interval)
+    duration_ns = None if duration is None else parse_duration(duration)
+    _check_rotation(write, size, interval_ns, files)
+    if interval_ns is not None and files is not None:
+        duration_ns = min(interval_ns * files, duration_ns or interval_ns * files)
     if latency is None:
         latency = "10ms" if write is None or tee else "100ms"
     expression = " ".join(filter)
@@ -105,7 +140,7 @@ def command(
                 interface,
                 expression,
                 count=count,
-                duration_ns=None if duration is None else parse_duration(duration),
+                duration_ns=duration_ns,
                 promiscuous=promiscuous,
                 snaplen=snaplen,
                 buffer_len=buffer << 20,
@@ -125,12 +160,28 @@ def command(
         names = {capture.interface.index: name}
         json = JsonLines("capture") if as_json else None
         printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
+
+        def open_file(path: str) -> PcapWriter | PcapngWriter:
+            file = create_pcap(path, capture.linktype, kind=kind_of_name(write or ""))
+            if isinstance(file, PcapngWriter):
+                file.add_interface(name, capture.linktype, filter=expression)
+            return file
+
+        def finish(file: PcapWriter | PcapngWriter) -> None:
+            if isinstance(file, PcapngWriter):
+                _write_statistics(capture, file)
+
         writer = None
         if write is not None:
-            writer = create_pcap(write, linktype=capture.linktype)
+            writer = RotatingWriter(
+                write,
+                open_file,
+                size=None if size is None else _octets(size),
+                interval_ns=interval_ns,
+                files=files,
+                finish=finish,
+            )
             stack.enter_context(writer)
-            if isinstance(writer, PcapngWriter):
-                writer.add_interface(name, capture.linktype, filter=expression)
         status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
         if not capture.interface.up:
             status(f"{name} is down: packets will come when it is up")
@@ -140,44 +191,78 @@ def command(
                     if len(batch):
                         writer.write_batch(batch, interface_names=names)
                     else:  # nobody is kept waiting for a packet that came; a busy writer flushes by itself
+                        writer.rotate_when_due()
                         writer.flush()
                 if printer is not None:
                     for frame in batch.frames(interface_names=names):
                         printer.write(frame)
         finally:
             capture.close()
-            counters = capture.counters()
             try:
-                if isinstance(writer, PcapngWriter):
-                    now_ns = realtime_ns()
-                    writer.write_statistics(
-                        name,
-                        accepted=counters.received,
-                        dropped=counters.dropped,
-                        os_dropped=counters.dropped,
-                        delivered=capture.captured,
-                        time_ns=now_ns,
-                        start_ns=capture.opened_ns,
-                        end_ns=now_ns,
-                    )
                 if writer is not None:
                     writer.close()
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
-                _summarize(capture, write, None if writer is None else writer.packets, json)
+                _summarize(capture, writer, json)
 
 
-def _summarize(capture: Capture, file: str | None, written: int | None, json: JsonLines | None) -> None:
+def _check_rotation(write: str | None, size: str | None, interval_ns: int | None, files: int | None) -> None:
+    """Raise what is wrong with -C, -G and -W."""
+    if size is None and interval_ns is None:
+        if files is not None:
+            raise click.UsageError("-W needs -C or -G")
+        return
+    if write is None or write == "-":
+        raise click.UsageError("-C and -G need -w FILE")
+    if interval_ns is not None and interval_ns < 1_000_000_000:
+        raise click.UsageError("-G: the shortest time is one second")
+    if size is not None and interval_ns is not None and files is not None:
+        raise click.UsageError("-W has no meaning with both -C and -G")
+
+
+def _octets(size: str) -> int:
+    """A size as tcpdump's -C has it: millions of octets, or with k, M or G KiB, MiB or GiB."""
+    match = re.fullmatch(r"0*([1-9]\d{0,8})([kKmMgG]?)", size, re.ASCII)
+    if match is None:
+        raise click.UsageError(f"-C: bad size {size!r}: expected a number, or one with k, M or G: 100 or 64k")
+    units = {"": 10**6, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    return int(match[1]) * units[match[2].lower()]
+
+
+def _write_statistics(capture: Capture, file: PcapngWriter) -> None:
+    """The counters from the opening of the capture until now."""
+    from rawkit.engine import realtime_ns
+
+    counters = capture.counters()
+    now_ns = realtime_ns()
+    file.write_statistics(
+        capture.interface.name,
+        accepted=counters.received,
+        dropped=counters.dropped,
+        os_dropped=counters.dropped,
+        delivered=capture.captured,
+        time_ns=now_ns,
+        start_ns=capture.opened_ns,
+        end_ns=now_ns,
+    )
+
+
+def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines | None) -> None:
     """Say how many packets there were, and what became of them."""
     from rawkit.cli.output import escape, status
 
     name = capture.interface.name
     counters = capture.counters()
     details = capture.details()
+    place = ""
+    if writer is not None:
+        place = escape(writer.path)
+        if writer.opened > 1:
+            place = f"{writer.opened} files, the last is {place}"
     status(
         f"{counted(capture.captured, 'packet')} captured, {counters.received} received by the "
         f"filter, {counters.dropped} dropped by the kernel"
-        + (f"; {written} written to {escape(file)}" if file else "")
+        + (f"; {writer.packets} written to {place}" if writer is not None else "")
     )
     if details.merged:
         status(
@@ -199,6 +284,7 @@ def _summarize(capture: Capture, file: str | None, written: int | None, json: Js
             dropped=counters.dropped,
             merged=details.merged,
             interruptions=capture.interruptions,
-            file=file,
-            written=written,
+            file=None if writer is None else writer.path,
+            files=None if writer is None else writer.opened,
+            written=None if writer is None else writer.packets,
         )

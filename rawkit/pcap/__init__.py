@@ -4,6 +4,7 @@ from rawkit.pcap.aio import AsyncReader, aopen_pcap
 from rawkit.pcap.blocks import Block, Interface, Section, Statistics
 from rawkit.pcap.copy import copy_pcap
 from rawkit.pcap.reader import Reader, open_pcap
+from rawkit.pcap.rotate import RotatingWriter
 from rawkit.pcap.writer import PcapngWriter, PcapWriter, create_pcap
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "PcapWriter",
     "PcapngWriter",
     "Reader",
+    "RotatingWriter",
     "Section",
     "Statistics",
     "aopen_pcap",

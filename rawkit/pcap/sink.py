@@ -85,6 +85,7 @@ class Sink:
             kind = type(path_or_stream).__name__
             raise TypeError(f"a path, '-' or a binary stream is needed, not {kind}")
         self.packets = 0
+        self.octets = 0  # taken so far
         self._buffer = bytearray(BUFFER_LEN)
         self._used = 0
         self._done = 0  # octets of the buffer that are written; kept here for an interrupted write to go on
@@ -113,6 +114,7 @@ class Sink:
                 self._buffer += bytes(max(0, end - len(self._buffer)))  # a block may have 16 MiB
             self._buffer[start:end] = record
             self._used = end
+            self.octets += len(record)
             self.packets += packets
             if not start:
                 self._began()
@@ -133,6 +135,7 @@ class Sink:
                 result, end = put(self._buffer, 0)
             if result > 0:
                 self._used = end
+                self.octets += end - start
                 self.packets += result
                 if not start:
                     self._began()

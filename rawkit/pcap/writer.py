@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Literal, Self
 
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
@@ -16,6 +16,8 @@ from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
 from rawkit.pcap.sink import Fsync, Sink
 from rawkit.wire.frame import Frame
+
+Kind = Literal["pcap", "pcapng"]
 
 _U32_MAX = 0xFFFF_FFFF
 _U64_MAX = 2**64 - 1
@@ -41,15 +43,17 @@ def create_pcap(
     hardware: str = "",
     os_name: str = "",
     filter: str = "",
+    comments: tuple[str, ...] = (),
     notes: bool = False,
     fsync: Fsync = "never",
+    kind: Kind | None = None,
 ) -> PcapWriter | PcapngWriter:
     """A writer for a new capture file: pcap when the name ends in ".pcap", pcapng for all else.
 
-    "-" is standard output, as pcapng. `linktype` matters to pcap alone; the keyword arguments, but for
-    `fsync`, to pcapng alone (see `PcapngWriter`).
+    "-" is standard output, as pcapng. `kind` decides where the name shall not. `linktype` matters to pcap
+    alone; the keyword arguments, but for `fsync`, to pcapng alone (see `PcapngWriter`).
     """
-    if kind_of_name(path_or_stream) == "pcap":
+    if (kind or kind_of_name(path_or_stream)) == "pcap":
         return PcapWriter(path_or_stream, linktype, snaplen, fsync=fsync)
     return PcapngWriter(
         path_or_stream,
@@ -58,12 +62,13 @@ def create_pcap(
         hardware=hardware,
         os_name=os_name,
         filter=filter,
+        comments=comments,
         notes=notes,
         fsync=fsync,
     )
 
 
-def kind_of_name(path_or_stream: str | os.PathLike[str] | IO[bytes]) -> str:
+def kind_of_name(path_or_stream: str | os.PathLike[str] | IO[bytes]) -> Kind:
     """The kind of file that `create_pcap` makes: "pcap" or "pcapng"."""
     if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
         return "pcap"
@@ -93,6 +98,11 @@ class _Writer:
     def packets(self) -> int:
         """Packets written; after a write error, those that the file still holds."""
         return self._sink.packets
+
+    @property
+    def octets(self) -> int:
+        """Octets written, those included that are still in the buffer."""
+        return self._sink.octets
 
     @property
     def closed(self) -> bool:

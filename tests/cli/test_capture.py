@@ -80,15 +80,15 @@ def frames_of(path: Path) -> list[Frame]:
     return frames
 
 
-def wait_for(path: Path, n: int) -> None:
-    """Until a file that is being written holds n packets."""
+def wait_for(path: Path, n: int, last: int | None = None) -> None:
+    """Until a file that is being written holds n packets, the last of which says `last`."""
     deadline = time.monotonic() + 20
-    found = 0
-    while found < n:
-        assert time.monotonic() < deadline, f"{found} of {n} packets in {path}"
+    found: list[Frame] = []
+    while len(found) < n or (last is not None and texts(found[-1:]) != [last]):
+        assert time.monotonic() < deadline, f"{len(found)} of {n} packets in {path}"
         time.sleep(0.02)
-        with suppress(CaptureFileError), open_pcap(path) as reader:
-            found = sum(1 for _ in reader)
+        with suppress(CaptureFileError, FileNotFoundError), open_pcap(path) as reader:
+            found = list(reader)
 
 
 def texts(frames: list[Frame]) -> list[int]:
@@ -243,7 +243,7 @@ def test_json_is_one_object_a_line() -> None:
     assert packets[0]["payload"] == b"000000".hex()
     assert summary == {
         "type": "summary", "interface": "lo", "captured": 3, "received": 3, "dropped": 0,
-        "merged": 0, "interruptions": 0, "file": None, "written": None,
+        "merged": 0, "interruptions": 0, "file": None, "files": None, "written": None,
     }  # fmt: skip
 
 
@@ -258,6 +258,63 @@ def test_packets_longer_than_the_wire_carries_are_explained(veth: VethPair, tmp_
     assert told[1].startswith("1 packet longer than on the wire: the kernel merges segments")
     assert "ethtool -K v0 gro off" in told[1]
     assert [frame.wire_len for frame in frames_of(path)] == [142, 5042]
+
+
+def test_files_by_size_follow_each_other_without_a_gap(tmp_path: Path) -> None:
+    """Each is valid by itself, has its statistics, and is over the size by one packet at most."""
+    with capturing("-i", "lo", "-C", "128k", "--json", "-w", str(tmp_path / "out.pcap"), *FILTER) as process:
+        say(500, octets=bytes(1000))
+        process.send_signal(signal.SIGINT)
+        output, messages = finish(process)
+    files = [tmp_path / f"out.pcap{number or ''}" for number in range(5)]
+    assert sorted(tmp_path.iterdir()) == files
+    assert messages.startswith("500 packets captured")
+    assert messages.endswith(f"; 500 written to 5 files, the last is {files[-1]}\n")
+    summary = json.loads(output.splitlines()[-1])
+    assert (summary["file"], summary["files"], summary["written"]) == (str(files[-1]), 5, 500)
+    assert [n for path in files for n in texts(frames_of(path))] == list(range(500))
+    for path in files[:-1]:
+        assert 131072 <= path.stat().st_size < 131072 + 1064
+    with open_pcap(files[-1]) as reader:  # by the name that was given, not the one with the number
+        assert reader.kind == "pcap"
+
+
+def test_a_ring_of_files_keeps_the_newest_also_when_killed(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-C", "64k", "-W", "3", "-w", str(path), *FILTER) as process:
+        say(1000, octets=bytes(1000))
+        wait_for(tmp_path / "out.pcapng1", 1000 % 60, last=999)  # 64 KiB hold 60: this is the 17th file
+        process.kill()
+        finish(process)
+    newest = [tmp_path / f"out.pcapng{number}" for number in (2, 0, 1)]
+    assert sorted(tmp_path.iterdir()) == sorted(newest)
+    found = [texts(frames_of(path)) for path in newest]
+    assert [n for inside in found for n in inside] == list(range(14 * 60, 1000))
+    assert [len(inside) for inside in found] == [60, 60, 40]
+
+
+def test_files_by_time_and_the_last_of_them(tmp_path: Path) -> None:
+    with capturing("-i", "lo", "-G", "1", "-W", "2", "-w", str(tmp_path / "%Y.pcapng"), *FILTER) as process:
+        begun = time.monotonic()
+        sent = 0
+        while process.poll() is None:
+            say(1)
+            sent += 1
+            time.sleep(0.01)
+        assert time.monotonic() - begun > 1.5
+        messages = finish(process)[1]
+    assert process.returncode == 0
+    first, second = sorted(tmp_path.iterdir())
+    assert (first.name, second.name) == (time.strftime("%Y.pcapng"), time.strftime("%Y.pcapng1"))
+    written = [len(frames_of(path)) for path in (first, second)]
+    assert min(written) > 0
+    assert sum(written) <= sent
+    assert f"; {sum(written)} written to 2 files" in messages
+    for path in (first, second):
+        with open_pcap(path) as reader:
+            for _ in reader:
+                pass
+            assert [statistics.os_dropped for statistics in reader.statistics] == [0]
 
 
 def test_tee_writes_and_prints(tmp_path: Path) -> None:
@@ -398,6 +455,13 @@ def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> N
         (["--tee"], "--tee needs -w FILE"),
         (["-w", "-", "--json"], "-w - gives standard output to the file"),
         (["-w", "-", "--tee"], "-w - gives standard output to the file"),
+        (["-W", "3"], "-W needs -C or -G"),
+        (["-C", "1"], "-C and -G need -w FILE"),
+        (["-G", "1", "-w", "-"], "-C and -G need -w FILE"),
+        (["-G", "10ms", "-w", "x"], "-G: the shortest time is one second"),
+        (["-C", "0", "-w", "x"], "-C: bad size '0'"),
+        (["-C", "1T", "-w", "x"], "-C: bad size '1T'"),
+        (["-C", "1", "-G", "1", "-W", "3", "-w", "x"], "-W has no meaning with both -C and -G"),
     ],
 )
 def test_options_that_contradict_each_other(args: list[str], message: str) -> None:
