@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Examples:
   rawkit capture -i veth0 'tcp port 80'
   rawkit capture -c 100 -w out.pcapng
-  rawkit capture -C 100 -W 10 -w ring.pcapng
+  rawkit capture -C 100 -W 10 -w ring.pcapng.zst
   rawkit capture -G 1h -w '%Y%m%d-%H%M%S.pcapng'
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
   rawkit capture -i veth0 --explain 'vlan 7 and tcp port 80'
@@ -36,7 +36,7 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     "-w",
     "--write",
     type=click.Path(dir_okay=False, allow_dash=True),
-    help="Write to a .pcapng or .pcap file, print nothing.",
+    help="Write to a .pcapng or .pcap file, packed if .zst, .gz or .lz4 follows; print nothing.",
 )
 @click.option(
     "-C",

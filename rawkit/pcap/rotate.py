@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rawkit.engine.batch import FrameBatch
+from rawkit.pcap.pack import split_ending
 from rawkit.pcap.writer import PcapngWriter, PcapWriter
 
 _RECORD_EXTRA = 64  # octets that a record has at most beside its packet
@@ -18,7 +19,9 @@ class RotatingWriter:
 
     A new file is begun with the first packet after the last file has `size` octets, and each `interval_ns`
     after the first one was opened, whether there were packets or not. With `interval_ns`, `path` goes through
-    strftime(3), local time. A name that is the same as the last one has a number after it: 1, 2 and so on.
+    strftime(3), local time. A name that is the same as the last one has a number after it: 1, 2 and so on
+    (before ".zst", ".gz" or ".lz4", which pack the files; `size` is that of what is packed).
+
     With `files` and `size` there are just those numbered 0 to `files` - 1 (with as many digits as that), and
     the oldest is written over. With `files` and `interval_ns` the last of so many files does not end.
 
@@ -131,12 +134,13 @@ class RotatingWriter:
         base = self._pattern
         if self._interval_ns is not None:
             base = time.strftime(base)
+        base, ending = split_ending(base)
         if base != self._base:
             self._base, self._number = base, 0
         number, self._number = self._number, self._number + 1
         if self._files is not None and self._size is not None:
-            return f"{base}{number % self._files:0{len(str(self._files - 1))}d}"
-        return f"{base}{number or ''}"
+            return f"{base}{number % self._files:0{len(str(self._files - 1))}d}{ending}"
+        return f"{base}{number or ''}{ending}"
 
     def _end(self) -> None:
         try:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import IO, Any, Literal
 
 from rawkit.errors import EngineError
+from rawkit.pcap.pack import pack_of_name
 
 BUFFER_LEN = 512 << 10
 """Octets that are gathered before they are written; room for two packets of the greatest length."""
@@ -39,6 +40,9 @@ class Sink:
     record, and this and every later write raises the same `EngineError`. Writing to a pipe whose reader has
     gone raises BrokenPipeError.
 
+    A file whose name says so (.zst, .gz, .lz4) is packed, each time that something is written out by itself:
+    what was flushed can be unpacked. When writing fails it is cut back to the last piece that was.
+
     Threads may share a sink. A process forked from the one that opened it can only close its copy, which
     writes nothing.
     """
@@ -55,7 +59,8 @@ class Sink:
         how many packets it holds. What comes before the first flush is one record, the file's header.
 
         As root, a new file is readable by root alone (0600), and a symbolic link is not followed, since
-        another user may own the directory. Raises OSError.
+        another user may own the directory. Raises OSError, and `CaptureFileError` where there is no library
+        that packs.
         """
         self.closed = True  # until there is something to close
         if fsync not in ("never", "close", "always"):
@@ -64,6 +69,7 @@ class Sink:
         self._fsync = fsync
         self._owned = False
         self._regular = False
+        self._pack = None
         timed = True
         if isinstance(path_or_stream, (str, os.PathLike)):
             self.path = os.fspath(path_or_stream)
@@ -73,6 +79,7 @@ class Sink:
                     raise OSError(errno.EBADF, "standard output is closed")
                 self._stream: Any = sys.stdout.buffer
             else:
+                self._pack = pack_of_name(self.path)
                 self._stream = _create(self.path)
                 self._owned = True
                 self._regular = stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode)
@@ -88,8 +95,9 @@ class Sink:
         self.octets = 0  # taken so far
         self._buffer = bytearray(BUFFER_LEN)
         self._used = 0
-        self._done = 0  # octets of the buffer that are written; kept here for an interrupted write to go on
-        self._whole_len = 0  # octets of whole records in the file
+        self._packed = b""  # all of the buffer; as long as it is there the buffer does not grow
+        self._done = 0  # octets of either that are written; kept here for an interrupted write to go on
+        self._whole_len = 0  # octets of whole records in the file, or of pieces that were packed
         self._whole_packets = 0
         self._error: Exception | None = None
         self._untold = False  # it was met by the thread, and nobody knows yet
@@ -108,7 +116,7 @@ class Sink:
                 self._refuse()
             start = self._used
             end = start + len(record)
-            if end > len(self._buffer):
+            if end > len(self._buffer) or self._packed:
                 self._write_out()
                 start, end = 0, len(record)
                 self._buffer += bytes(max(0, end - len(self._buffer)))  # a block may have 16 MiB
@@ -127,6 +135,8 @@ class Sink:
         with self._lock:
             if self.closed or self._error is not None:
                 self._refuse()
+            if self._packed:
+                self._write_out()
             start = self._used
             result, end = put(self._buffer, start)
             if result == no_room:
@@ -222,16 +232,20 @@ class Sink:
             raise ValueError(
                 f"{self.path}: the writer belongs to process {self._process}, of which this is a fork"
             )
+        if self._pack is not None and self._used and not self._packed:
+            self._packed = self._pack(bytes(self._buffer[: self._used]))
+        length = len(self._packed) or self._used
         try:
-            with memoryview(self._buffer) as whole, whole[: self._used] as octets:
-                while self._done < self._used:
+            with memoryview(self._packed or self._buffer) as whole, whole[:length] as octets:
+                while self._done < length:
                     self._done += self._put(octets[self._done :])
         except OSError as error:
             self._cut_back(error)
         if self._regular and self._used and self._fsync == "always":
             self._sync()
-        self._whole_len += self._used
+        self._whole_len += length
         self._whole_packets = self.packets
+        self._packed = b""
         self._used = self._done = 0
 
     def _put(self, octets: memoryview) -> int:
@@ -276,7 +290,7 @@ class Sink:
     def _cut_back(self, error: OSError) -> None:
         """End a regular file at its last whole record, `_done` octets of the buffer being in it; raise."""
         whole_len, self.packets = 0, self._whole_packets
-        while self._whole_len and whole_len < self._done:
+        while self._whole_len and not self._packed and whole_len < self._done:
             length, packets = self._measure(self._buffer, whole_len)
             if whole_len + length > self._done:
                 break
@@ -289,7 +303,8 @@ class Sink:
             except OSError as second:
                 hint = f"and it could not be cut back to its last whole record: {second.strerror}"
             else:
-                hint = f"cut back to its last whole record, it holds {self.packets} packets"
+                part = "piece that was packed" if self._packed else "whole record"
+                hint = f"cut back to its last {part}, it holds {self.packets} packets"
         if isinstance(error, BrokenPipeError):
             self._error = error
         else:

@@ -29,7 +29,7 @@ _TO_INSTALL = {"zstd": "backports.zstd", "lz4": "lz4"}
 
 
 class MissingUnpacker(Exception):
-    """There is no library that unpacks; `.args[0]` says what to do."""
+    """There is no library that packs and unpacks; `.args[0]` says what to do."""
 
 
 def packer(first: bytes) -> str:
@@ -48,11 +48,15 @@ def unpacked(name: str, chunks: Iterator[bytes], fail: Callable[[str], None]) ->
     """
     if name == "gzip":
         return _gunzipped(chunks, fail)
-    return _unpacked(name, _find(name), chunks, fail)
+    return _unpacked(name, find_library(name, _CLASSES[name]), chunks, fail)
 
 
-def _find(name: str) -> Callable[..., Any]:
-    for place in _CLASSES[name]:
+def find_library(name: str, places: list[str]) -> Callable[..., Any]:
+    """The first of "module:attribute" that is there, for packing or unpacking `name`.
+
+    Raises `MissingUnpacker`.
+    """
+    for place in places:
         module, _, attribute = place.partition(":")
         try:
             found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
@@ -60,7 +64,7 @@ def _find(name: str) -> Callable[..., Any]:
             continue
         return found
     advice = f"pip install {_TO_INSTALL[name]}" if name in _TO_INSTALL else "unpack it first"
-    raise MissingUnpacker(f"it is packed with {name}, which this Python cannot unpack: {advice}")
+    raise MissingUnpacker(f"packed with {name}, for which this Python has no library: {advice}")
 
 
 def _unpacked(

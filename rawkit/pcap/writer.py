@@ -14,6 +14,7 @@ from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
 from rawkit.engine.native import check
 from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
+from rawkit.pcap.pack import split_ending
 from rawkit.pcap.sink import Fsync, Sink
 from rawkit.wire.frame import Frame
 
@@ -50,8 +51,9 @@ def create_pcap(
 ) -> PcapWriter | PcapngWriter:
     """A writer for a new capture file: pcap when the name ends in ".pcap", pcapng for all else.
 
-    "-" is standard output, as pcapng. `kind` decides where the name shall not. `linktype` matters to pcap
-    alone; the keyword arguments, but for `fsync`, to pcapng alone (see `PcapngWriter`).
+    Either is packed when ".zst", ".gz" or ".lz4" follows. "-" is standard output, as pcapng. `kind` decides
+    where the name shall not. `linktype` matters to pcap alone; the keyword arguments, but for `fsync`, to
+    pcapng alone (see `PcapngWriter`).
     """
     if (kind or kind_of_name(path_or_stream)) == "pcap":
         return PcapWriter(path_or_stream, linktype, snaplen, fsync=fsync)
@@ -70,8 +72,10 @@ def create_pcap(
 
 def kind_of_name(path_or_stream: str | os.PathLike[str] | IO[bytes]) -> Kind:
     """The kind of file that `create_pcap` makes: "pcap" or "pcapng"."""
-    if isinstance(path_or_stream, (str, os.PathLike)) and os.fspath(path_or_stream).endswith(".pcap"):
-        return "pcap"
+    if isinstance(path_or_stream, (str, os.PathLike)):
+        name, _ = split_ending(os.fspath(path_or_stream))
+        if name.endswith(".pcap"):
+            return "pcap"
     return "pcapng"
 
 

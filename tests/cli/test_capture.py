@@ -217,9 +217,10 @@ def test_classic_pcap_by_name(tmp_path: Path) -> None:
     assert texts(frames_of(path)) == [0, 1, 2]
 
 
-def test_what_arrived_is_in_the_file_before_it_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.pcapng", "out.pcapng.gz"])
+def test_what_arrived_is_in_the_file_before_it_ends(tmp_path: Path, name: str) -> None:
     """A capture that is killed leaves what it saw up to its last breath, whole."""
-    path = tmp_path / "out.pcapng"
+    path = tmp_path / name
     with capturing("-i", "lo", "-w", str(path), *FILTER) as process:
         assert frames_of(path) == []
         say(10)

@@ -15,9 +15,11 @@ import zlib
 import pytest
 from oracles import oracle
 
-from rawkit.errors import CaptureFileError
-from rawkit.pcap import open_pcap
+from rawkit.errors import CaptureFileError, EngineError
+from rawkit.pcap import create_pcap, open_pcap
+from rawkit.pcap.sink import Sink
 from rawkit.pcap.unpack import CHUNK_LEN
+from rawkit.wire.frame import Frame
 
 
 def zstd(octets: bytes) -> bytes:
@@ -130,10 +132,119 @@ def test_a_missing_library_is_named(monkeypatch, magic, name, install):
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(
-        CaptureFileError, match=f"packed with {name}, .* cannot unpack: pip install {install}"
+        CaptureFileError, match=f"packed with {name}, .* has no library: pip install {install}"
     ) as caught:
         open_pcap(io.BytesIO(magic + bytes(20)))
     assert (caught.value.offset, caught.value.packet) == (0, 0)
+
+
+# ---- written packed
+
+
+def frames(n: int) -> list[Frame]:
+    return [Frame(b"%06d" % i + os.urandom(200), time_ns=i) for i in range(n)]
+
+
+written = pytest.mark.parametrize(
+    ("ending", "program"), [("zst", "zstd"), ("gz", "gzip"), ("lz4", "lz4")], ids=["zstd", "gzip", "lz4"]
+)
+
+
+@written
+@pytest.mark.parametrize("kind", ["pcap", "pcapng"])
+def test_what_is_written_packed_is_what_the_program_unpacks(tmp_path, ending, program, kind):
+    require(ending)
+    path, plain = tmp_path / f"x.{kind}.{ending}", tmp_path / f"x.{kind}"
+    sent = frames(5000)
+    for target in (path, plain):
+        with create_pcap(target) as writer:
+            for i, frame in enumerate(sent):
+                writer.write(frame)
+                if i % 1000 == 500:
+                    writer.flush()
+            assert writer.packets == 5000
+    unpacked = subprocess.run([oracle(program), "-dc", path], capture_output=True, check=True).stdout
+    assert unpacked == plain.read_bytes()
+    with open_pcap(path) as reader:
+        assert reader.kind == kind
+        assert [frame.data for frame in reader] == [frame.data for frame in sent]
+
+
+@written
+def test_a_packed_file_is_whole_at_every_flush(tmp_path, ending, program):
+    require(ending)
+    path = tmp_path / f"x.pcap.{ending}"
+    sent = frames(30)
+    with create_pcap(path) as writer:
+        for i, frame in enumerate(sent, 1):
+            writer.write(frame)
+            writer.flush()
+            unpacked = subprocess.run([oracle(program), "-dc", path], capture_output=True, check=True).stdout
+            assert len(unpacked) == 24 + i * 222
+
+
+@written
+def test_a_packed_file_that_may_not_grow_further_ends_with_its_last_piece(
+    tmp_path, ending, program, file_size_limit
+):
+    require(ending)
+    path = tmp_path / f"x.pcap.{ending}"
+    writer = create_pcap(path)
+    message = "cut back to its last piece that was packed"
+
+    def fill():
+        for frame in frames(10_000):
+            writer.write(frame)
+            writer.flush()
+
+    with writer, file_size_limit(100_000), pytest.raises(EngineError, match=message):
+        fill()
+    assert subprocess.run([oracle(program), "-t", path]).returncode == 0
+    with open_pcap(path) as reader:
+        numbers = [int(frame.data[:6]) for frame in reader]
+    assert numbers == list(range(writer.packets))
+    assert 90_000 < path.stat().st_size <= 100_000
+
+
+def test_an_interrupted_write_of_a_packed_file_is_done_again(tmp_path, monkeypatch):
+    """What comes afterwards does not mix with what was being written."""
+    path = tmp_path / "x.pcap.gz"
+    put = Sink._put
+
+    def interrupted(self, octets):
+        monkeypatch.setattr(Sink, "_put", put)
+        put(self, octets[:50])
+        raise KeyboardInterrupt
+
+    sent = frames(20)
+    with create_pcap(path) as writer:
+        for frame in sent[:10]:
+            writer.write(frame)
+        monkeypatch.setattr(Sink, "_put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+        for frame in sent[10:]:
+            writer.write(frame)
+    with open_pcap(path) as reader:
+        assert [frame.data for frame in reader] == [frame.data for frame in sent]
+
+
+def test_a_library_that_is_missing_leaves_no_file(tmp_path, monkeypatch):
+    def missing(module):
+        raise ImportError(module)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(CaptureFileError, match="x.zst: packed with zstd, .* pip install backports.zstd"):
+        create_pcap(tmp_path / "x.zst")
+    assert not list(tmp_path.iterdir())
+
+
+def require(ending: str) -> None:
+    """Skip where there is no library for these files."""
+    if ending == "zst":
+        zstd(b"")
+    elif ending == "lz4":
+        lz4(b"")
 
 
 # ---- gzip, whose library gives everything before the damage

@@ -11,6 +11,7 @@ import pytest
 from rawkit.clock import FakeClock
 from rawkit.engine import FrameBatch
 from rawkit.pcap import PcapngWriter, PcapWriter, RotatingWriter, create_pcap, open_pcap
+from rawkit.pcap.writer import kind_of_name
 
 SECOND = 1_000_000_000
 
@@ -61,6 +62,22 @@ def test_a_ring_writes_over_the_oldest(tmp_path: Path) -> None:
     assert {file.name: numbers(file) for file in tmp_path.iterdir()} == {
         f"x.pcap{i % 11:02d}": [i] for i in range(4, 15)
     }
+
+
+@pytest.mark.parametrize(("files", "last"), [(None, "x.pcap2.gz"), (5, "x.pcap2.gz"), (1, "x.pcap0.gz")])
+def test_the_number_comes_before_the_ending_of_what_is_packed(
+    tmp_path: Path, files: int | None, last: str
+) -> None:
+    path = os.fspath(tmp_path / "x.pcap.gz")
+
+    def open_file(name: str) -> PcapWriter | PcapngWriter:
+        return create_pcap(name, kind=kind_of_name(path))
+
+    with RotatingWriter(path, open_file, size=1, files=files) as writer:
+        writer.write_batch(batch_of([60] * 3))
+    assert numbers(tmp_path / last) == [2]
+    with open_pcap(tmp_path / last) as reader:
+        assert reader.kind == "pcap"
 
 
 def test_by_time_whether_there_are_packets_or_not(tmp_path: Path) -> None:
