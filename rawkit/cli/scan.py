@@ -49,6 +49,7 @@ def _rate(context: click.Context, option: click.Parameter, text: str) -> float |
 Examples:
   rawkit scan 192.0.2.1 -p 22,80,8000-8100
   rawkit scan 192.0.2.0/24 --exclude 192.0.2.1 --open
+  rawkit scan -sU 192.0.2.1 --contact "scan by it@example.org"
   rawkit scan 2001:db8::1 -p- --json | jq 'select(.state == "open").port'
   rawkit lab run --serve http,echo -- rawkit scan 10.77.0.2 -p-
 
@@ -60,13 +61,14 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option(
     "--type",
     "kind",
-    type=click.Choice(["auto", "syn", "connect", "ack", "window", "fin", "null", "xmas", "maimon"]),
+    type=click.Choice(["auto", "syn", "connect", "udp", "ack", "window", "fin", "null", "xmas", "maimon"]),
     default="auto",
     show_default=True,
-    help="By own packets (needs CAP_NET_RAW) or through the kernel's TCP; auto: SYN where permitted.",
+    help="By own packets (needs CAP_NET_RAW), or through the kernel's TCP or UDP; auto: SYN where permitted.",
 )
 @click.option("-sS", "kind", flag_value="syn", help="As --type syn; nmap's other letters are known too.")
 @click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
+@click.option("-sU", "kind", flag_value="udp", help="As --type udp.")
 @click.option("-sA", "kind", flag_value="ack", hidden=True)
 @click.option("-sW", "kind", flag_value="window", hidden=True)
 @click.option("-sF", "kind", flag_value="fin", hidden=True)
@@ -114,6 +116,9 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     metavar="FILE",
     help="Keep the scan's state in FILE, and go on where it says.",
 )
+@click.option(
+    "--contact", default="", metavar="TEXT", help="What UDP probes say where nothing else is usual."
+)
 @click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
@@ -147,6 +152,7 @@ def command(
     seed: int | None,
     shard: tuple[int, int],
     state_path: str | None,
+    contact: str,
     exclude: tuple[str, ...],
     family: int | None,
     dry_run_path: str | None,
@@ -158,14 +164,14 @@ def command(
     zmap_csv: TextIO | None,
     all_csv: TextIO | None,
 ) -> int:
-    """Find open TCP ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
+    """Find open TCP or UDP ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
 
     Scan only what you may: your own hosts, or with their owners' consent.
     """
     from rawkit.addr import parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
-    from rawkit.tools.scan import COMMON_PORTS, CONNECT, NO_LIMIT, Scan, ScanConfig, public_count
+    from rawkit.tools.scan import CONNECT, NO_LIMIT, UDP, Scan, ScanConfig, common_ports, public_count
     from rawkit.units import parse_duration
 
     files = (nmap_xml, grepable, masscan_json, zmap_csv, all_csv)
@@ -180,7 +186,7 @@ def command(
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
-    numbers = COMMON_PORTS if ports is None else parse_ports(ports)
+    numbers = common_ports(kind) if ports is None else parse_ports(ports, "udp" if kind == UDP else "tcp")
     timeout_ns = parse_duration(timeout)
     try:
         config = ScanConfig(
@@ -194,8 +200,10 @@ def command(
             source_port=source_port,
             seed=seed,
             shard=shard,
+            contact=contact,
             # Of a single host they need not be told one by one, and with --open not at all.
             report_closed=bool(streams)
+            or kind == UDP
             or (not only_open and (as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX)),
         )
     except ValueError as error:
@@ -204,21 +212,21 @@ def command(
     if dry_run_path is not None:
         from rawkit.tools.scan.dryrun import dry_run
 
-        if kind == CONNECT:
+        if kind in (CONNECT, UDP):
             raise click.UsageError(
-                "--dry-run is for SYN scans: the probes of a connect scan are the kernel's"
+                f"--dry-run is for SYN scans: the probes of a {kind} scan are the kernel's"
             )
         written = dry_run(config, dry_run_path)
         status(f"{written} probes written to {dry_run_path}, none sent")
         return 0
     checkpoint = None
     if state_path is not None:
-        if kind == CONNECT:
+        if kind in (CONNECT, UDP):
             raise click.UsageError("--resume is for SYN scans")
         from rawkit.tools.scan.checkpoint import Checkpoint
 
         checkpoint = Checkpoint(state_path, sys.stdout.flush)
-    with Scan(config, checkpoint=checkpoint) as scan:
+    with Scan(config, checkpoint=checkpoint, notify=status) as scan:
         for note in scan.summary.notes:
             status(note)
         if scan.fallback:
@@ -283,11 +291,11 @@ class _JsonReport:
             "port",
             address=result.address,
             name=self._names.get(result.address),
-            protocol="tcp",
+            protocol=result.protocol,
             port=result.port,
             state=result.state,
             reason=result.reason,
-            service=_service(result.port) if result.state == "open" else None,
+            service=_service(result.port, result.protocol) if result.state == "open" else None,
             ttl=result.ttl,
             reporter=result.reporter,
             rtt_ns=result.rtt_ns,
@@ -387,7 +395,7 @@ class _TextReport:
                 if r.reporter is not None and r.reporter != r.address:
                     reason += f" from {r.reporter}"
                 ttl = "" if r.ttl is None else str(r.ttl)
-                table.append((f"{r.port}/tcp", r.state, _service(r.port), reason, ttl))
+                table.append((f"{r.port}/{r.protocol}", r.state, _service(r.port, r.protocol), reason, ttl))
             # By hand: importing rich's tables takes as long as the scan of a host.
             widths = [max(map(len, column)) for column in zip(*table)]
             for *cells, ttl in table:
@@ -431,11 +439,11 @@ def _plural(word: str, n: int, ending: str = "s") -> str:
 
 
 @cache
-def _service(port: int) -> str:
-    """The service registered for a TCP port, "" when there is none."""
+def _service(port: int, protocol: str) -> str:
+    """The service registered for a port, "" when there is none."""
     import socket
 
     try:
-        return socket.getservbyport(port, "tcp")
+        return socket.getservbyport(port, protocol)
     except OSError:
         return ""

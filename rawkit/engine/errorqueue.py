@@ -43,6 +43,8 @@ _NEWS = {
     errno.EPROTO,
 }
 
+_NEWS_MAX = 16  # such errors in a row
+
 
 class Arrival(NamedTuple):
     """An IP packet as it came, and the kernel's stamp on it (nanoseconds since 1970)."""
@@ -192,3 +194,120 @@ class ErrorQueueSocket:
         if self._v4:
             return bytes(IPv4(src=src, dst=dst, protocol=protocol, ttl=hop_limit) / upper)
         return bytes(IPv6(src=src, dst=dst, next_header=protocol, hop_limit=hop_limit) / upper)
+
+
+class Datagram(NamedTuple):
+    """What a `DatagramSocket` heard: from or about which address and port, from whom.
+
+    `icmp` is type and code of an ICMP error, None for a datagram. `hop_limit` is that of what came, `time_ns`
+    the kernel's stamp on it (nanoseconds since 1970).
+    """
+
+    address: IPv4Address | IPv6Address
+    port: int
+    reporter: IPv4Address | IPv6Address
+    payload: bytes
+    icmp: tuple[int, int] | None
+    hop_limit: int
+    time_ns: int
+
+
+class DatagramSocket:
+    """A UDP socket that sends to many targets, hears their answers and the ICMP errors about what it sent.
+
+    Raises:
+        EngineError: the kernel refused, such as an interface that is not there.
+    """
+
+    def __init__(self, version: int, port: int = 0, interface: str = "") -> None:
+        self._v4 = version == 4
+        self._level = socket.IPPROTO_IP if self._v4 else socket.IPPROTO_IPV6
+        family = socket.AF_INET if self._v4 else socket.AF_INET6
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            if self._v4:
+                options = [(_IP_RECVERR, 1), (_IP_RECVTTL, 1)]
+            else:
+                options = [(_IPV6_RECVERR, 1), (socket.IPV6_RECVHOPLIMIT, 1), (socket.IPV6_V6ONLY, 1)]
+            for option, value in options:
+                self._socket.setsockopt(self._level, option, value)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            if interface:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            self._socket.bind(("0.0.0.0" if self._v4 else "::", port))
+        except OSError as error:
+            self._socket.close()
+            raise EngineError(error.errno or errno.EIO, "open UDP socket", interface or str(port)) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Closing twice is harmless."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
+        return self._socket.fileno()
+
+    def send(self, address: IPv4Address | IPv6Address, port: int, payload: bytes) -> None:
+        """Send a datagram.
+
+        Raises:
+            EngineError: there is no way to the address; EAGAIN the send buffer is full; others.
+        """
+        host, _, zone = str(address).partition("%")
+        scope = (int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)) if zone else 0
+        where = (host, port) if self._v4 else (host, port, 0, scope)
+        for _ in range(_NEWS_MAX):
+            try:
+                self._socket.sendto(payload, where)
+                return
+            except OSError as error:
+                # Of an earlier datagram, perhaps: the error queue has that.
+                failed = error
+                if error.errno not in _NEWS:
+                    break
+        raise EngineError(failed.errno or errno.EIO, "send", f"UDP to {address}")
+
+    def arrivals(self) -> Iterator[Datagram]:
+        """What has come, errors first; does not wait."""
+        for flags in (socket.MSG_ERRQUEUE, 0):
+            while True:
+                try:
+                    payload, control, _, name = self._socket.recvmsg(65536, 512, flags)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _NEWS:
+                        continue
+                    raise EngineError(error.errno or errno.EIO, "receive", "UDP") from None
+                facts = {(level, kind): data for level, kind, data in control}
+                address = reporter = ip_address(name[0])
+                icmp = None
+                if flags:
+                    data = facts.get((self._level, _IP_RECVERR if self._v4 else _IPV6_RECVERR), b"")
+                    # Where the address is in sockaddr_in, sockaddr_in6.
+                    start, end = (4, 8) if self._v4 else (8, 24)
+                    if len(data) < _ERROR.size + end:
+                        continue
+                    _, origin, kind, code, _, _, _ = _ERROR.unpack_from(data)
+                    if origin != (_ORIGIN_ICMP if self._v4 else _ORIGIN_ICMP6):
+                        continue
+                    icmp = kind, code
+                    reporter = ip_address(data[_ERROR.size + start : _ERROR.size + end])
+                hops = facts.get((self._level, _IP_TTL if self._v4 else socket.IPV6_HOPLIMIT))
+                seconds, fraction = _TIMESPEC.unpack(facts[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
+                yield Datagram(
+                    address,
+                    name[1],
+                    reporter,
+                    payload,
+                    icmp,
+                    struct.unpack("=i", hops)[0] & 0xFF if hops else 0,
+                    seconds * 1_000_000_000 + fraction,
+                )

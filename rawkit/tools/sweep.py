@@ -31,10 +31,11 @@ from rawkit.engine.sidesender import SideSender
 from rawkit.errors import EngineError, PermissionDenied
 from rawkit.tools.pinger import MAX_SIZE, percentile
 from rawkit.tools.scan.config import PUBLIC_RATE, RUN_MAX, public_count
+from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import Leg, plan_legs, refuse_groups
 from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import RatePace
-from rawkit.tools.scan.syn import icmp_reason, spans
+from rawkit.tools.scan.syn import spans
 from rawkit.tools.sweeppace import AnswerPace
 from rawkit.units import parse_duration
 from rawkit.wire import ICMPEcho, ICMPv6Echo, IPv4, IPv6

@@ -115,7 +115,7 @@ ROWS = [
     Row("scan --timeout soon 10.77.0.1", "soon"),
     Row("scan --exclude 10.77.0.0/24 10.77.0.1", "no targets are left"),
     Row("scan --exclude x.y.z.1/9 10.77.0.1", r"x\.y\.z"),
-    Row("scan --type udp 10.77.0.1", "'udp' is not one of"),
+    Row("scan --type idle 10.77.0.1", "'idle' is not one of"),
     Row("scan 8.0.0.0/8", "16777216 addresses, the limit is"),
     Row("scan 8.0.0.0/15", "131072 addresses outside private ranges: add --yes"),
     Row("scan -sT --dry-run {new} 127.0.0.1", "--dry-run is for SYN scans"),

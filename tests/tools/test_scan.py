@@ -29,7 +29,7 @@ from rawkit.lab import Host, Lab
 from rawkit.tools.scan import (
     COMMON_PORTS,
     PUBLIC_HOST_RATE,
-    PUBLIC_RATE,
+    PUBLIC_RATE_MAX,
     PortResult,
     Scan,
     ScanConfig,
@@ -39,7 +39,8 @@ from rawkit.tools.scan import (
 )
 from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.dryrun import dry_run
-from rawkit.tools.scan.syn import icmp_reason, reserve_port, template
+from rawkit.tools.scan.icmp import icmp_reason
+from rawkit.tools.scan.syn import reserve_port, template
 from rawkit.wire import MSS, TCP, Ether, IPv4, IPv6, Packet
 
 MS = 1_000_000
@@ -134,7 +135,7 @@ def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:
     assert ScanConfig(private).effective_rate is None
     assert ScanConfig(public).effective_rate == 2 * PUBLIC_HOST_RATE  # each of the two gets half
     network = parse_target("10.0.0.0/24 192.0.2.0/24")
-    assert ScanConfig(network).effective_rate == 2 * PUBLIC_RATE  # to the public half of it
+    assert ScanConfig(network).effective_rate == 2 * PUBLIC_RATE_MAX  # to the public half of it
     assert ScanConfig(public, rate=5e4).effective_rate == 5e4
 
 

@@ -1,13 +1,14 @@
-"""TCP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
+"""TCP and UDP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
 
 A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW, as do the scans with other flags
-(`scan.kinds`); a connect scan asks the kernel to connect and needs nothing. All look at every port of every
-target, and again where no answer came. Probes leave in a random order, connections in that of the targets.
+(`scan.kinds`); a connect scan asks the kernel to connect and needs nothing, nor does a UDP scan. All look at
+every port of every target, and again where no answer came. Probes leave in a random order, connections in
+that of the targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,9 +28,10 @@ from rawkit.tools.scan.config import NO_NEIGHBOUR as NO_NEIGHBOUR
 from rawkit.tools.scan.config import OPEN as OPEN
 from rawkit.tools.scan.config import OPEN_FILTERED as OPEN_FILTERED
 from rawkit.tools.scan.config import PUBLIC_HOST_RATE as PUBLIC_HOST_RATE
-from rawkit.tools.scan.config import PUBLIC_RATE as PUBLIC_RATE
+from rawkit.tools.scan.config import PUBLIC_RATE_MAX as PUBLIC_RATE_MAX
 from rawkit.tools.scan.config import STATES as STATES
 from rawkit.tools.scan.config import SYN as SYN
+from rawkit.tools.scan.config import UDP as UDP
 from rawkit.tools.scan.config import UNFILTERED as UNFILTERED
 from rawkit.tools.scan.config import PortResult as PortResult
 from rawkit.tools.scan.config import ScanConfig as ScanConfig
@@ -58,8 +60,9 @@ def scan(
     seed: int | None = None,
     shard: tuple[int, int] = (1, 1),
     exclude: Targets | None = None,
+    contact: str = "",
 ) -> Scan:
-    """Scan TCP ports: an iterator of `PortResult`, in the order in which they become known.
+    """Scan TCP or UDP ports: an iterator of `PortResult`, in the order in which they become known.
 
     `targets` and `exclude` are addresses, prefixes, ranges, host names or lists of them (see
     `rawkit.addr.parse_target`); `ports` is "22,80,100-200", numbers, or None for those that services commonly
@@ -84,7 +87,7 @@ def scan(
     return Scan(
         ScanConfig(
             targets=wanted,
-            ports=_port_list(ports),
+            ports=_port_list(ports, kind),
             kind=kind,
             rate=rate,
             retries=retries,
@@ -93,6 +96,7 @@ def scan(
             source_port=source_port,
             seed=seed,
             shard=shard,
+            contact=contact,
         )
     )
 
@@ -105,9 +109,14 @@ class Scan(Iterator[PortResult]):
     """
 
     def __init__(
-        self, config: ScanConfig, clock: Clock | None = None, checkpoint: Checkpoint | None = None
+        self,
+        config: ScanConfig,
+        clock: Clock | None = None,
+        checkpoint: Checkpoint | None = None,
+        notify: Callable[[str], object] = lambda text: None,
     ) -> None:
-        """With a checkpoint, a SYN scan goes on where that says; `summary` then counts all of it.
+        """With a checkpoint, a SYN scan goes on where that says; `summary` then counts all of it. `notify` is
+        told, in words, what a scan finds out about its own course, such as how long a UDP scan will take.
 
         Raises: as `scan`, and `RawkitError` for a checkpoint that cannot be used.
         """
@@ -119,6 +128,7 @@ class Scan(Iterator[PortResult]):
         self.fallback = ""
         self._tally = Tally()
         self._checkpoint = checkpoint
+        self._notify = notify
         self._clock = clock or MonotonicClock()
         self._syn: SynScan | None = None
         self._results = self._open()
@@ -126,7 +136,7 @@ class Scan(Iterator[PortResult]):
         self._ended_ns: int | None = None
 
     def _open(self) -> Generator[PortResult]:
-        if self.kind != CONNECT:
+        if self.kind not in (CONNECT, UDP):
             from rawkit.tools.scan.syn import SynScan
 
             try:
@@ -137,6 +147,10 @@ class Scan(Iterator[PortResult]):
                     raise
                 self.kind = CONNECT
                 self.fallback = str(error)
+        if self.kind == UDP:
+            from rawkit.tools.scan.udp import udp_scan
+
+            return udp_scan(self.config, self._tally, self._clock, self._notify)
         from rawkit.tools.scan.connect import connect_scan
 
         return connect_scan(self.config, self._tally, self._clock)
@@ -168,6 +182,11 @@ class Scan(Iterator[PortResult]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def protocol(self) -> str:
+        """Whose ports are scanned: "tcp" or "udp"."""
+        return "udp" if self.kind == UDP else "tcp"
 
     @property
     def summary(self) -> ScanSummary:
@@ -214,11 +233,20 @@ def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:
     return parse_target([str(target) for target in targets], limit=limit)
 
 
-def _port_list(ports: str | Iterable[int] | None) -> tuple[int, ...]:
-    if ports is None:
+def common_ports(kind: str) -> tuple[int, ...]:
+    """The ports of a scan that names none."""
+    if kind != UDP:
         return COMMON_PORTS
+    from rawkit.tools.scan.payloads import COMMON_UDP_PORTS
+
+    return COMMON_UDP_PORTS
+
+
+def _port_list(ports: str | Iterable[int] | None, kind: str) -> tuple[int, ...]:
+    if ports is None:
+        return common_ports(kind)
     if isinstance(ports, str):
-        return parse_ports(ports)
+        return parse_ports(ports, "udp" if kind == UDP else "tcp")
     found = tuple(dict.fromkeys(ports))
     for port in found:
         if not 0 <= port <= 65535:

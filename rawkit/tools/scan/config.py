@@ -24,12 +24,16 @@ NO_ROUTE = "no route"
 AUTO = "auto"
 SYN = "syn"
 CONNECT = "connect"
-KIND_NAMES = (AUTO, SYN, CONNECT, "ack", "window", "fin", "null", "xmas", "maimon")
+UDP = "udp"
+KIND_NAMES = (AUTO, SYN, CONNECT, UDP, "ack", "window", "fin", "null", "xmas", "maimon")
 
 RUN_MAX = 64
 """How many probes leave together: what one system call takes."""
 
-PUBLIC_RATE = 10_000.0
+PUBLIC_RATE = 1000.0
+"""Probes per second towards addresses outside private ranges, for what does not watch how answers keep up."""
+
+PUBLIC_RATE_MAX = 10_000.0
 """Probes per second towards addresses outside private ranges at most, unless a rate is given."""
 PUBLIC_HOST_RATE = 300.0
 """And to each of them."""
@@ -73,7 +77,7 @@ def rate_max(targets: TargetSet) -> float | None:
     They are spread over all addresses alike, so those that are private make room for more.
     """
     public, every = public_count(targets), targets.count
-    return min(PUBLIC_HOST_RATE * every, PUBLIC_RATE * every / public) if public else None
+    return min(PUBLIC_HOST_RATE * every, PUBLIC_RATE_MAX * every / public) if public else None
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,15 @@ class ScanConfig:
     """A scan: every port of every target, once.
 
     `kind` is one of KIND_NAMES (see `scan.kinds`); "auto" is "syn" where raw sockets are permitted, else
-    "connect". What is said of SYN scans holds for all but connect scans. `rate` is in probes per second; None
-    sends as fast as answers keep up (`pace.AutoPace`), within PUBLIC_RATE and PUBLIC_HOST_RATE for targets
-    outside the private ranges. A probe without answer is sent again `retries` times, and up to as often once
-    more while that goes on to find what was lost before. `timeout_ns` is how long to wait for answers; less
-    when those seen so far came fast. `interface` is the one to send from (empty: as routed). `source_port` is
-    where SYN probes come from (0: any that is free). They leave in an order that `seed` (64 bits) chooses,
-    None in another each time. `shard` (k, n) makes the k-th of n parts of a SYN scan that together are the
-    whole, if they have the same seed. Without `report_closed` a SYN scan counts closed ports in its summary,
-    and makes no results of them.
+    "connect". What is said of SYN scans holds for all but connect and UDP scans. `rate` is in probes per
+    second; None sends as fast as answers keep up (`pace.AutoPace`), within PUBLIC_RATE_MAX and
+    PUBLIC_HOST_RATE for targets outside the private ranges. A probe without answer is sent again `retries`
+    times, and up to as often once more while that goes on to find what was lost before. `timeout_ns` is how
+    long to wait for answers; less when those seen so far came fast. `interface` is the one to send from
+    (empty: as routed). `source_port` is where SYN probes come from (0: any that is free). They leave in an
+    order that `seed` (64 bits) chooses, None in another each time. `shard` (k, n) makes the k-th of n parts
+    of a SYN scan that together are the whole, if they have the same seed. Without `report_closed` a SYN scan
+    counts closed ports in its summary, and makes no results of them.
 
     Raises ValueError for a number out of range.
     """
@@ -105,6 +109,7 @@ class ScanConfig:
     seed: int | None = None
     shard: tuple[int, int] = (1, 1)
     report_closed: bool = True
+    contact: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KIND_NAMES:
@@ -125,6 +130,8 @@ class ScanConfig:
             raise ValueError("shards need one seed, the same for all of them")
         if self.shard[1] > 1 and self.kind == CONNECT:
             raise ValueError("a connect scan has no shards: they are for SYN scans")
+        if self.shard[1] > 1 and self.kind == UDP:
+            raise ValueError("a UDP scan has no shards: they are for SYN scans")
         if self.source_port and self.kind == CONNECT:
             raise ValueError(
                 "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"
@@ -157,6 +164,7 @@ class PortResult:
     reporter: IPAddress | None = None
     rtt_ns: int | None = None
     probes: int = 1
+    protocol: str = "tcp"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from rawkit.tools.scan import CLOSED, NO_ANSWER, OPEN, PortResult, Scan, ScanSum
 _LISTED_MAX = 25
 """Ports of one state other than open that nmap lists one by one."""
 
+Service = Callable[[int, str], str]
+"""The name of the service of a port and protocol, "" when there is none."""
+
 _NMAP_REASONS = {
     "rst": "reset",
     "connected": "syn-ack",
@@ -68,7 +71,7 @@ class _ByHost:
 class NmapXml:
     """nmap's XML, elements in the order of its DTD."""
 
-    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Callable[[int], str]) -> None:
+    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Service) -> None:
         """`arguments` is the command as it was typed; `service` names the service of a port."""
         self._stream, self._service, self._names = stream, service, scan.config.targets.names
         self._hosts = _ByHost(scan)
@@ -77,7 +80,7 @@ class NmapXml:
         self._write(f'<nmaprun scanner="nmap" args={quoteattr(arguments)} start="{self._hosts.started}"')
         self._write(f' startstr={quoteattr(time.ctime(self._hosts.started))} version="rawkit"')
         self._write(' xmloutputversion="1.05">\n')
-        self._write(f'<scaninfo type="{scan.kind}" protocol="tcp" numservices="{len(ports)}"')
+        self._write(f'<scaninfo type="{scan.kind}" protocol="{scan.protocol}" numservices="{len(ports)}"')
         self._write(f' services="{_ranges(ports)}"/>\n<verbose level="0"/>\n<debugging level="0"/>\n')
 
     def _write(self, text: str) -> None:
@@ -110,11 +113,13 @@ class NmapXml:
         self._write("</ports>\n</host>\n")
 
     def _port(self, result: PortResult) -> None:
-        self._write(f'<port protocol="tcp" portid="{result.port}"><state state="{result.state}"')
+        self._write(
+            f'<port protocol="{result.protocol}" portid="{result.port}"><state state="{result.state}"'
+        )
         self._write(f' reason="{_reason(result)}" reason_ttl="{result.ttl or 0}"')
         if result.reporter not in (None, result.address):
             self._write(f' reason_ip="{result.reporter}"')
-        name = quoteattr(self._service(result.port) or "unknown")
+        name = quoteattr(self._service(result.port, result.protocol) or "unknown")
         self._write(f'/><service name={name} method="table" conf="3"/></port>\n')
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
@@ -132,7 +137,7 @@ class NmapXml:
 class Grepable:
     """nmap's grepable lines: hosts with their ports on one line each."""
 
-    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Callable[[int], str]) -> None:
+    def __init__(self, stream: TextIO, scan: Scan, arguments: str, service: Service) -> None:
         """As `NmapXml`."""
         self._stream, self._service, self._names = stream, service, scan.config.targets.names
         self._hosts = _ByHost(scan)
@@ -152,7 +157,9 @@ class Grepable:
         extra = {state for state, n in states.items() if state != OPEN and n > _LISTED_MAX}
         listed = sorted((r for r in results if r.state not in extra), key=lambda result: result.port)
         if listed:
-            ports = ", ".join(f"{r.port}/{r.state}/tcp//{self._service(r.port)}///" for r in listed)
+            ports = ", ".join(
+                f"{r.port}/{r.state}/{r.protocol}//{self._service(r.port, r.protocol)}///" for r in listed
+            )
             ignored = "".join(f"\tIgnored State: {state} ({states[state]})" for state in sorted(extra)[:1])
             self._stream.write(f"{host}\tPorts: {ports}{ignored}\n")
 
@@ -180,7 +187,7 @@ class MasscanJson:
             return
         port = {
             "port": result.port,
-            "proto": "tcp",
+            "proto": result.protocol,
             "status": result.state,
             "reason": result.reason,
             "ttl": result.ttl or 0,
@@ -225,7 +232,7 @@ class Csv:
 
     def add(self, r: PortResult) -> None:
         self._rows.writerow(
-            [r.address, r.port, "tcp", r.state, r.reason, r.ttl, r.reporter, r.rtt_ns, r.probes]
+            [r.address, r.port, r.protocol, r.state, r.reason, r.ttl, r.reporter, r.rtt_ns, r.probes]
         )
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:

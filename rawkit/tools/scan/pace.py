@@ -210,15 +210,15 @@ class Patience:
     def __init__(self, timeout_ns: int) -> None:
         self._timeout_ns = timeout_ns
         self._samples = 0
-        self._slowest_ns = 0
+        self.slowest_ns = 0
 
     def seen(self, rtt_ns: int, n: int = 1) -> None:
         """n more answers were timed, the slowest of them took so long."""
         self._samples += n
-        self._slowest_ns = max(self._slowest_ns, rtt_ns)
+        self.slowest_ns = max(self.slowest_ns, rtt_ns)
 
     @property
     def wait_ns(self) -> int:
         if self._samples < _SAMPLES_MIN:
             return self._timeout_ns
-        return min(self._timeout_ns, max(4 * self._slowest_ns, _WAIT_MIN_NS))
+        return min(self._timeout_ns, max(4 * self.slowest_ns, _WAIT_MIN_NS))
