@@ -541,7 +541,9 @@ class Sweep:
                         if (UNREACHABLE if reply.state == FILTERED else ALIVE) in wanted and not late:
                             yield self._result(part, row, reply)
                 if isinstance(self._pace, AnswerPace):
-                    self._pace.answered(known)
+                    timed = sum(part.board.timed for part in self._parts)
+                    took_ns = sum(part.board.rtt_sum_ns for part in self._parts)
+                    self._pace.answered(known, took_ns / timed if timed else 0.0)
                 if len(self._inbox) < _RECEIVED_N:
                     break
 
