@@ -735,6 +735,56 @@ struct rk_pcap_output {   /* a file being written, in little-endian order */
 int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   uint8_t *out, uint32_t out_len, uint32_t *used);
 
+/* ---- rewriting (rk_rewrite.c) ------------------------------------------------------------------ */
+
+#define RK_REWRITE_DST_MAC 1
+#define RK_REWRITE_SRC_MAC 2
+#define RK_REWRITE_VLAN_REMOVE 4  /* the outermost tag, where there is one */
+#define RK_REWRITE_VLAN_ADD 8     /* a tag in front of all others; after removing */
+#define RK_REWRITE_HOP_LIMIT 16   /* TTL */
+#define RK_REWRITE_DSCP 32
+#define RK_REWRITE_CHECKSUMS 64   /* compute anew, bad ones too, what is there as a whole */
+#define RK_REWRITE_ALL 127
+#define RK_REWRITE_SRC 1          /* the ends that a prefix is mapped at */
+#define RK_REWRITE_DST 2
+
+struct rk_rewrite_prefix {
+    uint8_t from[16];
+    uint8_t to[16];
+    uint32_t from_bits;
+    uint32_t to_bits;   /* so many bits are replaced */
+    uint32_t addr_len;  /* 4 or 16 */
+    uint32_t ends;      /* RK_REWRITE_SRC, RK_REWRITE_DST */
+};
+
+struct rk_rewrite {
+    const struct rk_rewrite_prefix *prefixes; /* the first that fits an address counts */
+    const uint16_t *ports; /* 65536 rows: what stands in place of each port; NULL: ports stay */
+    uint32_t prefixes_n;
+    uint32_t flags;        /* RK_REWRITE_... */
+    uint16_t vlan_tpid;
+    uint16_t vlan_tci;
+    uint8_t hop_limit;
+    uint8_t dscp;          /* 0..63; the ECN bits stay */
+    uint8_t dst_mac[6];
+    uint8_t src_mac[6];
+};
+
+struct rk_rewrite_counters {
+    uint64_t changed;  /* frames that are not as they were */
+    uint64_t finished; /* of these, with a transport checksum that had been left to hardware */
+};
+
+/* Append Ethernet frames [first, first + n) of a batch to out, rewritten; each needs room for 4 octets more.
+ * Checksums are updated by what changed (RFC 1624): good ones stay good, bad ones bad. One that was left
+ * to hardware (by RK_FRAME_CSUM_NOT_READY, which is taken off then, or because it is the pseudo-header's sum) is
+ * computed where all it covers is there. Addresses are mapped in IP headers behind any VLAN tags, routing headers, source routes and home address options, in ARP and
+ * neighbour discovery, and with ports in what ICMP errors quote; not in other payloads, nor inside tunnels.
+ * Counters grow. Returns how many frames fitted, or -EINVAL for
+ * a range or a frame outside the batch, or rules that are none. */
+int rk_rewrite(const struct rk_rewrite *rules, const struct rk_batch *batch, uint32_t first, uint32_t n,
+               struct rk_batch *out, struct rk_rewrite_counters *counters);
+
 /* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
 
 struct rk_link_direction {

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rawkit.addr import MAC
 from rawkit.cli.lines import counted, refuse_overwriting
+from rawkit.cli.rewriting import rewrite_options, take_rewrite
 
 if TYPE_CHECKING:
     from rawkit.tools.replay import ReplayReport
 
 
-class MACType(click.ParamType[MAC]):
-    name = "MAC"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> MAC:
-        from rawkit.errors import TargetError
-
-        try:
-            return value if isinstance(value, MAC) else MAC(str(value))
-        except TargetError as error:
-            self.fail(str(error), param, ctx)
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(
@@ -32,7 +23,7 @@ Examples:
   rawkit replay http.pcapng -i veth0                  at the pace of the capture
   rawkit replay http.pcapng -i veth0 -x 10            ten times as fast
   rawkit replay http.pcapng -i veth0 --pps 1000 -l 5  five times over, 1000 a second
-  rawkit replay http.pcapng -i veth0 --dst-mac 00:00:5e:00:53:02
+  rawkit replay http.pcapng -i veth0 --map 10.0.0.0/8=192.0.2.0/24 --dst-mac 00:00:5e:00:53:02
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
 
 Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission;
@@ -40,20 +31,19 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
 )
 @click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
-@click.option(
-    "-x",
-    "--speed",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Multiply the capture's pace.  [default: 1]",
-)
-@click.option(
-    "-p", "--pps", type=click.FloatRange(min=0, min_open=True), help="A steady rate, in packets per second."
-)
+@click.option("-x", "--speed", type=_ABOVE_0, help="Multiply the capture's pace.  [default: 1]")
+@click.option("-p", "--pps", type=_ABOVE_0, help="A steady rate, in packets per second.")
+@click.option("-M", "--mbps", type=_ABOVE_0, help="A steady rate, in Mbit/s of frames.")
 @click.option("-t", "--topspeed", is_flag=True, help="As fast as the interface takes them.")
 @click.option("-l", "--loop", type=click.IntRange(min=1), default=1, help="Send the file N times over.")
 @click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
-@click.option("--dst-mac", type=MACType(), help="Destination MAC address for every frame.")
-@click.option("--src-mac", type=MACType(), help="Source MAC address for every frame.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Pass over the first N packets.")
+@click.option("--duration", type=_ABOVE_0, metavar="SECONDS", help="End after this long.")
+@rewrite_options
+@click.option(
+    "--mtu", type=click.IntRange(min=68), help="Cut longer packets to this.  [default: the interface's]"
+)
+@click.option("--as-is", is_flag=True, help="Neither cut packets nor complete checksums left to hardware.")
 @click.option(
     "--backend",
     type=click.Choice(["auto", "packet", "xdp"]),
@@ -69,25 +59,14 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
     help="Write what would be sent, send nothing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON lines.")
-def command(
-    file: str,
-    interface: str,
-    speed: float | None,
-    pps: float | None,
-    topspeed: bool,
-    loop: int,
-    limit: int | None,
-    dst_mac: MAC | None,
-    src_mac: MAC | None,
-    backend: str,
-    no_spin: bool,
-    dry_run: str | None,
-    as_json: bool,
-) -> int:
+def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **options: Any) -> int:
     """Send the packets of FILE (pcap or pcapng) on an interface, each at its time.
 
-    Each packet has an absolute deadline, so errors do not add up. The report says how many were sent, what
-    failed and why, and how late packets went against plan.
+    Each packet has an absolute deadline, so errors do not add up. Packets that are longer than the
+    interface's MTU (captures of offloading hosts have them) are cut as a network card or a router would.
+    Checksums follow what is changed: good ones stay good and bad ones bad; those left to hardware are
+    completed. The report says how many packets were sent, what failed and why, and how late packets went
+    against plan.
     """
     import signal
     from types import FrameType
@@ -95,22 +74,16 @@ def command(
     from rawkit.cli.errors import INTERRUPTED, NEGATIVE, SUCCESS
     from rawkit.cli.output import escape, status
     from rawkit.pcap import open_pcap
-    from rawkit.tools.replay import Replay, ReplayConfig, dry_run_to
+    from rawkit.tools.replay import Replay, dry_run_to
+    from rawkit.tools.replayplan import ReplayConfig
 
-    if sum(given is not None and given is not False for given in (speed, pps, topspeed or None)) > 1:
-        raise click.UsageError("--speed, --pps and --topspeed exclude each other")
-    config = ReplayConfig(
-        interface,
-        speed=speed or 1.0,
-        pps=pps,
-        topspeed=topspeed,
-        loop=loop,
-        limit=limit,
-        dst_mac=dst_mac,
-        src_mac=src_mac,
-        backend=backend,
-        **({"spin_ns": 0} if no_spin else {}),
-    )
+    if sum(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed")) > 1:
+        raise click.UsageError("--speed, --pps, --mbps and --topspeed exclude each other")
+    options["speed"] = options["speed"] or 1.0
+    options["rewrite"] = take_rewrite(options)
+    if options["as_is"] and options["rewrite"].is_wanted:
+        raise click.UsageError("--as-is and changes to packets exclude each other")
+    config = ReplayConfig(**options, spin_ns=0 if no_spin else None)
     with open_pcap(file) as reader:
         if dry_run is not None:
             refuse_overwriting(dry_run, file)
@@ -148,12 +121,27 @@ def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> 
         return
     for line in _sent_lines(report) if sent else []:
         emit(line)
+    for line in _changes(report):
+        emit(line)
     counts = [("failed", report.failed), ("skipped", report.skipped)]
     for what, causes in counts:
         for cause, count in causes.items():
             emit(f"{count} {what}: {cause}")
     if sent and report.unsent:
         emit(f"{report.unsent} more read, not sent")
+
+
+def _changes(report: ReplayReport) -> list[str]:
+    """What is different from the file."""
+    lines = []
+    if report.cut:
+        lines.append(f"{counted(report.cut, 'packet')} longer than the MTU cut into {report.pieces}")
+    if report.changed:
+        line = f"{counted(report.changed, 'packet')} changed"
+        if report.finished:
+            line += f", {report.finished} of them with a checksum completed that had been left to hardware"
+        lines.append(line)
+    return lines
 
 
 def _sent_lines(report: ReplayReport) -> list[str]:

@@ -10,19 +10,17 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
-from rawkit.addr import MAC
 from rawkit.engine import FrameBatch, PacedSender, Transmitter, monotonic_ns, open_transmitter
 from rawkit.engine.pace import TimingError
-from rawkit.errors import CaptureFileError, EngineError, RawkitError
+from rawkit.engine.rewrite import Rewriter
+from rawkit.errors import EngineError, RawkitError, UnknownInterface
+from rawkit.tools.replayplan import ETHERNET, Plan, ReplayConfig, prepared
 from rawkit.wire.frame import Frame
 
-ETHERNET = 1
 CHUNK = 64
 TOPSPEED_CHUNK = 512
-CHUNK_LEN = 1 << 20
-"""Frames and octets handed to C at a time, at most.
+"""Frames handed to C at a time, at most.
 
 Reading and counting take some 2.5 us a frame, between two chunks: the first frames of a chunk of 512 went a
 millisecond late at 50,000 frames/s, those of 64 0.15 ms. At topspeed nothing is late.
@@ -31,47 +29,22 @@ millisecond late at 50,000 frames/s, those of 64 0.15 ms. At topspeed nothing is
 SLICE = 0.1
 """Seconds in C at a time."""
 
+ETHERNET_MTU = 1500
+
 LEAD_NS = 2_000_000
 """The first frame is planned this far ahead, so that it is on time too."""
 
 
-@dataclass(frozen=True)
-class ReplayConfig:
-    """How a file is replayed.
-
-    `speed` multiplies the file's own pace; `pps` sends at a steady rate instead, and `topspeed` without
-    waiting. `spin_ns` is how long before each deadline sleeping gives way to spinning (0: never spin; None:
-    as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`): "auto" is live frames
-    where they work at topspeed, and the packet socket for frames at their own times.
-    """
-
-    interface: str
-    speed: float = 1.0
-    pps: float | None = None
-    topspeed: bool = False
-    src_mac: MAC | None = None
-    dst_mac: MAC | None = None
-    loop: int = 1
-    limit: int | None = None
-    spin_ns: int | None = None
-    backend: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.pps is not None and self.topspeed:
-            raise ValueError("replay: pps and topspeed exclude each other")
-        for name, value in (("speed", self.speed), ("pps", self.pps), ("loop", self.loop)):
-            if value is not None and not value > 0:
-                raise ValueError(f"replay: {name} must be above 0, not {value}")
-
-
 @dataclass
 class ReplayReport:
-    """What became of a replay: sent + failed + skipped + unsent is what was read of the file.
+    """What became of a replay: sent + failed + skipped + unsent is what was read, and what cutting added.
 
-    `failed` and `skipped` count by cause. A skipped frame cannot go out as it was; `unsent` ones are those
-    that were read when the replay ended early. Times are of the monotonic clock. `backend` and
-    `backend_reason` say how frames went and why so; `counted` is how many the interface says it sent
-    meanwhile, everybody's (None: not known yet, or it is gone).
+    `cut` frames were longer than the MTU and became `pieces`, which are frames to be sent like all others.
+    `changed` frames went out with other octets than they had; of these `finished` with a transport checksum
+    that had been left to the sender's network card. `failed` and `skipped` count by cause. A skipped frame
+    cannot go out as it was; `unsent` ones are those that were read when the replay ended early. Times are
+    of the monotonic clock. `backend` and `backend_reason` say how frames went and why so; `counted` is how
+    many the interface says it sent meanwhile, everybody's (None: not known yet, or it is gone).
     """
 
     interface: str
@@ -80,6 +53,10 @@ class ReplayReport:
     octets: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
+    pieces: int = 0
+    changed: int = 0
+    finished: int = 0
     first_ns: int = 0
     last_ns: int = 0
     timing_error: TimingError | None = None
@@ -91,7 +68,7 @@ class ReplayReport:
     @property
     def read(self) -> int:
         """Frames read of the file, each time it was gone through."""
-        return self.planned + sum(self.skipped.values())
+        return self.planned - self.pieces + self.cut + sum(self.skipped.values())
 
     @property
     def unsent(self) -> int:
@@ -117,6 +94,10 @@ class ReplayReport:
             "read": self.read,
             "sent": self.sent,
             "octets": self.octets,
+            "cut": self.cut,
+            "pieces": self.pieces,
+            "changed": self.changed,
+            "finished": self.finished,
             "failed": self.failed,
             "skipped": self.skipped,
             "unsent": self.unsent,
@@ -125,62 +106,6 @@ class ReplayReport:
             "pps": self.pps,
             "timing_error": self.timing_error,
         }
-
-
-class Plan:
-    """What goes out when: iterating gives `(offset_ns, octets)` for every frame that can be sent.
-
-    `offset_ns` counts from the first frame's deadline and never decreases. `skipped` counts, by reason,
-    frames that cannot go out as they were.
-    """
-
-    def __init__(self, frames: Iterable[Frame], config: ReplayConfig) -> None:
-        self._frames = frames
-        self._config = config
-        self.planned = 0
-        self.skipped: dict[str, int] = {}
-
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        config = self._config
-        offset_ns = 0
-        base_ns: int | None = None
-        for frame in islice(self._passes(), config.limit):
-            reason = unsendable(frame)
-            if reason:
-                self.skipped[reason] = self.skipped.get(reason, 0) + 1
-                continue
-            if config.pps is not None:
-                offset_ns = round(self.planned * 1e9 / config.pps)
-            elif not config.topspeed:
-                if base_ns is None:
-                    base_ns = frame.time_ns
-                # A frame stamped before its predecessor goes right behind it.
-                offset_ns = max(offset_ns, round((frame.time_ns - base_ns) / config.speed))
-            self.planned += 1
-            yield offset_ns, self._addressed(frame.data)
-
-    def _passes(self) -> Iterator[Frame]:
-        """The file's frames, `loop` times over; each further pass follows the last by the mean gap.
-
-        To go over them again they are kept in memory.
-        """
-        if self._config.loop == 1:
-            yield from self._frames
-            return
-        kept = list(self._frames)
-        if not kept:
-            return
-        length_ns = max(kept[-1].time_ns - kept[0].time_ns, 0)
-        period_ns = length_ns + length_ns // max(len(kept) - 1, 1)
-        for i in range(self._config.loop):
-            for frame in kept:
-                yield Frame(frame.data, frame.time_ns + i * period_ns, frame.wire_len, frame.linktype)
-
-    def _addressed(self, octets: bytes) -> bytes:
-        """The frame with the configured MAC addresses in place of its own."""
-        dst = bytes(self._config.dst_mac) if self._config.dst_mac else octets[:6]
-        src = bytes(self._config.src_mac) if self._config.src_mac else octets[6:12]
-        return dst + src + octets[12:]
 
 
 class Replay:
@@ -205,8 +130,10 @@ class Replay:
             )
         self.config = config
         self.report = ReplayReport(config.interface)
-        self._plan = Plan(frames, config)
+        self._plan = Plan(frames, config, interface.mtu)
+        self._rewriter = None if config.as_is else config.rewrite.rewriter()
         self._stopped = False
+        self._end_ns: int | None = None
         backend, self._reason = config.backend, ""
         if backend == "auto" and not config.topspeed:
             # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
@@ -225,7 +152,7 @@ class Replay:
             try:
                 for batch, due in self._batches():
                     done = 0
-                    while done < len(due) and not self._stopped:
+                    while done < len(due) and not self._is_over():
                         done += self._send(batch, due, done)
                         yield self.report
             finally:
@@ -236,7 +163,7 @@ class Replay:
             try:
                 for batch, due in self._batches():
                     done = 0
-                    while done < len(due) and not self._stopped:
+                    while done < len(due) and not self._is_over():
                         done += await self._asend(batch, due, done)
                         yield self.report
             finally:
@@ -244,36 +171,45 @@ class Replay:
 
     def _batches(self) -> Iterator[tuple[FrameBatch, list[int]]]:
         """What goes out, a chunk at a time in a batch that is refilled, and when each frame is due."""
-        report = self.report
         most = TOPSPEED_CHUNK if self.config.topspeed else CHUNK
-        batch = FrameBatch(most, CHUNK_LEN)
         start_ns = 0
-        for chunk in _chunks(self._plan, most):
-            report.planned, report.skipped = self._plan.planned, self._plan.skipped
-            batch.clear()
-            batch.extend([octets for _, octets in chunk])
+        for batch, offsets in prepared(self._plan, self._rewriter, most):
+            note_plan(self.report, self._plan, self._rewriter)
             # The clock starts when the first frames lie ready.
-            start_ns = start_ns or monotonic_ns() + LEAD_NS
-            yield batch, [start_ns + offset_ns for offset_ns, _ in chunk]
-            if self._stopped:
+            if start_ns == 0:
+                start_ns = monotonic_ns() + LEAD_NS
+                if self.config.duration is not None:
+                    self._end_ns = start_ns + round(self.config.duration * 1e9)
+            yield batch, [start_ns + offset_ns for offset_ns in offsets]
+            if self._is_over():
                 return
-        report.skipped = self._plan.skipped
+        note_plan(self.report, self._plan, self._rewriter)
+
+    def _is_over(self) -> bool:
+        return self._stopped or (self._end_ns is not None and monotonic_ns() >= self._end_ns)
+
+    def _slice(self) -> float:
+        """Seconds in C at a time: the end is kept to."""
+        left = SLICE if self._end_ns is None else (self._end_ns - monotonic_ns()) / 1e9
+        return max(min(SLICE, left), 0.0)
 
     def _send(self, batch: FrameBatch, due: list[int], first: int) -> int:
         """Send for a SLICE at most; how many frames were dealt with."""
         if self._paced is not None:
-            return self._note_paced(self._paced, self._paced.send(batch, due, first, timeout=SLICE))
+            return self._note_paced(self._paced, self._paced.send(batch, due, first, timeout=self._slice()))
         try:
-            sent = self._transmitter.send_batch(batch, first, timeout=SLICE)
+            sent = self._transmitter.send_batch(batch, first, timeout=self._slice())
         except EngineError as error:
             return self._note_refused(error)
         return self._note_sent(batch, first, sent)
 
     async def _asend(self, batch: FrameBatch, due: list[int], first: int) -> int:
         if self._paced is not None:
-            return self._note_paced(self._paced, await self._paced.asend(batch, due, first, timeout=SLICE))
+            return self._note_paced(
+                self._paced, await self._paced.asend(batch, due, first, timeout=self._slice())
+            )
         try:
-            sent = await self._transmitter.asend_batch(batch, first, timeout=SLICE)
+            sent = await self._transmitter.asend_batch(batch, first, timeout=self._slice())
         except EngineError as error:
             return self._note_refused(error)
         return self._note_sent(batch, first, sent)
@@ -314,49 +250,36 @@ class Replay:
             report.timing_error = self._paced.report().timing_error
 
 
-def _chunks(rows: Iterable[tuple[int, bytes]], most: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Rows in lists that fit a batch of `most`. When reading fails, what came before goes first."""
-    chunk: list[tuple[int, bytes]] = []
-    chunk_len = 0
-    damage: CaptureFileError | None = None
-    try:
-        for row in rows:
-            if len(chunk) == most or chunk_len + len(row[1]) > CHUNK_LEN:
-                yield chunk
-                chunk, chunk_len = [], 0
-            chunk.append(row)
-            chunk_len += len(row[1])
-    except CaptureFileError as error:
-        damage = error
-    if chunk:
-        yield chunk
-    if damage is not None:
-        raise damage
+def note_plan(report: ReplayReport, plan: Plan, rewriter: Rewriter | None) -> None:
+    """What is known of the frames before they are sent."""
+    report.planned, report.cut, report.pieces = plan.planned, plan.cut, plan.pieces
+    report.skipped = plan.skipped
+    if rewriter is not None:
+        report.changed, report.finished = rewriter.changed, rewriter.finished
 
 
 def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> ReplayReport:
     """Write what a replay would send to a capture file, times counting from 1970; nothing is sent.
 
-    The report says how many frames were planned, and why others were skipped.
+    The report says how many frames were planned, and why others were skipped. Where there is no interface of
+    that name, and no MTU was given, frames are cut to 1500 octets, Ethernet's own.
     """
+    from rawkit.net import interface as find_interface
     from rawkit.pcap import create_pcap
 
-    plan = Plan(frames, config)
+    try:
+        mtu = find_interface(config.interface).mtu
+    except UnknownInterface:
+        mtu = ETHERNET_MTU
+    plan = Plan(frames, config, mtu)
+    rewriter = None if config.as_is else config.rewrite.rewriter()
+    report = ReplayReport(config.interface)
     with create_pcap(path, linktype=ETHERNET) as writer:
-        for offset_ns, octets in plan:
-            writer.write(Frame(octets, time_ns=offset_ns, interface=config.interface))
-    return ReplayReport(config.interface, planned=plan.planned, skipped=plan.skipped)
-
-
-def unsendable(frame: Frame) -> str:
-    """Why a captured frame cannot go out as it was, "" when it can."""
-    if frame.linktype != ETHERNET:
-        return f"link type {frame.linktype} is not Ethernet"
-    if frame.wire_len > len(frame.data):
-        return "cut short by the capture"
-    if len(frame.data) < 14:
-        return "shorter than an Ethernet header"
-    return ""
+        for batch, offsets in prepared(plan, rewriter, TOPSPEED_CHUNK):
+            for octets, offset_ns in zip(batch, offsets):
+                writer.write(Frame(octets, time_ns=offset_ns, interface=config.interface))
+    note_plan(report, plan, rewriter)
+    return report
 
 
 def failure_text(number: int) -> str:

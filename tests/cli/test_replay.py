@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 from rawkit.engine import PacketSocket
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
+from rawkit.wire import TCP, Dot1Q, Ether, IPv4, Packet, checksum
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
     assert report == {
         "type": "report", "file": str(file), "interface": "v0", "backend": "packet",
         "backend_reason": "exact for frames that go one by one", "read": 20, "sent": 20, "octets": 1200,
-        "failed": {}, "skipped": {}, "unsent": 0,
+        "cut": 0, "pieces": 0, "changed": 0, "finished": 0, "failed": {}, "skipped": {}, "unsent": 0,
     }  # fmt: skip
 
 
@@ -118,6 +119,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_interface(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == f"11 packets written to {out}, nothing sent\n"
     assert done.stdout.splitlines() == [
+        "11 packets changed",
         "1 skipped: cut short by the capture",
         "1 skipped: link type 101 is not Ethernet",
     ]
@@ -142,11 +144,56 @@ def test_the_file_being_read_is_not_overwritten(file: Path) -> None:
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-t"], ["-x", "2", "-p", "5"]])
+def test_what_is_changed_and_cut(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    ether = Ether(src="00:00:5e:00:53:01", dst="00:00:5e:00:53:02")
+    ip = IPv4(src="10.0.0.1", dst="10.0.0.2")
+    unfinished = TCP(
+        sport=80, dport=5, flags=TCP.ACK, checksum=checksum.pseudo_header(b"\n\0\0\1", b"\n\0\0\2", 6, 20)
+    )
+    with create_pcap(path) as writer:
+        for i, upper in enumerate([Packet([unfinished]), TCP(sport=80, flags=TCP.ACK) / bytes(3000)]):
+            writer.write(Frame(bytes(ether / ip / upper), START_NS + i))
+    done = replay(
+        str(path), "-i", "veth77", "--map", "10.0.0.0/24=192.0.2.0/24", "--dst-map", "10.0.0.2=198.51.100.1",
+        "--port-map", "80-81=8080", "--vlan-add", "100:3", "--ttl", "9", "--dscp", "46",
+        "--dry-run", str(out),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, f"4 packets written to {out}, nothing sent\n")
+    assert done.stdout.splitlines() == [
+        "1 packet longer than the MTU cut into 3",
+        "4 packets changed, 1 of them with a checksum completed that had been left to hardware",
+    ]
+    with open_pcap(out) as reader:
+        packets = [frame.packet() for frame in reader]
+    assert all(verdict.state == "good" for packet in packets for verdict in packet.checksums())
+    for packet in packets:
+        assert (packet[Dot1Q].vid, packet[Dot1Q].pcp, packet[IPv4].ttl, packet[IPv4].dscp) == (100, 3, 9, 46)
+        assert (str(packet[IPv4].src), str(packet[IPv4].dst)) == ("192.0.2.1", "198.51.100.1")
+        assert packet[TCP].sport == 8080
+    done = replay(str(path), "-i", "veth77", "--as-is", "--dry-run", str(out))
+    with open_pcap(path) as before, open_pcap(out) as after:
+        assert [frame.data for frame in before] == [frame.data for frame in after]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--map 10.0.0.0/8", "--map 10.0.0.0/8=::/0", "--map 10.0.0.1/8=10.0.0.0/8", "--port-map 80=65536",
+        "--port-map 1-9=65530", "--vlan-add 4096", "--vlan-add 1:2:3:4", "--as-is --ttl 3",
+    ],
+)  # fmt: skip
+def test_changes_that_make_no_sense(file: Path, options: str) -> None:
+    done = replay(str(file), "-i", "veth77", "--dry-run", str(file.with_name("out")), *options.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-t"], ["-x", "2", "-M", "5"]])
 def test_one_pace_at_a_time(file: Path, options: list[str]) -> None:
     done = replay(str(file), "-i", "lo", *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("rawkit replay: --speed, --pps and --topspeed exclude each other")
+    assert done.stderr.startswith("rawkit replay: --speed, --pps, --mbps and --topspeed exclude each other")
 
 
 @pytest.mark.net

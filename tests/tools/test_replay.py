@@ -20,7 +20,11 @@ from rawkit.addr import MAC
 from rawkit.errors import CaptureFileError, EngineError, PermissionDenied, RawkitError, UnknownInterface
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
-from rawkit.tools.replay import CHUNK, Plan, Replay, ReplayConfig, ReplayReport, areplay, dry_run_to, replay
+from rawkit.tools.replay import CHUNK, Replay, ReplayReport, areplay, dry_run_to, replay
+from rawkit.tools.replayplan import Plan, ReplayConfig
+from rawkit.tools.rewrite import Rewrite
+from rawkit.wire import TCP, UDP, Dot1Q, Ether, IPv4, IPv6, Packet
+from rawkit.wire.fragment import Reassembler
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -86,15 +90,83 @@ def test_limit_counts_what_is_read_over_all_passes() -> None:
     assert [int.from_bytes(octets[14:18], "big") for _, octets in rows] == [0, 1, 2, 0]
 
 
-def test_mac_addresses_are_replaced_and_nothing_else() -> None:
-    (frame,) = numbered(1)
+def dry(path: Path, frames: Iterable[Frame], **options: object) -> tuple[list[bytes], ReplayReport]:
+    """The octets that would go out, and the report."""
+    report = dry_run_to(str(path), frames, ReplayConfig("veth77", **options))  # type: ignore[arg-type]
+    with open_pcap(path) as reader:
+        return [frame.data for frame in reader], report
+
+
+def test_mac_addresses_are_replaced_and_nothing_else(tmp_path: Path) -> None:
+    frames = numbered(1)
     dst, src = MAC("00:00:5e:00:53:aa"), MAC("00:00:5e:00:53:bb")
-    for options, begin in (
-        ({"dst_mac": dst}, bytes(dst) + HEADER[6:12]),
-        ({"src_mac": src}, HEADER[:6] + bytes(src)),
-        ({"dst_mac": dst, "src_mac": src}, bytes(dst) + bytes(src)),
+    for rewrite, begin in (
+        (Rewrite(dst_mac=dst), bytes(dst) + HEADER[6:12]),
+        (Rewrite(src_mac=src), HEADER[:6] + bytes(src)),
+        (Rewrite(dst_mac=dst, src_mac=src), bytes(dst) + bytes(src)),
     ):
-        assert plan([frame], **options) == [(0, begin + frame.data[12:])]
+        octets, report = dry(tmp_path / "out.pcap", frames, rewrite=rewrite)
+        assert octets == [begin + frames[0].data[12:]]
+        assert (report.changed, report.finished) == (1, 0)
+
+
+def test_a_rate_in_bits_counts_the_octets_before(tmp_path: Path) -> None:
+    frames = [*numbered(2, length=100), *numbered(2, length=1000)]
+    assert offsets(frames, mbps=8) == [0, 100_000, 200_000, 1_200_000]
+
+
+def test_the_beginning_is_passed_over_and_the_end_comes_in_time() -> None:
+    assert offsets(numbered(5, gap_ns=10), skip=3) == [0, 10]
+    assert offsets(numbered(4, gap_ns=10), skip=2, loop=2) == [0, 10, 20, 30]
+    assert offsets(numbered(5), duration=0.002) == [0, MS]
+
+
+ETHER = Ether(src="00:00:5e:00:53:01", dst="00:00:5e:00:53:02")
+
+
+def test_tcp_that_was_merged_goes_in_segments(tmp_path: Path) -> None:
+    data = bytes(i % 251 for i in range(5000))
+    for link in (ETHER, ETHER / Dot1Q(vid=5)):
+        merged = (
+            link
+            / IPv4(src="192.0.2.1", dst="192.0.2.2", id=9)
+            / TCP(sport=1, dport=2, seq=7, flags=TCP.ACK)
+            / data
+        )
+        for gso_len, most in ((0, 1460), (1000, 1000), (9000, 1460)):
+            frames = [Frame(bytes(merged), START_NS, gso_len=gso_len), *numbered(1)]
+            octets, report = dry(tmp_path / "out.pcap", frames)
+            segments = [Packet.parse(part) for part in octets[:-1]]
+            assert b"".join(part.payload for part in segments) == data
+            assert len(segments[0].payload) == most
+            assert all(verdict.state == "good" for part in segments for verdict in part.checksums())
+            assert [part[TCP].seq - 7 for part in segments] == list(range(0, 5000, most))
+            assert (report.read, report.cut, report.pieces) == (2, 1, len(segments))
+    octets, report = dry(tmp_path / "out.pcap", frames, as_is=True)
+    assert octets == [frame.data for frame in frames]
+    assert report.cut == 0
+
+
+@pytest.mark.parametrize(
+    "ip", [IPv4(src="192.0.2.1", dst="192.0.2.2"), IPv6(src="2001:db8::1", dst="2001:db8::2")]
+)
+def test_other_ip_goes_in_fragments_that_become_one_again(ip: IPv4 | IPv6, tmp_path: Path) -> None:
+    whole = bytes(ETHER / ip / UDP(sport=1, dport=2) / bytes(4000))
+    octets, report = dry(tmp_path / "out.pcap", [Frame(whole, START_NS)], mtu=1400)
+    assert (report.cut, report.pieces) == (1, 3)
+    assert max(map(len, octets)) <= 1414
+    reassembler = Reassembler()
+    (done,) = filter(None, [reassembler.feed(Packet.parse(part), 0) for part in octets])
+    assert bytes(done.payload) == bytes(4000)
+    assert done[UDP] == Packet.parse(whole)[UDP]
+
+
+def test_what_cannot_be_cut_stays_whole(tmp_path: Path) -> None:
+    fixed = ETHER / IPv4(src="192.0.2.1", dst="192.0.2.2", flags=IPv4.DF) / UDP() / bytes(3000)
+    frames = [Frame(bytes(fixed), START_NS), *numbered(1, length=3000)]
+    octets, report = dry(tmp_path / "out.pcap", frames)
+    assert octets == [frame.data for frame in frames]
+    assert (report.cut, report.pieces, report.planned) == (0, 0, 2)
 
 
 def test_frames_that_cannot_go_out_as_they_were_are_skipped_with_the_reason() -> None:
@@ -255,7 +327,7 @@ def test_the_backend_is_chosen_and_told(veth: VethPair, receiver: Receiver, opti
 def test_mac_addresses_on_the_wire(veth: VethPair, receiver: Receiver) -> None:
     dst, src = MAC(veth.far_mac), MAC("00:00:5e:00:53:bb")
     frames = numbered(3)
-    run(frames, veth.near, dst_mac=dst, src_mac=src)
+    run(frames, veth.near, rewrite=Rewrite(dst_mac=dst, src_mac=src))
     assert [frame.data for frame in receiver.frames()] == [
         veth.far_mac + bytes(src) + frame.data[12:] for frame in frames
     ]
@@ -265,7 +337,7 @@ def test_mac_addresses_on_the_wire(veth: VethPair, receiver: Receiver) -> None:
 def test_a_dry_run_is_what_goes_out(veth: VethPair, receiver: Receiver, tmp_path: Path) -> None:
     frames = numbered(50, gap_ns=3 * MS)
     frames.insert(10, Frame(b"\x45" + bytes(30), START_NS, linktype=101))
-    config = ReplayConfig(veth.near, speed=3, loop=2, limit=80, dst_mac=MAC(veth.far_mac))
+    config = ReplayConfig(veth.near, speed=3, loop=2, limit=80, rewrite=Rewrite(dst_mac=MAC(veth.far_mac)))
     planned = dry_run_to(str(tmp_path / "dry.pcapng"), frames, config)
     sent = Replay(frames, config)
     for _ in sent:
