@@ -131,6 +131,7 @@ class Scoreboard:
             if head > 64 and head * 2 > len(segments):
                 del segments[:head], self._starts[:head]
                 self._head = 0
+                self.oldest_sent()  # forgets them too, for those who do not ask by time
         for start, end in blocks:
             if segments and start < segments[-1].end:
                 for low, high in list(self.sacked.gaps(max(start, self.una), min(end, segments[-1].end))):

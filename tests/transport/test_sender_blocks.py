@@ -4,6 +4,8 @@ buffers.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,17 @@ def board_of(n: int, size: int = 100) -> tuple[Scoreboard, list[Segment]]:
         segments.append(Segment(i * size, (i + 1) * size, size))
         board.sent(segments[-1], i)
     return board, segments
+
+
+def test_a_scoreboard_forgets_what_arrived_though_nobody_asks_by_time() -> None:
+    class Mine(Segment):
+        """One of this test's."""
+
+    board = Scoreboard()
+    for i in range(1000):
+        board.sent(Mine(i, i + 1, 1), i)
+        board.acknowledge(i)
+    assert sum(isinstance(each, Mine) for each in gc.get_objects()) < 200
 
 
 ACTION = st.one_of(
