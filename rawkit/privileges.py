@@ -66,7 +66,8 @@ def _verify(uid: int, gid: int) -> None:
     """Read back what this thread may do, and try to become root again."""
     left = []
     with _step("see what is left"):
-        lines = Path("/proc/thread-self/status").read_text(encoding="ascii").splitlines()
+        # As UTF-8, because the user may be unable to read this Python, and for ASCII it imports something.
+        lines = Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     expected = {"Uid": [str(uid)] * 4, "Gid": [str(gid)] * 4, "Groups": [], "NoNewPrivs": ["1"]}
     expected |= {f"Cap{kind}": ["0" * 16] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")}

@@ -60,6 +60,13 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     help="With -C: write over the oldest of N files (FILE0...). With -G: end after N files.",
 )
 @click.option("--tee", is_flag=True, help="With -w: print as well.")
+@click.option(
+    "-Z",
+    "--user",
+    metavar="USER",
+    help="Become USER, without any privilege, before the first packet. FILE is opened before; with -C or -G "
+    "all files are made by USER.",
+)
 @click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
 @click.option("-p", "--promiscuous", is_flag=True, help="See frames for other hosts too.")
 @click.option(
@@ -90,6 +97,7 @@ def command(
     interval: str | None,
     files: int | None,
     tee: bool,
+    user: str | None,
     duration: str | None,
     promiscuous: bool,
     snaplen: int,
@@ -115,7 +123,9 @@ def command(
 
     from rawkit.cli.output import JsonLines, emit, status
     from rawkit.pcap import PcapngWriter, RotatingWriter, create_pcap
+    from rawkit.pcap.pack import pack_of_name
     from rawkit.pcap.writer import kind_of_name
+    from rawkit.privileges import drop_privileges
     from rawkit.tools.capture import Capture, explain
     from rawkit.units import parse_duration
 
@@ -161,8 +171,17 @@ def command(
         json = JsonLines("capture") if as_json else None
         printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
 
+        rotates = size is not None or interval_ns is not None
+        if user is not None:
+            import_all()
+            pack_of_name(write or "")
+            if write is None or rotates:
+                drop_privileges(user)
+
         def open_file(path: str) -> PcapWriter | PcapngWriter:
             file = create_pcap(path, capture.linktype, kind=kind_of_name(write or ""))
+            if user is not None and not rotates:
+                drop_privileges(user)
             if isinstance(file, PcapngWriter):
                 file.add_interface(name, capture.linktype, filter=expression)
             return file
@@ -173,14 +192,20 @@ def command(
 
         writer = None
         if write is not None:
-            writer = RotatingWriter(
-                write,
-                open_file,
-                size=None if size is None else _octets(size),
-                interval_ns=interval_ns,
-                files=files,
-                finish=finish,
-            )
+            try:
+                writer = RotatingWriter(
+                    write,
+                    open_file,
+                    size=None if size is None else _octets(size),
+                    interval_ns=interval_ns,
+                    files=files,
+                    finish=finish,
+                )
+            except PermissionError as error:
+                if user is None or not rotates or error.filename is None:
+                    raise
+                reason = f"{error.filename}: {error.strerror}; with -C and -G, files are made as user {user}"
+                raise click.UsageError(reason) from error
             stack.enter_context(writer)
         status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
         if not capture.interface.up:
@@ -204,6 +229,20 @@ def command(
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
                 _summarize(capture, writer, json)
+
+
+def import_all() -> None:
+    """Import whatever a packet may need to be printed: another user may not be able to read it later."""
+    import importlib
+    import pkgutil
+
+    import dpkt  # noqa: F401
+
+    import rawkit.interop.dpkt
+    import rawkit.wire
+
+    for module in pkgutil.iter_modules(rawkit.wire.__path__, "rawkit.wire."):
+        importlib.import_module(module.name)
 
 
 def _check_rotation(write: str | None, size: str | None, interval_ns: int | None, files: int | None) -> None:

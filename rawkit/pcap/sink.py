@@ -109,8 +109,8 @@ class Sink:
         self._cancelled = threading.Event()
         self.closed = False
 
-    def write(self, record: bytes, packets: int = 0) -> None:
-        """Take a record, which holds `packets` packets; writes the buffer out when it is full."""
+    def write(self, record: bytes, packets: int = 0, *, now: bool = False) -> None:
+        """Take a record, which holds `packets` packets; writes the buffer out when it is full, or `now`."""
         with self._lock:
             if self.closed or self._error is not None:
                 self._refuse()
@@ -124,7 +124,9 @@ class Sink:
             self._used = end
             self.octets += len(record)
             self.packets += packets
-            if not start:
+            if now:
+                self._flush()
+            elif not start:
                 self._began()
 
     def fill(self, put: Callable[[bytearray, int], tuple[int, int]], no_room: int) -> int:

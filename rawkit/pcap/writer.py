@@ -187,10 +187,12 @@ class _Writer:
         raise NotImplementedError
 
     def _start(self, header: bytes) -> None:
-        """Write the file's header at once: a file that exists can be opened, even before its first packet."""
+        """Write the file's header at once: a file that exists can be opened, even before its first packet.
+
+        No thread is started for it, so privileges can still be dropped.
+        """
         try:
-            self._sink.write(header)
-            self._sink.flush()
+            self._sink.write(header, now=True)
         except BaseException:
             self._sink.close()
             raise

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from oracles import oracle
+from oracles import NOBODY, has_other_users, oracle
 from pyroute2 import IPRoute
 
 from rawkit.engine import compile_filter
@@ -316,6 +317,97 @@ def test_files_by_time_and_the_last_of_them(tmp_path: Path) -> None:
             for _ in reader:
                 pass
             assert [statistics.os_dropped for statistics in reader.statistics] == [0]
+
+
+@pytest.fixture
+def other_users() -> None:
+    if not has_other_users():
+        pytest.skip("root of this namespace is the only user in it")
+
+
+def status_of(pid: int) -> dict[str, list[str]]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.usefixtures("other_users")
+@pytest.mark.parametrize("printing", [[], ["--tee"], ["--tee", "--json"]])
+def test_as_another_user_it_goes_on_with_a_file_that_only_root_may_open(
+    tmp_path: Path, printing: list[str]
+) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "lo", "-Z", "nobody", "-w", str(path), *printing, *FILTER) as process:
+        status = status_of(process.pid)  # before the first packet
+        say(10)
+        process.send_signal(signal.SIGINT)
+        messages = finish(process)[1]
+    assert status["Uid"] == [str(NOBODY)] * 4
+    assert status["CapEff"] == status["CapBnd"] == ["0" * 16]
+    assert process.returncode == 0
+    assert messages.startswith("10 packets captured")
+    assert texts(frames_of(path)) == list(range(10))
+    assert path.stat().st_uid == 0
+
+
+@pytest.mark.usefixtures("other_users")
+def test_as_another_user_it_makes_the_files_of_a_series_itself() -> None:
+    args = ["-i", "lo", "-Z", "nobody", "-C", "1k", "-W", "2", *FILTER]
+    with tempfile.TemporaryDirectory(dir="/tmp") as room:  # nobody could not get to what pytest makes
+        os.chown(room, NOBODY, NOBODY)
+        with capturing("-w", f"{room}/out.pcapng.gz", *args) as process:
+            say(100)
+            process.send_signal(signal.SIGINT)
+            finish(process)
+        files = sorted(Path(room).iterdir())
+        assert [file.name for file in files] == ["out.pcapng0.gz", "out.pcapng1.gz"]
+        assert {file.stat().st_uid for file in files} == {NOBODY}
+        kept = sorted(n for file in files for n in texts(frames_of(file)))
+    assert process.returncode == 0
+    assert kept == list(range(kept[0], 100))
+
+
+@pytest.mark.usefixtures("other_users")
+def test_a_directory_where_that_user_may_not_write_is_refused_before_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    argv = [sys.executable, "-m", "rawkit", "capture", "-i", "lo", "-Z", "nobody", "-G", "1", "-w", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"rawkit capture: {path}: Permission denied; with -C and -G, files are made as user nobody"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_user_who_does_not_exist_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    argv = [sys.executable, "-m", "rawkit", "capture", "-i", "lo", "-Z", "no-such-user", "-w", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr == "rawkit capture: there is no user 'no-such-user'\n"
+
+
+def test_after_the_change_of_user_nothing_is_imported() -> None:
+    """The other user may be unable to read this Python: whatever a packet looks like, all is there."""
+    script = """
+import os, sys
+from rawkit.cli.capture import import_all
+from rawkit.cli.lines import PacketPrinter, record
+from rawkit.pcap import open_pcap
+import_all()
+before = set(sys.modules)
+sys.stdout = open(os.devnull, "w")
+for path in sys.argv[1:]:
+    with open_pcap(path) as reader:
+        for frame in reader:
+            PacketPrinter(tree=True, dump=True).write(frame)
+            record(frame, 1)
+sys.exit(", ".join(set(sys.modules) - before) or None)
+"""
+    files = sorted(Path("pcaps").glob("*.pcap*"))
+    assert files
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_tee_writes_and_prints(tmp_path: Path) -> None:
