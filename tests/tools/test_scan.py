@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -33,6 +34,7 @@ from rawkit.tools.scan import (
     PortResult,
     Scan,
     ScanConfig,
+    ascan,
     packets,
     public_count,
     scan,
@@ -588,6 +590,55 @@ def test_a_lossy_bottleneck_hides_next_to_nothing_and_what_it_hides_is_estimated
     assert missed is not None
     assert missed.low <= missing <= missed.high
     assert missed.high <= 10
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect", "udp"])
+def test_async_for_lets_the_loop_go_on(kind: str, lab: Lab, listening: Callable[..., socket.socket]) -> None:
+    listening(lab.b, 80)
+    listening(lab.b, 81, drop=True)
+
+    async def inside() -> tuple[dict[int, str], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticker = asyncio.create_task(tick())
+        results = [r async for r in ascan(lab.b.ipv4, "79-81", kind=kind, retries=0, timeout=0.3)]
+        ticker.cancel()
+        return states(results), ticks
+
+    with lab.a:
+        found, ticks = asyncio.run(inside())
+    if kind == "udp":
+        assert set(found.values()) == {"closed"}
+    else:
+        assert found == {79: "closed", 80: "open", 81: "filtered"}
+        assert ticks >= 5
+
+
+@net
+def test_a_cancelled_scan_leaves_nothing_behind(lab: Lab) -> None:
+    async def inside() -> None:
+        async def scan_all() -> None:
+            async for _ in ascan("10.77.0.2-200", "1-1000", rate=100):
+                pass
+
+        task = asyncio.create_task(scan_all())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with lab.a:
+        asyncio.run(inside())  # what it imports and opens once
+        before = set(os.listdir("/proc/self/fd"))
+        asyncio.run(inside())
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @net

@@ -8,13 +8,15 @@ that of the targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rawkit.addr import TARGET_LIMIT, IPAddress, TargetSet, parse_ports, parse_target
 from rawkit.clock import Clock, MonotonicClock
+from rawkit.engine.aio import Waits
 from rawkit.errors import PermissionDenied, TargetError
 from rawkit.tools.scan.config import AUTO as AUTO
 from rawkit.tools.scan.config import CLOSED as CLOSED
@@ -38,6 +40,7 @@ from rawkit.tools.scan.config import ScanConfig as ScanConfig
 from rawkit.tools.scan.config import ScanSummary as ScanSummary
 from rawkit.tools.scan.config import public_count as public_count
 from rawkit.tools.scan.tally import Tally
+from rawkit.tools.scan.waiting import Wait, wait
 
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
@@ -101,8 +104,26 @@ def scan(
     )
 
 
+async def ascan(
+    targets: Targets, ports: str | Iterable[int] | None = None, **options: Any
+) -> AsyncGenerator[PortResult]:
+    """As `scan`, for `async for`: host names are looked up, and answers waited for, while the loop goes on.
+
+    Leaving the loop early, or the cancellation of its task, closes the scan. Raises: as `scan`.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    wanted = await loop.run_in_executor(None, _target_set, targets)
+    async with aclosing(aiter(scan(wanted, ports, **options))) as results:
+        async for result in results:
+            yield result
+
+
 class Scan(Iterator[PortResult]):
     """A running scan: an iterator of `PortResult`, and a context manager that closes its sockets.
+
+    In a running asyncio loop `async for` does the same as `for`.
 
     `kind` is the scan that is made. `fallback` says why it is "connect" where a SYN scan
     was wanted first; it is empty otherwise.
@@ -135,7 +156,7 @@ class Scan(Iterator[PortResult]):
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
 
-    def _open(self) -> Generator[PortResult]:
+    def _open(self) -> Generator[PortResult | Wait]:
         if self.kind not in (CONNECT, UDP):
             from rawkit.tools.scan.syn import SynScan
 
@@ -160,12 +181,29 @@ class Scan(Iterator[PortResult]):
 
     def __next__(self) -> PortResult:
         try:
-            result = next(self._results)
+            while isinstance(item := next(self._results), Wait):
+                wait(item)
         except BaseException:  # the end of the scan, an error, an interrupt: all end it
             self.close()
             raise
-        self._tally.states[result.state] += 1
-        return result
+        self._tally.states[item.state] += 1
+        return item
+
+    async def __aiter__(self) -> AsyncGenerator[PortResult]:
+        import asyncio
+
+        waits = Waits()
+        try:
+            for item in self._results:
+                if not isinstance(item, Wait):
+                    self._tally.states[item.state] += 1
+                    yield item
+                elif item.timeout > 0:
+                    await waits.ready(item.descriptors, item.timeout)
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End the scan where it is. Closing again does nothing."""

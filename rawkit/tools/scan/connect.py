@@ -25,6 +25,7 @@ from rawkit.errors import EngineError, PermissionDenied, RawkitError, UnknownInt
 from rawkit.tools.scan.config import CLOSED, FILTERED, NO_ANSWER, OPEN, PortResult, ScanConfig
 from rawkit.tools.scan.pace import Patience, RatePace
 from rawkit.tools.scan.tally import Tally
+from rawkit.tools.scan.waiting import Wait
 
 _SOCKETS_MAX = (
     1000  # more gain nothing: the kernel answers for itself within microseconds, the net within them
@@ -59,7 +60,7 @@ class _Attempt:
     started_ns: int = 0
 
 
-def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[PortResult]:
+def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[PortResult | Wait]:
     """Results in the order in which they become known. Closing the iterator closes all sockets.
 
     Sockets are opened as the scan goes on. To do that in a network namespace that the thread has left would
@@ -128,7 +129,9 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
                 # What is overdue now and not ready did not come in time. A later moment would count answers
                 # as lost that came while whoever takes the results was busy.
                 late_ns = clock.now_ns() - patience.wait_ns
-                ready = selector.select(_timeout(in_flight, waiting or again, limit, pace, patience, clock))
+                timeout = _timeout(in_flight, waiting or again, limit, pace, patience, clock)
+                yield Wait((selector.fileno(),), timeout)
+                ready = selector.select(0)
                 now_ns = clock.now_ns()
                 for key, _ in ready:
                     attempt = in_flight.pop(key.fd)

@@ -6,7 +6,7 @@ with a packet in hand, and its queues for those would fill up; asking here takes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from rawkit.addr import MAC, IPAddress
@@ -14,6 +14,7 @@ from rawkit.clock import Clock
 from rawkit.engine import FrameBatch, PacketSocket
 from rawkit.tools.scan.config import RUN_MAX
 from rawkit.tools.scan.pace import RatePace
+from rawkit.tools.scan.waiting import Wait, blocking
 from rawkit.wire import (
     ARP,
     Ether,
@@ -52,6 +53,12 @@ class NeighbourFinder:
     def find(
         self, addresses: Sequence[IPAddress], clock: Clock, rate: float | None, retries: int, timeout_ns: int
     ) -> dict[IPAddress, MAC]:
+        """As `steps`, waiting in this thread."""
+        return blocking(self.steps(addresses, clock, rate, retries, timeout_ns))
+
+    def steps(
+        self, addresses: Sequence[IPAddress], clock: Clock, rate: float | None, retries: int, timeout_ns: int
+    ) -> Generator[Wait, None, dict[IPAddress, MAC]]:
         """The MAC addresses of those that answer.
 
         `rate` in questions per second, `retries` and `timeout_ns` are used as far as they make sense on a
@@ -80,7 +87,8 @@ class NeighbourFinder:
                 else:
                     wait_until_ns = last_ns + min(timeout_ns, _WAIT_MAX_NS)
                     over = now_ns >= wait_until_ns  # but for what has arrived, unseen so far
-                if self._sock.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
+                yield Wait((self._sock.fileno(),), max(0, wait_until_ns - now_ns) / 1e9)
+                if self._sock.receive(self._inbox, 0):
                     for octets in self._inbox:
                         packed, mac = _answer(Packet.parse(octets))
                         if packed in wanted:

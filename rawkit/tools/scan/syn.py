@@ -47,6 +47,7 @@ from rawkit.tools.scan.legs import Leg, plan_legs
 from rawkit.tools.scan.missed import expected_more
 from rawkit.tools.scan.pace import EPOCHS, AutoPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
+from rawkit.tools.scan.waiting import Wait
 
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
@@ -145,7 +146,7 @@ class SynScan:
     def close(self) -> None:
         self._stack.close()
 
-    def results(self) -> Generator[PortResult]:
+    def results(self) -> Generator[PortResult | Wait]:
         """Results in the order in which they become known; unanswered probes at the end of their board."""
         try:
             base = 0
@@ -161,7 +162,7 @@ class SynScan:
         finally:
             self.close()
 
-    def _without_probes(self, targets: TargetSet, reason: str, base: int) -> Generator[PortResult]:
+    def _without_probes(self, targets: TargetSet, reason: str, base: int) -> Generator[PortResult | Wait]:
         ports = self._config.ports
         for index in _share(self._config.shard, base, targets.count * len(ports)):
             address, port = targets[index // len(ports)], ports[index % len(ports)]
@@ -177,14 +178,16 @@ class SynScan:
                 spans = [Span(a.version, int(a), int(a), leg.zone) for a in addresses]
                 yield _Part(leg, TargetSet(spans), addresses)
 
-    def _next_hops(self, leg: Leg, addresses: Sequence[IPAddress]) -> bytes:
+    def _next_hops(self, leg: Leg, addresses: Sequence[IPAddress]) -> Generator[Wait, None, bytes]:
         """A row for each address on the link: its MAC address, zeros where nobody has it."""
         config = self._config
         finder = self._finders[leg.ifindex, leg.source]
-        found = finder.find(addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns)
+        found = yield from finder.steps(
+            addresses, self._clock, config.effective_rate, config.retries, config.timeout_ns
+        )
         return b"".join(bytes(found[a]) if a in found else bytes(MAC_LEN) for a in addresses)
 
-    def _scan(self, part: _Part, number: int, base: int) -> Generator[PortResult]:
+    def _scan(self, part: _Part, number: int, base: int) -> Generator[PortResult | Wait]:
         """All ports of a part's targets, or what this shard has of them."""
         before, leg = self._before, part.leg
         if before is not None and number < before.part:
@@ -195,7 +198,7 @@ class SynScan:
             sorted(self._config.ports),
             self._key,
             leg.link,
-            self._next_hops(leg, part.addresses) if leg.neighbours else b"",
+            (yield from self._next_hops(leg, part.addresses)) if leg.neighbours else b"",
             self._seed,
         )
         self._pace = self._make_pace(part.targets)
@@ -219,7 +222,7 @@ class SynScan:
         )
         checkpoint.save(self._config, progress, now_ns)
 
-    def _fill(self, leg: Leg, board: Board, number: int) -> Generator[PortResult]:
+    def _fill(self, leg: Leg, board: Board, number: int) -> Generator[PortResult | Wait]:
         """The probes of a board, in rounds until all are answered or none are left."""
         sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
@@ -273,7 +276,8 @@ class SynScan:
                 continue
 
             known = 0
-            if receiver.receive(self._inbox, max(0, wait_until_ns - now_ns) / 1e9):
+            yield Wait((receiver.fileno(),), max(0, wait_until_ns - now_ns) / 1e9)
+            if receiver.receive(self._inbox, 0):
                 left, counted, timed = board.left, board.counted, board.timed
                 replies = board.match(self._inbox, count_only)
                 known = left - board.left

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import random
-import select
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.pace import Patience, RatePace
 from rawkit.tools.scan.payloads import payload
 from rawkit.tools.scan.tally import Tally
+from rawkit.tools.scan.waiting import Wait
 
 _RATE = 1000.0  # probes per second, unless one is given; Linux sends as many errors to all together
 _FLOOD_NS = 50_000_000  # between probes while the limit is being measured
@@ -93,7 +93,7 @@ class _Limit:
 
 def udp_scan(
     config: ScanConfig, tally: Tally, clock: Clock, notify: Callable[[str], object]
-) -> Generator[PortResult]:
+) -> Generator[PortResult | Wait]:
     """Results in the order in which they become known. `notify` is told of hosts whose limit takes long.
 
     Raises: EngineError when the source port is taken, or the kernel refuses to open a socket.
@@ -123,7 +123,7 @@ class _Scan:
         self._hosts = {a: _Host(a, {port: _Port(port) for port in config.ports}) for a in config.targets}
         self._random = random.Random(config.seed)
 
-    def results(self) -> Generator[PortResult]:
+    def results(self) -> Generator[PortResult | Wait]:
         rounds = self._config.retries + 1
         for _ in range(rounds):
             asked = [host for host in self._hosts.values() if not host.limited]
@@ -143,7 +143,7 @@ class _Scan:
                     host.address, port.number, OPEN_FILTERED, NO_ANSWER, probes=port.probes, protocol="udp"
                 )
 
-    def _round(self, todo: list[tuple[_Host, _Port]]) -> Generator[PortResult]:
+    def _round(self, todo: list[tuple[_Host, _Port]]) -> Generator[PortResult | Wait]:
         """Ask all once, and wait for answers."""
         last_ns = self._clock.now_ns()
         at = 0
@@ -163,7 +163,7 @@ class _Scan:
                     break
             yield from self._hear(until_ns)
 
-    def _ask(self, host: _Host, port: _Port, now_ns: int) -> Generator[PortResult]:
+    def _ask(self, host: _Host, port: _Port, now_ns: int) -> Generator[PortResult | Wait]:
         sent_ns = realtime_ns()
         try:
             octets = payload(port.number, port.probes, self._config.contact.encode())
@@ -180,18 +180,15 @@ class _Scan:
         port.sent_ns = sent_ns
         self._tally.probes += 1
 
-    def _hear(self, until_ns: int) -> Generator[PortResult]:
+    def _hear(self, until_ns: int) -> Generator[PortResult | Wait]:
         """What comes up to a moment, or at once when that has passed."""
-        timeout = max(0, until_ns - self._clock.now_ns()) / 1e9
-        poll = select.poll()
+        descriptors = tuple(sock.fileno() for sock in self._sockets.values())
+        yield Wait(descriptors, max(0, until_ns - self._clock.now_ns()) / 1e9)
         for sock in self._sockets.values():
-            poll.register(sock, select.POLLIN)
-        if poll.poll(timeout * 1000):
-            for sock in self._sockets.values():
-                for datagram in sock.arrivals():
-                    yield from self._judge(datagram)
+            for datagram in sock.arrivals():
+                yield from self._judge(datagram)
 
-    def _judge(self, datagram: Datagram) -> Generator[PortResult]:
+    def _judge(self, datagram: Datagram) -> Generator[PortResult | Wait]:
         host = self._hosts.get(datagram.address)
         port = host.ports.get(datagram.port) if host else None
         if host is None or port is None:
@@ -224,7 +221,7 @@ class _Scan:
             "udp",
         )
 
-    def _ask_slowly(self, hosts: list[_Host]) -> Generator[PortResult]:
+    def _ask_slowly(self, hosts: list[_Host]) -> Generator[PortResult | Wait]:
         """Settle the ports of hosts that limit their errors, all hosts at the same time."""
         now_ns = self._clock.now_ns()
         for host in hosts:
@@ -241,7 +238,7 @@ class _Scan:
                 due_ns = min(due_ns, host.limit.due_ns)
             yield from self._hear(due_ns)
 
-    def _turn(self, host: _Host, limit: _Limit, now_ns: int) -> Generator[PortResult]:
+    def _turn(self, host: _Host, limit: _Limit, now_ns: int) -> Generator[PortResult | Wait]:
         """Ask the next of a host's ports."""
         enough = self._config.retries + 1
         if limit.asked is not None and limit.asked_ns - limit.last_ns > _LATE * limit.gap_ns:
