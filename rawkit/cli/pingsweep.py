@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -36,6 +38,17 @@ class SweepOptions:
     reachable: int | None
     quiet: bool
     as_json: bool
+
+
+class _Held(io.TextIOBase):
+    """A stream that is flushed by somebody else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.write = stream.write  # type: ignore[method-assign]
+
+    def flush(self) -> None:
+        pass
 
 
 def run_sweep(options: SweepOptions) -> int:
@@ -75,7 +88,9 @@ def run_sweep(options: SweepOptions) -> int:
     with Sweep(config) as sweep:
         for note in sweep.notes:
             status(note)
-        json = JsonLines("ping") if options.as_json else None
+        # Thousands of lines at once: they are flushed when there is nothing else to do.
+        sweep.before_wait = sys.stdout.flush
+        json = JsonLines("ping", stream=cast(TextIO, _Held(sys.stdout))) if options.as_json else None
         if json is not None:
             facts = {name: value for name, value in vars(config).items() if name != "targets"}
             json.write(
@@ -91,7 +106,7 @@ def run_sweep(options: SweepOptions) -> int:
                 if json is not None:
                     json.write("result", **event_fields(result))
                 else:
-                    emit(escape(result_line(result)))
+                    sys.stdout.write(escape(result_line(result)) + "\n")
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -99,6 +114,7 @@ def run_sweep(options: SweepOptions) -> int:
     summary = sweep.summary
     if json is not None:
         json.write("summary", **event_fields(summary), complete=not interrupted)
+        sys.stdout.flush()
     else:
         emit("\n" + summary_text(summary) if shown else summary_text(summary))
     if interrupted:

@@ -253,6 +253,13 @@ class Board:
         if n:
             self.cursor = self._filled[n - 1] + 1
 
+    def not_sent(self, first: int) -> None:
+        """Of the probes last filled in, and said to have been sent, those from number `first` on were not."""
+        for row in ffi.unpack(self._filled, self._filled_n)[first:]:
+            self._probes[row] = max(self._probes[row] - 1, 0)
+        if first < self._filled_n:
+            self.cursor = self._filled[first]
+
     def refused(self, index: int) -> int:
         """The row of a probe last filled in, which cannot be sent: it counts as answered."""
         row: int = self._filled[index]

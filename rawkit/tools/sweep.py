@@ -15,7 +15,7 @@ import secrets
 import socket
 import time
 from array import array
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -228,6 +228,8 @@ class Sweep:
         self._alive: dict[tuple[int, int], int] = {}  # by way and lane: a bit in the octet of each row
         self._seq = 0
         self._closed = False
+        self.before_wait: Callable[[], object] = lambda: None
+        """Called whenever there is nothing to do but to wait: time to flush what was held back."""
         self._started_ns: int | None = None
         self._ended_ns: int | None = None
         self._key = secrets.token_bytes(KEY_LEN)
@@ -340,6 +342,7 @@ class Sweep:
                 if event is not None:
                     yield event
                 else:
+                    self.before_wait()
                     wait_readable([sock.fileno() for sock in self._receivers], self._until_ns)
         finally:
             self.close()
@@ -352,6 +355,7 @@ class Sweep:
                 if event is not None:
                     yield event
                 else:
+                    self.before_wait()
                     left_ns = max(self._until_ns - self._clock.now_ns(), 0)
                     await self._waits.ready([sock.fileno() for sock in self._receivers], left_ns / 1e9)
         finally:
@@ -435,7 +439,6 @@ class Sweep:
         """One request to each that has not answered, and what answers come meanwhile."""
         waiting = [[part for part in self._parts if part.lane == lane] for lane in range(2)]
         pending: _Part | None = None
-        pending_ns = 0
         while any(waiting) or pending is not None:
             now_ns = self._clock.now_ns()
             idle = True
@@ -451,7 +454,8 @@ class Sweep:
                     if sent is None:
                         idle = False
                         continue
-                    yield from self._sent(pending, sent, refusal, pending_ns, now_ns)
+                    pending.board.not_sent(sent)
+                    yield from self._sent(pending, sent, refusal, now_ns)
                     pending = None
                 n, allowed = 0, min(self._pace.allowed(now_ns), RUN_MAX)
                 while parts and allowed > 0 and not (n := parts[0].board.fill(self._outboxes[lane], allowed)):
@@ -463,9 +467,11 @@ class Sweep:
                 sender = part.way.senders[lane]
                 if lane == 1:
                     assert self._side is not None
-                    self._pace.sent(n, now_ns)  # as long as nothing else is known
+                    # As long as nothing else is known: answers may be here before the thread's result is.
+                    self._pace.sent(n, now_ns)
+                    part.board.sent(n, at_ns)
                     self._side.start(sender, self._outboxes[1], n, _SEND_TIMEOUT)
-                    pending, pending_ns = part, at_ns
+                    pending = part
                     continue
                 refusal = ""
                 try:
@@ -473,7 +479,8 @@ class Sweep:
                 except EngineError as error:
                     sent, refusal = 0, self._refusal(error)
                 self._pace.sent(sent, now_ns)
-                yield from self._sent(part, sent, refusal, at_ns, now_ns)
+                part.board.sent(sent, at_ns)
+                yield from self._sent(part, sent, refusal, now_ns)
             yield from self._receive()
             self._batches += 1
             if self._batches % _LOOK_FOR_DROPS_EVERY == 0:
@@ -482,10 +489,9 @@ class Sweep:
                 self._until_ns = self._pace.due_ns()
                 yield None
 
-    def _sent(self, part: _Part, n: int, refusal: str, at_ns: int, now_ns: int) -> Iterator[SweepResult]:
+    def _sent(self, part: _Part, n: int, refusal: str, now_ns: int) -> Iterator[SweepResult]:
         """The kernel took n requests of a batch; the next one it refused, if `refusal` says why."""
         board = part.board
-        board.sent(n, at_ns)
         self._tally.sent += n
         if n:
             self._last_sent_ns = now_ns
@@ -494,7 +500,7 @@ class Sweep:
             row = board.refused(n)
             part.failed.append(row)
             if UNREACHABLE in self.config.report:
-                yield self._silent(self._target(part, row), refusal, board.probes(row), at_ns)
+                yield self._silent(self._target(part, row), refusal, board.probes(row), time.time_ns())
 
     def _refusal(self, error: EngineError) -> str:
         """Why a request cannot be sent; "" where it may go later."""

@@ -68,7 +68,9 @@ def test_everybody_is_alive(lab: Lab, targets: str) -> None:
     wanted = list(map(str, parse_target(targets)))
     assert sorted(result.address for result in results) == sorted(wanted)
     assert all(result.alive and result.reporter == result.address for result in results)
-    assert all(result.rtt_ns is None or result.rtt_ns >= 0 for result in results)
+    timed = [result.rtt_ns for result in results if result.rtt_ns is not None]
+    assert len(timed) > 0.9 * ALIVE_N  # the rest were asked again, on a busy machine
+    assert min(timed) >= 0
     assert not any(result.corrupted or result.seq != 1 for result in results)
     summary = session.summary
     assert (summary.alive, summary.received, summary.loss) == (ALIVE_N, ALIVE_N, 0)
