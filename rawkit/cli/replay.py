@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,10 +33,20 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
 )
 @click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
+@click.option(
+    "-I",
+    "--intf2",
+    "interface2",
+    metavar="IFACE",
+    help="Send what servers sent on this one, and on the other what clients sent.",
+)
 @click.option("-x", "--speed", type=_ABOVE_0, help="Multiply the capture's pace.  [default: 1]")
 @click.option("-p", "--pps", type=_ABOVE_0, help="A steady rate, in packets per second.")
 @click.option("-M", "--mbps", type=_ABOVE_0, help="A steady rate, in Mbit/s of frames.")
 @click.option("-t", "--topspeed", is_flag=True, help="As fast as the interface takes them.")
+@click.option(
+    "-o", "--one-at-a-time", is_flag=True, help="Show each packet and wait for Enter before it goes."
+)
 @click.option("-l", "--loop", type=click.IntRange(min=1), default=1, help="Send the file N times over.")
 @click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Pass over the first N packets.")
@@ -77,8 +89,12 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
     from rawkit.tools.replay import Replay, dry_run_to
     from rawkit.tools.replayplan import ReplayConfig
 
-    if sum(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed")) > 1:
-        raise click.UsageError("--speed, --pps, --mbps and --topspeed exclude each other")
+    one_by_one = options.pop("one_at_a_time")
+    if sum([one_by_one, *(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed"))]) > 1:
+        raise click.UsageError("--speed, --pps, --mbps, --topspeed and --one-at-a-time exclude each other")
+    options["topspeed"] |= one_by_one
+    if options["interface2"] and options["backend"] == "xdp":
+        raise click.UsageError("--intf2 needs the packet backend")
     options["speed"] = options["speed"] or 1.0
     options["rewrite"] = take_rewrite(options)
     if options["as_is"] and options["rewrite"].is_wanted:
@@ -91,7 +107,7 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
             status(f"{counted(planned.planned, 'packet')} written to {escape(dry_run)}, nothing sent")
             _tell(planned, file, as_json, sent=False)
             return 1 if planned.skipped else 0
-        run = Replay(reader, config)
+        run = Replay(reader, config, _ask(file) if one_by_one else None)
         report = run.report
         interrupted = False
 
@@ -110,6 +126,22 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
     if interrupted:
         return INTERRUPTED
     return NEGATIVE if report.failed or report.skipped else SUCCESS
+
+
+def _ask(file: str) -> Callable[[bytes], bool]:
+    """Something that shows a packet and says whether it is to go: Enter; not at q or the end of input."""
+    from rawkit.cli.output import escape
+    from rawkit.wire.packet import Packet
+
+    # Standard input may be the capture file.
+    answers = open("/dev/tty", encoding="utf-8") if file == "-" else sys.stdin  # noqa: SIM115
+
+    def ask(octets: bytes) -> bool:
+        click.echo(f"{escape(Packet.parse(octets).summary())}  [Enter sends, q ends] ", err=True, nl=False)
+        answer = answers.readline()
+        return answer != "" and answer.strip().lower() not in ("q", "quit")
+
+    return ask
 
 
 def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> None:
@@ -147,8 +179,9 @@ def _changes(report: ReplayReport) -> list[str]:
 def _sent_lines(report: ReplayReport) -> list[str]:
     """What was sent, and how well in time."""
     seconds = report.duration_ns / 1e9
+    where = report.interface + (f" and {report.interface2}" if report.interface2 else "")
     line = (
-        f"{counted(report.sent, 'packet')}, {counted(report.octets, 'octet')} sent on {report.interface} "
+        f"{counted(report.sent, 'packet')}, {counted(report.octets, 'octet')} sent on {where} "
         f"in {seconds:.6f} s"
     )
     if report.pps:

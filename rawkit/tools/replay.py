@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rawkit.engine import FrameBatch, PacedSender, Transmitter, monotonic_ns, open_transmitter
+from rawkit.engine import FrameBatch, PacedSender, PacketSocket, Transmitter, monotonic_ns, open_transmitter
 from rawkit.engine.pace import TimingError
 from rawkit.engine.rewrite import Rewriter
 from rawkit.errors import EngineError, RawkitError, UnknownInterface
@@ -44,7 +44,7 @@ class ReplayReport:
     that had been left to the sender's network card. `failed` and `skipped` count by cause. A skipped frame
     cannot go out as it was; `unsent` ones are those that were read when the replay ended early. Times are
     of the monotonic clock. `backend` and `backend_reason` say how frames went and why so; `counted` is how
-    many the interface says it sent meanwhile, everybody's (None: not known yet, or it is gone).
+    many the interface says it sent meanwhile, everybody's (None: not known yet, it is gone, there are two).
     """
 
     interface: str
@@ -64,6 +64,7 @@ class ReplayReport:
     backend: str = ""
     backend_reason: str = ""
     counted: int | None = None
+    interface2: str | None = None
 
     @property
     def read(self) -> int:
@@ -89,6 +90,7 @@ class ReplayReport:
         """The report as plain values; times in nanoseconds."""
         return {
             "interface": self.interface,
+            "interface2": self.interface2,
             "backend": self.backend,
             "backend_reason": self.backend_reason,
             "read": self.read,
@@ -120,17 +122,23 @@ class Replay:
         UnknownInterface, PermissionDenied, EngineError (the interface went down or away)
     """
 
-    def __init__(self, frames: Iterable[Frame], config: ReplayConfig) -> None:
+    def __init__(
+        self, frames: Iterable[Frame], config: ReplayConfig, ask: Callable[[bytes], bool] | None = None
+    ) -> None:
+        """With `ask` frames go one at a time: it gets each one's octets, and False ends the replay."""
         from rawkit.net import interface as find_interface
 
-        interface = find_interface(config.interface)
-        if interface.linktype != ETHERNET:
-            raise RawkitError(
-                f"replay: {config.interface} is no Ethernet interface (link type {interface.linktype})"
-            )
+        names = [config.interface] + ([config.interface2] if config.interface2 else [])
+        interfaces = [find_interface(name) for name in names]
+        for interface in interfaces:
+            if interface.linktype != ETHERNET:
+                raise RawkitError(
+                    f"replay: {interface.name} is no Ethernet interface (link type {interface.linktype})"
+                )
         self.config = config
-        self.report = ReplayReport(config.interface)
-        self._plan = Plan(frames, config, interface.mtu)
+        self.report = ReplayReport(config.interface, interface2=config.interface2)
+        self._ask = ask
+        self._plan = Plan(frames, config, min(interface.mtu for interface in interfaces))
         self._rewriter = None if config.as_is else config.rewrite.rewriter()
         self._stopped = False
         self._end_ns: int | None = None
@@ -138,7 +146,13 @@ class Replay:
         if backend == "auto" and not config.topspeed:
             # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
             backend, self._reason = "packet", "exact for frames that go one by one"
-        self._transmitter = open_transmitter(config.interface, backend)
+        self._ifindexes: tuple[int, int] | None = None
+        self._transmitter: Transmitter | PacketSocket
+        if config.interface2:
+            self._ifindexes = interfaces[0].index, interfaces[1].index
+            self._transmitter = PacketSocket(None, protocol=0)  # each frame says where it goes
+        else:
+            self._transmitter = open_transmitter(config.interface, backend)
         self._paced: PacedSender | None = None
         if not config.topspeed:  # there a full queue is waited for: nobody behind is late for it
             self._paced = PacedSender(self._transmitter, config.spin_ns)
@@ -171,10 +185,12 @@ class Replay:
 
     def _batches(self) -> Iterator[tuple[FrameBatch, list[int]]]:
         """What goes out, a chunk at a time in a batch that is refilled, and when each frame is due."""
-        most = TOPSPEED_CHUNK if self.config.topspeed else CHUNK
+        most = 1 if self._ask else TOPSPEED_CHUNK if self.config.topspeed else CHUNK
         start_ns = 0
-        for batch, offsets in prepared(self._plan, self._rewriter, most):
+        for batch, offsets in prepared(self._plan, self._rewriter, most, self._ifindexes):
             note_plan(self.report, self._plan, self._rewriter)
+            if self._ask is not None and not self._ask(batch[0]):
+                return
             # The clock starts when the first frames lie ready.
             if start_ns == 0:
                 start_ns = monotonic_ns() + LEAD_NS
@@ -239,13 +255,17 @@ class Replay:
         self.report.failed[reason] = self.report.failed.get(reason, 0) + 1
         return 1
 
-    def _finish(self, transmitter: Transmitter) -> None:
+    def _finish(self, transmitter: Transmitter | PacketSocket) -> None:
         """What is told once, at the end."""
-        told, report = transmitter.report(), self.report
-        report.backend = told.backend
-        report.backend_reason = self._reason or told.reason
-        if told.before is not None and told.after is not None:
-            report.counted = told.after.tx_packets - told.before.tx_packets
+        report = self.report
+        if isinstance(transmitter, PacketSocket):
+            report.backend, report.backend_reason = "packet", "one socket for two interfaces"
+        else:
+            told = transmitter.report()
+            report.backend = told.backend
+            report.backend_reason = self._reason or told.reason
+            if told.before is not None and told.after is not None:
+                report.counted = told.after.tx_packets - told.before.tx_packets
         if self._paced is not None:
             report.timing_error = self._paced.report().timing_error
 

@@ -9,6 +9,7 @@ from itertools import islice
 from rawkit.engine import FrameBatch
 from rawkit.engine.rewrite import TAG_LEN, Rewriter
 from rawkit.errors import CaptureFileError, SplitError
+from rawkit.tools.flowsides import FlowSides
 from rawkit.tools.rewrite import Rewrite
 from rawkit.wire.fragment import fragment
 from rawkit.wire.frame import Frame
@@ -38,6 +39,9 @@ class ReplayConfig:
     spin; None: as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`): "auto" is
     live frames where they work at topspeed, and the packet socket for frames at their own times.
 
+    With `interface2` only what clients send goes out of `interface`, and what servers send of the other (see
+    `FlowSides`), by one packet socket.
+
     Frames that are longer than `mtu` (None: the interface's) are cut as a network card or a router would, and
     transport checksums that the sender had left to its network card are computed, unless `as_is`.
     """
@@ -56,10 +60,13 @@ class ReplayConfig:
     duration: float | None = None
     spin_ns: int | None = None
     backend: str = "auto"
+    interface2: str | None = None
 
     def __post_init__(self) -> None:
         if sum((self.pps is not None, self.mbps is not None, self.topspeed)) > 1:
             raise ValueError("replay: pps, mbps and topspeed exclude each other")
+        if self.interface2 is not None and self.backend == "xdp":
+            raise ValueError("replay: two interfaces need the packet backend")
         if self.as_is and self.rewrite.is_wanted:
             raise ValueError("replay: as_is and rewriting exclude each other")
         for name in ("speed", "pps", "mbps", "loop", "mtu", "duration"):
@@ -189,17 +196,24 @@ def unsendable(frame: Frame) -> str:
     return ""
 
 
-def prepared(plan: Plan, rewriter: Rewriter | None, most: int) -> Iterator[tuple[FrameBatch, list[int]]]:
+def prepared(
+    plan: Plan, rewriter: Rewriter | None, most: int, ifindexes: tuple[int, int] | None = None
+) -> Iterator[tuple[FrameBatch, list[int]]]:
     """The plan's frames, rewritten, and their offsets (ns): `most` at a time in a batch that is refilled.
 
-    When reading fails, what came before goes first.
+    With `ifindexes` each frame gets that of its sender, client or server. When reading fails, what came
+    before goes first.
     """
+    sides = FlowSides()
     plain = FrameBatch(most, CHUNK_LEN)
     rewritten = FrameBatch(most, CHUNK_LEN + most * TAG_LEN)
     for chunk in _chunks(plan, most):
         plain.clear()
         plain.extend([octets for _, octets in chunk])
         offsets = [offset_ns for offset_ns, _ in chunk]
+        if ifindexes is not None:
+            for row, (_, octets) in enumerate(chunk):
+                plain.handle.frames[row].ifindex = ifindexes[sides.side(octets)]
         if rewriter is None:
             yield plain, offsets
             continue

@@ -83,7 +83,7 @@ def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
     assert report.pop("pps") == pytest.approx(19e9 / duration_ns, rel=0.1)
     assert report.pop("counted") >= 20
     assert report == {
-        "type": "report", "file": str(file), "interface": "v0", "backend": "packet",
+        "type": "report", "file": str(file), "interface": "v0", "interface2": None, "backend": "packet",
         "backend_reason": "exact for frames that go one by one", "read": 20, "sent": 20, "octets": 1200,
         "cut": 0, "pieces": 0, "changed": 0, "finished": 0, "failed": {}, "skipped": {}, "unsent": 0,
     }  # fmt: skip
@@ -189,11 +189,13 @@ def test_changes_that_make_no_sense(file: Path, options: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-t"], ["-x", "2", "-M", "5"]])
+@pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-o"], ["-x", "2", "-M", "5"]])
 def test_one_pace_at_a_time(file: Path, options: list[str]) -> None:
     done = replay(str(file), "-i", "lo", *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("rawkit replay: --speed, --pps, --mbps and --topspeed exclude each other")
+    assert done.stderr.startswith(
+        "rawkit replay: --speed, --pps, --mbps, --topspeed and --one-at-a-time exclude each other"
+    )
 
 
 @pytest.mark.net
@@ -246,6 +248,31 @@ def test_standard_input_and_sleeping_instead_of_spinning(veth: VethPair, file: P
         done = subprocess.run(argv, stdin=stream, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("10 packets, 600 octets sent on v0")
+
+
+@pytest.mark.net
+def test_one_at_a_time(veth: VethPair, file: Path) -> None:
+    argv = [sys.executable, "-m", "rawkit", "replay", str(file), "-i", veth.near, "-o"]
+    with veth.namespace.enter():
+        live = Capture(veth.far, "ether proto 0x88b5")
+    with (
+        live,
+        subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        arriving = iter(live)
+        assert process.stdin is not None
+        for i in range(3):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert next(arriving).data[-1] == i
+        output, messages = process.communicate("q\n", timeout=20)
+        live.stop()
+        assert not list(arriving)
+    assert process.returncode == 0
+    assert messages.count("[Enter sends, q ends]") == 4
+    assert output.startswith("3 packets, 180 octets sent on v0")
 
 
 @pytest.mark.net
