@@ -116,7 +116,7 @@ def generate(cls: Any, fields: tuple[FieldInfo, ...]) -> None:
     """
     cls._table = None
     cls.__init__ = _first_init
-    cls._pack = _first_pack
+    cls._pack = first_pack
     cls._parse = staticmethod(lambda buf, offset, end: compiled(cls)._parse(buf, offset, end))
     for row in fields:
         if not row.kind.slot_serves:
@@ -128,8 +128,11 @@ def _first_init(self: Any, *values: Any, **named: Any) -> None:
     compiled(type(self)).__init__(self, *values, **named)
 
 
-def _first_pack(self: Any, payload: bytes, outer: Any, upper: Any) -> bytes:
-    octets: bytes = compiled(type(self))._pack(self, payload, outer, upper)
+def first_pack(self: Any, payload: bytes, outer: Any, upper: Any) -> bytes:
+    """The `_pack` of a class until it is compiled."""
+    cls = type(self)
+    cls._pack = reference(cls, "_pack")
+    octets: bytes = cls._pack(self, payload, outer, upper)
     return octets
 
 

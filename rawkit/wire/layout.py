@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_o
 
 from rawkit.wire import storage
 from rawkit.wire.field import AUTO, FlagBits, Kind, Options, Rule, Spec, Variable, header_words
-from rawkit.wire.generate import Plan, generate, make_plan, reference
+from rawkit.wire.generate import Plan, first_pack, generate, make_plan, reference
 
 Self = TypeVar("Self", bound="Layout")
 
@@ -189,7 +189,7 @@ class LayoutMeta(type):
         cls = super().__new__(meta, name, bases, namespace)
         cls._plan, cls.min_len = plan, plan.size
         if kept:
-            storage.keep(cls, plan, reference)
+            storage.keep(cls, plan, reference, first_pack)
         else:
             generate(cls, fields)
         cls.__init_layout__(**options)

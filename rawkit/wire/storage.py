@@ -81,10 +81,13 @@ def is_kept(plan: Plan, bases: tuple[Any, ...]) -> bool:
     )
 
 
-def keep(cls: Any, plan: Plan, reference: Callable[[Any, str], Any]) -> None:
-    """Give a class its attributes, `_table` and `_parse`.
+def keep(
+    cls: Any, plan: Plan, reference: Callable[[Any, str], Any], first_pack: Callable[..., bytes]
+) -> None:
+    """Give a class its attributes, `_table`, `_parse` and `_pack`.
 
-    `reference(cls, name)` gives the generated function that stands in for what the module does.
+    `reference(cls, name)` gives the generated function that stands in for what the module does; `first_pack`
+    is the `_pack` of classes with a rule that the module does not know.
     """
     rows = []
     for i, row in enumerate(plan.fields):
@@ -106,6 +109,7 @@ def keep(cls: Any, plan: Plan, reference: Callable[[Any, str], Any]) -> None:
         cls, reference, tuple(rows), plan.size, places, cls.ends_packet, cls._positional, packs
     )
     cls._parse = staticmethod(cls._table.parse)
+    cls._pack = _fields.Fields._pack if packs else first_pack
 
 
 def _kind(row: FieldInfo) -> int | None:

@@ -198,6 +198,21 @@ def test_parsed_and_changed_here_and_there(octets: bytes) -> None:
         )
 
 
+def test_a_class_is_packed_by_its_own_table() -> None:
+    class Slow(Header):
+        number: u8 = auto(lambda header, payload: 7)
+
+    class Longer(Slow):
+        more: u8 = 1
+
+    class Fast(Longer):
+        number: u8 = 0
+
+    assert [bytes(cls()) for cls in (Slow, Longer, Fast, Slow, Longer, Fast)] == [
+        b"\7", b"\7\1", b"\0\1", b"\7", b"\7\1", b"\0\1"
+    ]  # fmt: skip
+
+
 # ---- what must not do harm -----------------------------------------------------------------------------
 
 
