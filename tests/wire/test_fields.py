@@ -155,6 +155,12 @@ def test_one_class(cls: Any) -> None:
         arguments = payload, data.draw(st.sampled_from(outer)), data.draw(st.sampled_from(upper))
         packed = header._pack(*arguments)
         assert packed == reference(cls, "_pack")(header, *arguments)
+        wild = data.draw(st.binary(max_size=80))
+        for any_octets in (wild, packed[: len(wild)] + wild, packed + wild):
+            ends = 0, len(any_octets)
+            assert outcome(cls._table.parse, any_octets, *ends) == outcome(
+                reference(cls, "_parse"), any_octets, *ends
+            )
         before = data.draw(st.binary(max_size=3))
         buf = before + packed + arguments[0]
         for end in range(len(buf), len(before) - 1, -1):
