@@ -56,7 +56,7 @@ Examples:
 Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 77 without permission;
 130 when interrupted.""",
 )
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="TARGET...")
 @click.option("-p", "--ports", help="22,80,100-200, service names, - for 1-65535  [default: common ones]")
 @click.option(
     "--type",
@@ -120,6 +120,17 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "--contact", default="", metavar="TEXT", help="What UDP probes say where nothing else is usual."
 )
 @click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
+@click.option(
+    "--exclude-file",
+    "--excludefile",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="As --exclude; lines of targets, # begins a comment.",
+)
+@click.option(
+    "-iL", "--input", type=click.File(encoding="utf-8"), metavar="FILE", help="More targets, likewise."
+)
+@click.option("--top", "--top-ports", "top", type=int, metavar="N", help="The N TCP ports most worth a look.")
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
 @click.option(
@@ -154,6 +165,9 @@ def command(
     state_path: str | None,
     contact: str,
     exclude: tuple[str, ...],
+    exclude_file: TextIO | None,
+    input: TextIO | None,
+    top: int | None,
     family: int | None,
     dry_run_path: str | None,
     yes: bool,
@@ -168,10 +182,19 @@ def command(
 
     Scan only what you may: your own hosts, or with their owners' consent.
     """
-    from rawkit.addr import parse_ports, parse_target
+    from rawkit.addr import TARGET_LIMIT, parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.errors import TargetError
-    from rawkit.tools.scan import CONNECT, NO_LIMIT, UDP, Scan, ScanConfig, common_ports, public_count
+    from rawkit.tools.scan import (
+        CONNECT,
+        NO_LIMIT,
+        UDP,
+        Scan,
+        ScanConfig,
+        common_ports,
+        public_count,
+        top_ports,
+    )
     from rawkit.units import parse_duration
 
     files = (nmap_xml, grepable, masscan_json, zmap_csv, all_csv)
@@ -179,14 +202,27 @@ def command(
     to_stdout = [stream for stream in streams if stream.name == "<stdout>"]
     if len(to_stdout) + as_json > 1:
         raise click.UsageError("standard output can take one format only")
-    wanted = parse_target(targets, family=family or 0)
-    if exclude:
+    targets += _lines(input)
+    if not targets:
+        raise click.UsageError("no targets: name some, or a file of them with -iL")
+    wanted = parse_target(targets, family=family or 0, limit=NO_LIMIT if yes else TARGET_LIMIT)
+    if exclude := exclude + _lines(exclude_file):
         wanted = wanted.without(parse_target(exclude, limit=NO_LIMIT))
         if not wanted.count:
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
-    numbers = common_ports(kind) if ports is None else parse_ports(ports, "udp" if kind == UDP else "tcp")
+    if top is not None:
+        if ports is not None or kind == UDP:
+            raise click.UsageError("--top is for TCP scans, and instead of --ports")
+        try:
+            numbers = top_ports(top)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    elif ports is not None:
+        numbers = parse_ports(ports, "udp" if kind == UDP else "tcp")
+    else:
+        numbers = common_ports(kind)
     timeout_ns = parse_duration(timeout)
     try:
         config = ScanConfig(
@@ -261,6 +297,16 @@ def command(
             report.end(scan.summary, interrupted)
         status(_statistics(scan.summary, interrupted))
     return 130 if interrupted else 0
+
+
+def _lines(file: TextIO | None) -> tuple[str, ...]:
+    """The words of a file of targets, without its comments."""
+    if file is None:
+        return ()
+    try:
+        return tuple(word for line in file for word in line.partition("#")[0].split())
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file.name}: is no text") from None
 
 
 class _JsonReport:

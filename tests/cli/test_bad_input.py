@@ -102,7 +102,11 @@ ROWS = [
     Row("trace -q 1 --svg {nowhere} 127.0.0.1", "No such file or directory"),
     Row("trace --nosuch 127.0.0.1", "No such option.*--nosuch"),
     # ---- scan
-    Row("scan", r"Missing argument 'TARGET\.\.\.'"),
+    Row("scan", "no targets"),
+    Row("scan -iL {nowhere}", "No such file or directory"),
+    Row("scan --exclude-file {good} 10.77.0.1", "is no text"),
+    Row("scan --top 0 10.77.0.1", "the top 0 ports"),
+    Row("scan --top 5 -p 80 10.77.0.1", "instead of --ports"),
     Row("scan 10.77.0.256", r"10\.77\.0\.256"),
     Row("scan fd77::1/129", "fd77::1/129"),
     Row(f"scan {PORTS} 0-70000", "70000"),

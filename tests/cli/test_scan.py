@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -139,6 +141,36 @@ def test_json_lines(kind: str, lab: Lab) -> None:
         98,
     )
     assert summary["probes"] == 100
+
+
+def test_targets_and_exclusions_from_files(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("# ours\n10.77.0.1, 10.77.0.2 # both\nfd77::2\n")
+    (tmp_path / "out").write_text("\nfd77::/64\n")
+    files = ("-iL", str(tmp_path / "in"), "--exclude-file", str(tmp_path / "out"))
+    done = run(lab, *files, "--top", "3", "--json")
+    found = {(r["address"], r["port"]) for r in records(done.stdout) if r["type"] == "port"}
+    assert found == {(address, port) for address in ("10.77.0.1", "10.77.0.2") for port in (22, 80, 443)}
+
+
+def test_a_huge_scan_begins_at_once_in_little_memory(lab: Lab, tmp_path: Path) -> None:
+    """1.6 * 10**9 probes; the first is seen within half a second where the machine has nothing else to do."""
+    os.mkfifo(path := tmp_path / "probes.pcap")
+    lab.a.run(["ip", "route", "add", "10.0.0.0/8", "via", str(lab.b.ipv4)], check=True)
+    argv = [sys.executable, "-P", "-m", "rawkit", "scan", "10.0.0.0/8", "--top", "100", "--yes", "--dry-run"]
+    start = time.monotonic()
+    with lab.a:
+        process = subprocess.Popen([*argv, str(path)])
+    try:
+        with path.open("rb") as file:
+            assert len(file.read(24 + 16 + 44)) == 84
+            assert time.monotonic() - start < 5
+            file.read(4 << 20)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+    finally:
+        process.kill()
+        process.wait()
+    (peak_kib,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
+    assert int(peak_kib) < 150 * 1024
 
 
 def test_json_of_open_ports_only(lab: Lab) -> None:

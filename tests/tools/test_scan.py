@@ -42,6 +42,7 @@ from rawkit.tools.scan import (
 from rawkit.tools.scan.checkpoint import Checkpoint, Progress
 from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.icmp import icmp_reason
+from rawkit.tools.scan.legs import refuse_groups
 from rawkit.tools.scan.syn import reserve_port, template
 from rawkit.wire import MSS, TCP, Ether, IPv4, IPv6, Packet
 
@@ -130,6 +131,17 @@ def test_templates_are_what_the_headers_build(source: str) -> None:
 )
 def test_public_addresses_are_counted(targets: str, public: int) -> None:
     assert public_count(parse_target(targets, limit=1 << 128)) == public
+
+
+def test_special_ranges_are_left_out_of_a_scan_of_public_space() -> None:
+    rest, notes = refuse_groups(parse_target("0.0.0.0/0", limit=1 << 32))
+    assert ip_address("8.8.8.8") in rest
+    for special in ("10.1.1.1", "127.0.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255", "100.64.0.1"):
+        assert ip_address(special) not in rest
+    assert 3.6e9 < rest.count < 3.8e9
+    assert "addresses left out" in notes[0]
+    few = parse_target("192.0.2.0/24 8.8.8.0/24")
+    assert refuse_groups(few) == (few, ())
 
 
 def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:

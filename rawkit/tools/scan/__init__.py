@@ -39,6 +39,7 @@ from rawkit.tools.scan.config import PortResult as PortResult
 from rawkit.tools.scan.config import ScanConfig as ScanConfig
 from rawkit.tools.scan.config import ScanSummary as ScanSummary
 from rawkit.tools.scan.config import public_count as public_count
+from rawkit.tools.scan.config import top_ports as top_ports
 from rawkit.tools.scan.tally import Tally
 from rawkit.tools.scan.waiting import Wait, wait
 

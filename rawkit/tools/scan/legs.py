@@ -12,6 +12,7 @@ from rawkit.addr import IPAddress, Span, TargetSet, parse_target
 from rawkit.errors import NoRoute, TargetError
 from rawkit.tools.scan.config import NO_LIMIT, NO_NEIGHBOUR, NO_ROUTE
 from rawkit.tools.scan.packets import ether
+from rawkit.tools.scan.special import leave_out_special
 
 if TYPE_CHECKING:
     from rawkit import net
@@ -20,6 +21,7 @@ LINKTYPE_ETHERNET = 1
 LINKTYPE_RAW = 101
 _CHUNK = 256  # addresses that share a route look-up where there are many
 _NEIGHBOUR_TIMEOUT = 2.5  # seconds; the kernel asks three times, one second apart
+_LOOKUPS_MAX = 512  # or not many more
 _SINGLY = 64  # up to so many targets, each is looked up on its own
 
 _NOWHERE = parse_target("0.0.0.0/8 224.0.0.0/4 255.255.255.255 :: ff00::/8", limit=NO_LIMIT)
@@ -52,11 +54,13 @@ class Leg:
 
 
 def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
-    """The targets without the broadcast addresses of networks that this host is in, and notes about those.
+    """The targets without the broadcast addresses of networks that this host is in, and, of many public ones,
+    without special ranges; and notes about those.
 
     Raises TargetError for an address that never stands for one host (multicast, broadcast, unspecified), and
     when nothing but a broadcast address was named.
     """
+    targets, special = leave_out_special(targets)
     for span in targets.spans:
         for nowhere in _NOWHERE.spans:
             if span.version == nowhere.version and span.first <= nowhere.last and nowhere.first <= span.last:
@@ -82,7 +86,7 @@ def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
     rest = targets.without(TargetSet(left_out)) if left_out else targets
     if rest.count == 0:
         raise TargetError(f"bad target {notes[0].replace(' left out:', ':')}; those are not scanned")
-    return rest, tuple(sorted(notes))
+    return rest, (*special, *sorted(notes))
 
 
 def plan_legs(
@@ -90,10 +94,10 @@ def plan_legs(
 ) -> tuple[list[Leg], list[Unreachable]]:
     """The legs that lead to the targets, and the targets that none leads to, with the reason.
 
-    Up to 64 targets each have their route looked up. Among more, blocks of at most 256 addresses go by the
-    route of their first one; blocks end where this host's networks do, and its own addresses stand alone.
-    `resolve` asks for Ethernet headers, and so for a question on the link (ARP, neighbour discovery) about
-    routers and lone targets.
+    Up to 64 targets each have their route looked up. Among more, blocks of at most 256 addresses (or a 512th
+    of all) go by the route of their first one; blocks end where this host's networks do, and its own
+    addresses stand alone. `resolve` asks for Ethernet headers, and so for a question on the link (ARP,
+    neighbour discovery) about routers and lone targets.
 
     Raises NoRoute when no route leads to any target.
     """
@@ -102,7 +106,8 @@ def plan_legs(
     groups: dict[tuple[object, ...], tuple[net.Route, list[Span]]] = {}
     unroutable: list[Span] = []
     reason: NoRoute | None = None
-    for span in _chunks(targets.spans, 1 if targets.count <= _SINGLY else _CHUNK, _borders()):
+    size = 1 if targets.count <= _SINGLY else max(_CHUNK, targets.count // _LOOKUPS_MAX)
+    for span in _chunks(targets.spans, size, _borders()):
         first = TargetSet([span])[0]
         try:
             route = net.route(first, via=interface or None)
