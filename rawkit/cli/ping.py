@@ -33,7 +33,7 @@ Examples:
   rawkit ping -f hosts.txt -c 10 -q --json
 
 Exit status: 0 when every target has answered (interrupted: any target; with -x N: N of them), 1 when one has
-not, 2 for bad input, 77 when no kind of socket is allowed.""",
+not, 2 for bad input, 77 when no kind of socket is allowed, 130 for a sweep that was interrupted.""",
 )
 @click.argument("targets", metavar="TARGET...", nargs=-1)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Requests to each target  [default: no end]")
@@ -162,6 +162,13 @@ def command(
     family = 4 if ipv4 else 6 if ipv6 else 0
     interval_ns = parse_duration(interval)
     if files or generate or alive or unreachable:
+        single = {
+            "--tcp": tcp_port, "--udp": udp_port, "--arp": arp, "--pmtu": pmtu, "-b": broadcast,
+            "-A": adaptive, "-w": deadline, "-D": timestamps, "-M": fragment, "-p": pattern,
+            "-Q": tos != "0", "--live": live, "--plot": plot,
+        }  # fmt: skip
+        if given := [name for name, value in single.items() if value]:
+            raise click.UsageError(f"{given[0]} is not for sweeps (-f, -g, -a, -u)")
         from rawkit.cli.pingsweep import SweepOptions, run_sweep
 
         return run_sweep(

@@ -14,12 +14,10 @@ import os
 import secrets
 import socket
 import time
-from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from math import sqrt
 from typing import Self
 
 from rawkit.addr import MAC, IPAddress, TargetSet, parse_target
@@ -29,7 +27,6 @@ from rawkit.engine.aio import Waits, wait_readable
 from rawkit.engine.probe import DAMAGED, FILTERED, KEY_LEN, MAC_LEN, OPEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.sidesender import SideSender
 from rawkit.errors import EngineError, PermissionDenied
-from rawkit.tools.pinger import MAX_SIZE, percentile
 from rawkit.tools.scan.config import PUBLIC_RATE, RUN_MAX, public_count
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import Leg, plan_legs, refuse_groups
@@ -37,15 +34,18 @@ from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import RatePace
 from rawkit.tools.scan.syn import spans
 from rawkit.tools.sweeppace import AnswerPace
+from rawkit.tools.sweepresult import ALIVE as ALIVE
+from rawkit.tools.sweepresult import COOKIE_LEN, Tally
+from rawkit.tools.sweepresult import UNREACHABLE as UNREACHABLE
+from rawkit.tools.sweepresult import SweepConfig as SweepConfig
+from rawkit.tools.sweepresult import SweepResult as SweepResult
+from rawkit.tools.sweepresult import SweepSummary as SweepSummary
 from rawkit.units import parse_duration
 from rawkit.wire import ICMPEcho, ICMPv6Echo, IPv4, IPv6
 
-COOKIE_LEN = 8
-"""Octets of payload that every request has at least."""
 NO_ANSWER = "no answer"
 NO_NEIGHBOUR = "no neighbour"
 DROPPED_HERE = "unknown: this host dropped answers"
-ALIVE, UNREACHABLE = "alive", "unreachable"
 
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
@@ -63,127 +63,6 @@ _REFUSED = {
     errno.EINVAL: "not sendable",
 }
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """What to send, and how long to wait.
-
-    Every target gets `count` requests, one each round; rounds begin `interval_ns` apart, or later where the
-    one before is not over. In each, whoever has not answered within `timeout_ns` is asked again, `retries`
-    times. `size` is the payload in octets, `ttl` the time to live or hop limit. `rate` is requests per
-    second; None sends as fast as answers come back, towards public addresses 1000 a second. `interface`
-    names the interface to send by, "" leaves it to the routing table. `report` says which results are
-    wanted: those of ALIVE hosts, of UNREACHABLE ones; what is not wanted is counted only, which is faster.
-
-    Raises: ValueError, naming the field.
-    """
-
-    targets: TargetSet
-    count: int = 1
-    interval_ns: int = 1_000_000_000
-    timeout_ns: int = 1_000_000_000
-    retries: int = 1
-    size: int = 56
-    ttl: int = 64
-    rate: float | None = None
-    interface: str = ""
-    report: frozenset[str] = frozenset({ALIVE, UNREACHABLE})
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.count <= 65535:
-            raise ValueError(f"count {self.count}: must be 1..65535")
-        if self.interval_ns < 0:
-            raise ValueError(f"interval of {self.interval_ns} ns: must not be negative")
-        if not 0 < self.timeout_ns <= 3600 * 10**9:
-            raise ValueError(f"timeout of {self.timeout_ns / 1e9:g} s: more than 0, an hour at most")
-        if not 0 <= self.retries <= 100:
-            raise ValueError(f"retries {self.retries}: must be 0..100")
-        if not COOKIE_LEN <= self.size <= MAX_SIZE[4]:
-            raise ValueError(
-                f"size {self.size}: must be {COOKIE_LEN}..{MAX_SIZE[4]} octets, a cookie is part of them"
-            )
-        if not 1 <= self.ttl <= 255:
-            raise ValueError(f"ttl {self.ttl}: must be 1..255")
-        if self.rate is not None and not 0 < self.rate < 1e9:
-            raise ValueError(f"rate {self.rate}: requests per second are more than 0 and less than 10**9")
-        if unknown := self.report - {ALIVE, UNREACHABLE}:
-            raise ValueError(f"report {sorted(unknown)}: must be of {ALIVE!r}, {UNREACHABLE!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """What became of the requests of one round to one target, all of which had the sequence number `seq`.
-
-    `alive`: an echo reply came, `corrupted` if its data were not those that were sent. Otherwise `reason`
-    says why not: "no answer", "no neighbour", an ICMP error in words, from `reporter`, or that this host
-    dropped answers, so that nobody knows. `rtt_ns` is from handing the request to the kernel, in a
-    batch of up to 64 that counts from its first, to the kernel's stamp on the answer; None where several
-    requests could have caused it. `probes` is how many requests were sent, `time_ns` when the answer came, or
-    was given up (since 1970).
-    """
-
-    target: str
-    address: str
-    seq: int
-    alive: bool
-    reason: str
-    rtt_ns: int | None
-    ttl: int | None
-    reporter: str
-    probes: int
-    corrupted: bool
-    time_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class SweepSummary:
-    """Totals, over all rounds so far that are over.
-
-    `alive` hosts answered at least once. `sent` counts requests, `asked` the same without repetitions,
-    `received` those of them that were answered, `late` answers to what had been given up, `errors` ICMP
-    errors and refusals of this host. `dropped` answers were lost by this host for lack of buffer space;
-    `uncertain` are the unanswered that they may have been from, which are no part of `loss` (0..1).
-    Round-trip times are nanoseconds, None when there are none; `duration_ns` is from the first request until
-    the last answer or time-out.
-    """
-
-    targets: int
-    rounds: int
-    alive: int
-    sent: int
-    asked: int
-    received: int
-    duplicates: int
-    corrupted: int
-    late: int
-    errors: int
-    dropped: int
-    uncertain: int
-    loss: float
-    duration_ns: int
-    min_ns: int | None = None
-    avg_ns: int | None = None
-    median_ns: int | None = None
-    p90_ns: int | None = None
-    p99_ns: int | None = None
-    max_ns: int | None = None
-    mdev_ns: int | None = None
-
-
-@dataclass(slots=True)
-class _Tally:
-    sent: int = 0
-    asked: int = 0
-    received: int = 0
-    duplicates: int = 0
-    corrupted: int = 0
-    late: int = 0
-    errors: int = 0
-    dropped: int = 0
-    uncertain: int = 0
-    rounds: int = 0
-    samples: array[int] = field(default_factory=lambda: array("q"))
 
 
 @dataclass
@@ -224,7 +103,7 @@ class Sweep:
         self.config = config = replace(config, targets=targets)
         self.socket_kinds: dict[int, str] = {}
         """How each IP version is spoken: "raw" or "datagram" (needs no privilege)."""
-        self._tally = _Tally()
+        self._tally = Tally()
         self._alive: dict[tuple[int, int], int] = {}  # by way and lane: a bit in the octet of each row
         self._seq = 0
         self._closed = False
@@ -623,39 +502,11 @@ class Sweep:
     @property
     def summary(self) -> SweepSummary:
         """The totals so far."""
-        tally = self._tally
-        now_ns = self._ended_ns if self._ended_ns is not None else self._clock.now_ns()
-        known = tally.asked - tally.uncertain
-        summary = SweepSummary(
-            targets=self.config.targets.count,
-            rounds=tally.rounds,
-            alive=sum(bits.bit_count() for bits in self._alive.values()),
-            sent=tally.sent,
-            asked=tally.asked,
-            received=tally.received,
-            duplicates=tally.duplicates,
-            corrupted=tally.corrupted,
-            late=tally.late,
-            errors=tally.errors,
-            dropped=tally.dropped,
-            uncertain=tally.uncertain,
-            loss=1 - tally.received / known if known else 0.0,
-            duration_ns=now_ns - self._started_ns if self._started_ns is not None else 0,
-        )
-        if not tally.samples:
-            return summary
-        samples = sorted(tally.samples)
-        mean_ns = sum(samples) / len(samples)
-        return replace(
-            summary,
-            min_ns=samples[0],
-            avg_ns=round(mean_ns),
-            median_ns=percentile(samples, 50),
-            p90_ns=percentile(samples, 90),
-            p99_ns=percentile(samples, 99),
-            max_ns=samples[-1],
-            mdev_ns=round(sqrt(sum((sample - mean_ns) ** 2 for sample in samples) / len(samples))),
-        )
+        duration_ns = 0
+        if self._started_ns is not None:
+            duration_ns = (self._ended_ns or self._clock.now_ns()) - self._started_ns
+        alive = sum(bits.bit_count() for bits in self._alive.values())
+        return self._tally.summary(self.config.targets.count, alive, duration_ns)
 
 
 def sweep(

@@ -67,6 +67,10 @@ ROWS = [
     Row("ping -g -s 4 10.77.0.1", "size 4"),
     Row("ping -g --rate 0 10.77.0.1", "rate 0"),
     Row("ping -g -c 70000 10.77.0.1", "count 70000"),
+    Row("ping -g --tcp 80 10.77.0.1", "--tcp is not for sweeps"),
+    Row("ping -a -b 10.77.0.1", "-b is not for sweeps"),
+    Row("ping --plot 10.77.0.1", "--plot needs a terminal"),
+    Row("ping --live --json 10.77.0.1", "--live needs a terminal"),
     Row("ping -r 3 10.77.0.1", "-r is for sweeps"),
     Row("ping -x 0 -g 10.77.0.1", "'-x'"),
     # ---- trace
