@@ -9,19 +9,16 @@ _FRACTION_BITS = 16  # of a nanosecond, kept so that rounding does not add up ov
 class RttEstimator:
     """Smoothed round-trip time and its variation (RFC 6298 sections 2.2 and 2.3), and the least one seen."""
 
-    __slots__ = ("_rttvar", "_srtt", "latest_ns", "min_ns")
+    __slots__ = ("_rttvar", "_srtt", "latest_ns", "min_ns", "srtt_ns")
 
     def __init__(self) -> None:
         self._srtt = self._rttvar = 0  # in units of 2**-16 ns
+        self.srtt_ns = 0
+        """SRTT, rounded down; 0 before the first sample."""
         self.latest_ns: int | None = None
         """The last sample; None before the first."""
         self.min_ns: int | None = None
         """The least sample; None before the first."""
-
-    @property
-    def srtt_ns(self) -> int:
-        """SRTT, rounded down; 0 before the first sample."""
-        return self._srtt >> _FRACTION_BITS
 
     @property
     def rttvar_ns(self) -> int:
@@ -42,6 +39,7 @@ class RttEstimator:
         else:  # section 2.3, in this order: RTTVAR is computed with the old SRTT
             self._rttvar = (3 * self._rttvar + abs(self._srtt - sample)) >> 2
             self._srtt = (7 * self._srtt + sample) >> 3
+        self.srtt_ns = self._srtt >> _FRACTION_BITS
         self.latest_ns = rtt_ns
         if self.min_ns is None or rtt_ns < self.min_ns:
             self.min_ns = rtt_ns

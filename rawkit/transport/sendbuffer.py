@@ -9,18 +9,15 @@ class SendBuffer:
     Offsets do not wrap. Writing and releasing cost what is written or released; reading copies what is read.
     """
 
-    __slots__ = ("_octets", "capacity", "start")
+    __slots__ = ("_octets", "capacity", "end", "start")
 
     def __init__(self, start: int = 0, capacity: int | None = None) -> None:
         self._octets = bytearray()
         self.start = start
+        self.end = start
+        """One past the last octet written."""
         self.capacity = capacity
         """The most octets to hold; None for no limit."""
-
-    @property
-    def end(self) -> int:
-        """One past the last octet written."""
-        return self.start + len(self._octets)
 
     @property
     def room(self) -> int:
@@ -31,6 +28,7 @@ class SendBuffer:
         """Put octets at the end, as many as there is room for; returns how many."""
         taken = min(len(data), self.room)
         self._octets += data if taken == len(data) else data[:taken]
+        self.end += taken
         return taken
 
     def read(self, offset: int, length: int) -> bytes:

@@ -138,6 +138,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.timeouts = self.last_sent_ns = 0
         # What has arrived.
         self.syn_expected = role == "server"
+        self.expected = self.first if self.syn_expected else start  # what acknowledgements name
         unit = 1 if self.messages else self.mss
         self.box: Reassembly | MessageBox = (MessageBox if self.messages else Reassembly)(
             self.capacity, start=start
@@ -470,11 +471,6 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
 
     # ---- receiving ----------------------------------------------------------------------------------
 
-    @property
-    def expected(self) -> int:
-        """The number that the next acknowledgement names."""
-        return self.first if self.syn_expected else self.box.next + self.peer_closed
-
     def on_packet(self, cx: Context, packet: Packet) -> None:
         header, flags = packet.header, packet.header.flags
         if flags & RST:
@@ -486,6 +482,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             if header.seq != expected & self.mask:
                 expected = self.space.unwrap(header.seq, expected)
             self.accept(cx, flags, expected, packet.payload)
+            self.expected = self.first if self.syn_expected else self.box.next + self.peer_closed
         if flags & (SYN | DATA | FIN | ASK):
             self.acknowledge(cx, ECE if packet.ecn == CONGESTED else 0)
         if flags & ACK:
