@@ -39,6 +39,13 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     help="Write to a .pcapng or .pcap file, packed if .zst, .gz or .lz4 follows; print nothing.",
 )
 @click.option(
+    "--comment",
+    "comments",
+    metavar="TEXT",
+    multiple=True,
+    help="With -w: a note in the .pcapng file; may be given several times.",
+)
+@click.option(
     "-C",
     "--rotate-size",
     "size",
@@ -93,6 +100,7 @@ def command(
     interface: str | None,
     count: int | None,
     write: str | None,
+    comments: tuple[str, ...],
     size: str | None,
     interval: str | None,
     files: int | None,
@@ -121,16 +129,21 @@ def command(
     from contextlib import ExitStack
     from types import FrameType
 
+    import rawkit
     from rawkit.cli.output import JsonLines, emit, status
+    from rawkit.errors import EngineError
     from rawkit.pcap import PcapngWriter, RotatingWriter, create_pcap
     from rawkit.pcap.pack import pack_of_name
     from rawkit.pcap.writer import kind_of_name
     from rawkit.privileges import drop_privileges
     from rawkit.tools.capture import Capture, explain
+    from rawkit.tools.capturefile import describe, processor, system, write_statistics
     from rawkit.units import parse_duration
 
     if tee and write is None:
         raise click.UsageError("--tee needs -w FILE")
+    if comments and (write is None or kind_of_name(write) == "pcap"):
+        raise click.UsageError("--comment needs -w FILE.pcapng")
     if write == "-" and (tee or as_json):
         raise click.UsageError("-w - gives standard output to the file: nothing else can be printed there")
     interval_ns = None if interval is None else parse_duration(interval)
@@ -158,9 +171,11 @@ def command(
             )
         )
         before: dict[int, Any] = {}
+        endings: list[str] = []  # why it ended, where that is worth a comment
 
         def stop(number: int, _: FrameType | None) -> None:
             capture.stop()
+            endings.append(f"ended by {signal.Signals(number).name}")
             signal.signal(number, before[number])  # the second time it ends at once
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -179,16 +194,24 @@ def command(
                 drop_privileges(user)
 
         def open_file(path: str) -> PcapWriter | PcapngWriter:
-            file = create_pcap(path, capture.linktype, kind=kind_of_name(write or ""))
+            file = create_pcap(
+                path,
+                capture.linktype,
+                application=f"rawkit {rawkit.__version__}",
+                hardware=processor(),
+                os_name=system(),
+                comments=comments,
+                kind=kind_of_name(write or ""),
+            )
             if user is not None and not rotates:
                 drop_privileges(user)
             if isinstance(file, PcapngWriter):
-                file.add_interface(name, capture.linktype, filter=expression)
+                describe(file, capture, snaplen)
             return file
 
         def finish(file: PcapWriter | PcapngWriter) -> None:
             if isinstance(file, PcapngWriter):
-                _write_statistics(capture, file)
+                write_statistics(file, capture, endings + _interruptions(capture))
 
         writer = None
         if write is not None:
@@ -221,6 +244,9 @@ def command(
                 if printer is not None:
                     for frame in batch.frames(interface_names=names):
                         printer.write(frame)
+        except EngineError as error:
+            endings.append(f"ended by an error: {error}")
+            raise
         finally:
             capture.close()
             try:
@@ -268,22 +294,11 @@ def _octets(size: str) -> int:
     return int(match[1]) * units[match[2].lower()]
 
 
-def _write_statistics(capture: Capture, file: PcapngWriter) -> None:
-    """The counters from the opening of the capture until now."""
-    from rawkit.engine import realtime_ns
-
-    counters = capture.counters()
-    now_ns = realtime_ns()
-    file.write_statistics(
-        capture.interface.name,
-        accepted=counters.received,
-        dropped=counters.dropped,
-        os_dropped=counters.dropped,
-        delivered=capture.captured,
-        time_ns=now_ns,
-        start_ns=capture.opened_ns,
-        end_ns=now_ns,
-    )
+def _interruptions(capture: Capture) -> list[str]:
+    """What there is to say of an interface that went down."""
+    if not capture.interruptions:
+        return []
+    return [f"{capture.interface.name} went down {counted(capture.interruptions, 'time')} meanwhile"]
 
 
 def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines | None) -> None:
@@ -312,8 +327,8 @@ def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines 
         status(
             f"{counted(details.undescribed, 'merged SCTP packet')} dropped: the kernel cannot describe them"
         )
-    if capture.interruptions:
-        status(f"{name} went down {counted(capture.interruptions, 'time')} meanwhile")
+    for remark in _interruptions(capture):
+        status(remark)
     if json is not None:
         json.write(
             "summary",

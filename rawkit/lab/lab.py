@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import array
-import fcntl
-import socket
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -27,7 +24,7 @@ from rawkit.lab.setup import (
     wait_until_up,
     wait_until_usable,
 )
-from rawkit.net import interface
+from rawkit.net import ethtool, interface
 from rawkit.net.netlink import ask
 from rawkit.units import parse_duration, parse_ratio
 
@@ -35,9 +32,8 @@ _QUIET_S = 0.03
 _SETTLE_S = 0.3
 """How long a new link must be quiet to count as settled, and how long to wait for that at most."""
 
-# <linux/sockios.h>, <linux/ethtool.h>: receive and transmit checksums, scatter-gather, segmentation by the
+# <linux/ethtool.h>: receive and transmit checksums, scatter-gather, segmentation by the
 # device (TSO) and by the kernel's last moment (GSO), and merging on receipt (GRO).
-_SIOCETHTOOL = 0x8946
 _OFFLOADS = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
 _QUEUE_N = 1000  # frames that wait before a bottleneck
@@ -230,9 +226,5 @@ def _send_plain_frames(name: str) -> None:
     The relay would otherwise see segments of up to 64 kB without checksums, as the kernel hands them to
     network cards.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for command in _OFFLOADS.values():
-            value = array.array("I", [command, 0])  # struct ethtool_value
-            # struct ifreq: the name, and a pointer within a union of 24 octets.
-            request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
-            fcntl.ioctl(control, _SIOCETHTOOL, request)
+    for command in _OFFLOADS.values():
+        ethtool.ask(name, array.array("I", [command, 0]))  # struct ethtool_value

@@ -321,8 +321,14 @@ class PcapngWriter(_Writer):
         filter: str | None = None,
         os_name: str | None = None,
         description: str = "",
+        hardware: str = "",
+        mac: bytes = b"",
+        comments: tuple[str, ...] = (),
     ) -> int:
-        """Describe an interface in the file and give its number there; one that is known keeps its number."""
+        """Describe an interface in the file and give its number there; one that is known keeps its number.
+
+        `mac` is its address, six octets.
+        """
         known = self._interfaces.get((name, linktype))
         if known is not None:
             return known[0]
@@ -331,7 +337,15 @@ class PcapngWriter(_Writer):
         body = struct.pack("<HHI", _linktype(linktype), 0, length)
         # The name is written even when it is empty: a reader then knows it from one that was never given.
         body += _option(b.IF_NAME, _encoded(name))
-        body += _texts((b.IF_DESCRIPTION, description))
+        body += _texts(
+            (b.IF_DESCRIPTION, description),
+            (b.IF_HARDWARE, hardware),
+            *((b.OPT_COMMENT, comment) for comment in comments),
+        )
+        if mac:
+            if len(mac) != 6:
+                raise FieldError(f"mac: {len(mac)} octets, an address has 6")
+            body += _option(b.IF_MACADDR, mac)
         body += _option(b.IF_TSRESOL, bytes([_TSRESOL_NS]))
         if expression:
             body += _option(b.IF_FILTER, b"\0" + _encoded(expression))
@@ -397,10 +411,12 @@ class PcapngWriter(_Writer):
         time_ns: int = 0,
         start_ns: int | None = None,
         end_ns: int | None = None,
+        comments: tuple[str, ...] = (),
     ) -> None:
         """Append the counters of an interface, usually as the last thing before `close`; None is left out.
 
-        The meaning of each is that of `Statistics`. An interface not yet in the file is added (as Ethernet).
+        The meaning of each is that of `Statistics`; `comments` say what else happened. An interface not yet
+        in the file is added (as Ethernet).
         """
         if interface not in self._names:
             self.add_interface(interface)
@@ -423,6 +439,7 @@ class PcapngWriter(_Writer):
                 if not 0 <= count <= _U64_MAX:
                     raise FieldError(f"statistics: counter {count} does not fit 64 bits")
                 body += _option(code, struct.pack("<Q", count))
+        body += _texts(*((b.OPT_COMMENT, comment) for comment in comments))
         self._sink.write(_block(b.ISB, body + _option(b.OPT_END, b"")))
 
     def _options(self, frame: Frame) -> bytes:

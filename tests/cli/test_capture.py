@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 
 from rawkit.engine import compile_filter
 from rawkit.errors import CaptureFileError
+from rawkit.net import ethtool
 from rawkit.pcap import open_pcap
 from rawkit.wire.frame import Frame
 
@@ -319,6 +320,46 @@ def test_files_by_time_and_the_last_of_them(tmp_path: Path) -> None:
             assert [statistics.os_dropped for statistics in reader.statistics] == [0]
 
 
+def comments_of(path: Path, kind: int) -> list[str]:
+    """The comments on a file's blocks of a kind."""
+    with open_pcap(path) as reader:
+        found = [block.options for block in reader.blocks() if block.kind == kind]
+    return [value.decode() for options in found for code, value in options if code == 1]
+
+
+def test_the_file_says_where_it_was_made_and_why_it_ended(veth: VethPair, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    args = ["-i", veth.near, "-s", "96", "--comment", "first", "--comment", "zweiter \u2713"]
+    with capturing(*args, "-w", str(path), *FILTER) as process:
+        process.send_signal(signal.SIGTERM)
+        finish(process)
+    text = subprocess.run([oracle("capinfos"), path], capture_output=True, text=True, check=True).stdout
+    lines = {line.strip() for line in text.splitlines()}
+    system = os.uname()
+    assert {
+        "Capture application: rawkit 0.1.0",
+        f"Capture oper-sys:    {system.sysname} {system.release}",
+        "Capture comment:     first",
+        "Capture comment:     zweiter \u2713",
+        f"Name = {veth.near}",
+        "Description = veth",
+        "Hardware = veth",
+        f"Operating system = {system.sysname} {system.release}",
+        "Filter string = udp port 9999",
+        "Capture length = 96",
+        "Number of stat entries = 1",
+    } <= lines
+    assert f"Capture hardware:    {system.machine}" in text
+    (comment,) = comments_of(path, 1)
+    on, _, off = comment.removeprefix("MTU 1500; offloads on: ").partition("; off: ")
+    told = dict.fromkeys(on.split(", "), True) | dict.fromkeys(filter(None, off.split(", ")), False)
+    assert told == ethtool.offloads(veth.near)
+    assert comments_of(path, 5) == ["ended by SIGTERM"]
+    with open_pcap(path) as reader:
+        addresses = [dict(block.options)[6] for block in reader.blocks() if block.kind == 1]
+    assert addresses == [veth.near_mac]
+
+
 @pytest.fixture
 def other_users() -> None:
     if not has_other_users():
@@ -521,10 +562,12 @@ def test_an_interface_that_disappears_ends_it_with_an_error_and_a_whole_file(
         for _ in reader:
             pass
         assert [statistics.delivered for statistics in reader.statistics] == [1]
+    assert comments_of(path, 5) == [f"ended by an error: {error.removeprefix('rawkit capture: ')}"]
 
 
-def test_an_interface_that_goes_down_is_told_at_the_end(veth: VethPair) -> None:
-    with capturing("-i", veth.near, *FILTER) as process:
+def test_an_interface_that_goes_down_is_told_at_the_end(veth: VethPair, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", veth.near, "-w", str(path), *FILTER) as process:
         with IPRoute() as route:
             route.link("set", index=veth.near_index, state="down")
             time.sleep(0.3)
@@ -533,6 +576,7 @@ def test_an_interface_that_goes_down_is_told_at_the_end(veth: VethPair) -> None:
         messages = finish(process)[1]
     assert process.returncode == 0
     assert messages.endswith(f"{veth.near} went down 1 time meanwhile\n")
+    assert comments_of(path, 5) == ["ended by SIGINT", f"{veth.near} went down 1 time meanwhile"]
 
 
 def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> None:
@@ -548,6 +592,7 @@ def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> N
         (["--tee"], "--tee needs -w FILE"),
         (["-w", "-", "--json"], "-w - gives standard output to the file"),
         (["-w", "-", "--tee"], "-w - gives standard output to the file"),
+        (["--comment", "x", "-w", "x.pcap"], "--comment needs -w FILE.pcapng"),
         (["-W", "3"], "-W needs -C or -G"),
         (["-C", "1"], "-C and -G need -w FILE"),
         (["-G", "1", "-w", "-"], "-C and -G need -w FILE"),

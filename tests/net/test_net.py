@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, ip_address, ip_interface
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from oracles import oracle
@@ -21,8 +21,11 @@ from oracles import oracle
 from rawkit.addr import MAC
 from rawkit.errors import EngineError, NoRoute, PermissionDenied, TargetError, UnknownInterface
 from rawkit.lab import Lab
-from rawkit.net import interface, interfaces, neighbour, route, rtnetlink
+from rawkit.net import ethtool, interface, interfaces, neighbour, route, rtnetlink
 from rawkit.net.netlink import ask
+
+if TYPE_CHECKING:
+    from conftest import VethPair
 
 pytestmark = pytest.mark.net
 
@@ -311,3 +314,31 @@ def test_without_cap_net_admin_an_empty_datagram_makes_the_kernel_look(
         time.sleep(0.01)
         datagrams += [frame for frame in received(frames) if frame[protocol] == socket.IPPROTO_UDP]
     assert len(datagrams) == 1
+
+
+def test_what_the_driver_leaves_to_the_card(veth: VethPair) -> None:
+    names = {
+        "rx-checksumming": "rx",
+        "tx-checksumming": "tx",
+        "scatter-gather": "sg",
+        "tcp-segmentation-offload": "tso",
+        "generic-segmentation-offload": "gso",
+        "generic-receive-offload": "gro",
+    }
+    with veth.namespace.enter():
+        for on in (False, True):
+            veth.receive_live_frames(on)
+            told = subprocess.run(
+                [oracle("ethtool"), "-k", veth.far], capture_output=True, text=True, check=True
+            )
+            expected = {
+                names[name]: value.split()[0] == "on"
+                for name, _, value in (line.partition(":") for line in told.stdout.splitlines())
+                if name in names
+            }
+            assert len(expected) == 6
+            assert ethtool.offloads(veth.far) == expected
+            assert expected["gro"] is on
+        assert ethtool.driver(veth.far) == "veth"
+        assert ethtool.driver("nothing") == ""
+        assert ethtool.offloads("nothing") == {}
