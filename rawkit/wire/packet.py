@@ -58,7 +58,7 @@ class Packet:
         self._payload: bytes | None = bytes(payload)
         # The class of the first header; later the last header, as long as nobody has asked what follows it.
         self._pending: type[Header] | Header | None = None
-        self._buf: Any = b""
+        self._buf = b""
         self._at = self._end = 0
         self._error: HeaderError | None = None
         self._quoted = self._strict = False
@@ -147,13 +147,13 @@ class Packet:
         if self._payload is not None:
             return self._payload
         self._parse_all()
-        return bytes(self._buf[self._at : self._end])
+        return self._buf[self._at : self._end]
 
     @property
     def trailer(self) -> bytes:
         """Octets after the payload that no length field claims (Ethernet padding)."""
         self._parse_all()
-        return bytes(self._buf[self._end :])
+        return self._buf[self._end :]
 
     @property
     def error(self) -> HeaderError | None:
@@ -216,6 +216,8 @@ class Packet:
 
     def __truediv__(self, other: Header | Packet | bytes) -> Packet:
         payload = self.payload
+        if other.__class__ is bytes:
+            return _rebuild(self._layers.copy(), payload + other, self.trailer)
         if isinstance(other, Header):
             if payload:
                 raise TypeError("a header cannot follow a payload")
@@ -225,8 +227,7 @@ class Packet:
                 raise TypeError("a header cannot follow a payload")
             return _rebuild([*self._layers, *other.layers], payload + other.payload, other.trailer)
         try:
-            added = other if other.__class__ is bytes else bytes(memoryview(other))
-            return _rebuild(self._layers.copy(), payload + added, self.trailer)
+            return _rebuild(self._layers.copy(), payload + memoryview(other), self.trailer)
         except TypeError:
             raise TypeError(f"a packet is made of headers and octets, not of {other!r}") from None
 
