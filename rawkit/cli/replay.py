@@ -26,6 +26,7 @@ Examples:
   rawkit replay http.pcapng -i veth0 -x 10            ten times as fast
   rawkit replay http.pcapng -i veth0 --pps 1000 -l 5  five times over, 1000 a second
   rawkit replay http.pcapng -i veth0 --map 10.0.0.0/8=192.0.2.0/24 --dst-mac 00:00:5e:00:53:02
+  rawkit replay http.pcapng -i veth0 -I veth1         clients' packets on veth0, servers' on veth1
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
 
 Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission;
@@ -168,11 +169,10 @@ def _changes(report: ReplayReport) -> list[str]:
     lines = []
     if report.cut:
         lines.append(f"{counted(report.cut, 'packet')} longer than the MTU cut into {report.pieces}")
-    if report.changed:
-        line = f"{counted(report.changed, 'packet')} changed"
-        if report.finished:
-            line += f", {report.finished} of them with a checksum completed that had been left to hardware"
-        lines.append(line)
+    if report.finished:
+        lines.append(f"{counted(report.finished, 'checksum')} completed that had been left to hardware")
+    if report.changed > report.finished:
+        lines.append(f"{counted(report.changed, 'packet')} changed")
     return lines
 
 

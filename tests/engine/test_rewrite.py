@@ -188,6 +188,41 @@ def test_no_checksum_of_a_fixture_goes_bad_and_no_bad_one_good(path: Path) -> No
             assert now == (layer, field, "good" if finished else was)
 
 
+def tshark_states(path: Path) -> list[str]:
+    """Every checksum's state, frame by frame: 0 is bad, 1 good."""
+    names = ("ip", "tcp", "udp", "icmp", "icmpv6", "sctp", "dccp")
+    checked = (
+        "ip.check_checksum",
+        "tcp.check_checksum",
+        "udp.check_checksum",
+        "dccp.check_checksum",
+        "udplite.check_checksum",
+    )
+    options = [word for name in checked for word in ("-o", f"{name}:TRUE")] + ["-o", "sctp.checksum:CRC32C"]
+    fields = [word for name in names for word in ("-e", f"{name}.checksum.status")]
+    command = [oracle("tshark"), "-n", "-r", str(path), "-T", "fields", *options, *fields]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_tshark_finds_no_bad_checksum_that_was_not_bad_before(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.pcap", tmp_path / "after.pcap"
+    frames = []
+    for path in sorted(PCAPS.glob("*.pcapng")):
+        with open_pcap(path) as reader:
+            frames += [frame.data for frame in reader if frame.linktype == 1]
+    for path, rows in ((before, frames), (after, rewrite(frames, **EVERYTHING))):
+        with create_pcap(path, linktype=1) as writer:
+            for octets in rows:
+                writer.write(Frame(octets))
+    was, now = tshark_states(before), tshark_states(after)
+    assert len(was) == len(now) == len(frames)
+    assert sum("1" in states for states in was) > 200
+    worse = [i for i, pair in enumerate(zip(was, now)) if pair[1].count("0") > pair[0].count("0")]
+    assert not worse
+
+
 def tcprewrite(frames: list[bytes], tmp_path: Path, *options: str) -> list[bytes]:
     source, target = tmp_path / "in.pcap", tmp_path / "out.pcap"
     with create_pcap(source, linktype=1) as writer:

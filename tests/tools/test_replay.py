@@ -559,3 +559,36 @@ def test_a_cancelled_replay_closes_what_it_opened(veth: VethPair) -> None:
 
     report = asyncio.run(main())
     assert (report.planned, report.sent, report.unsent) == (3, 1, 2)
+
+
+@pytest.mark.net
+def test_a_kernels_merged_segments_arrive_as_a_wire_would_have_them(veth: VethPair, tmp_path: Path) -> None:
+    path = tmp_path / "arrived.pcap"
+    with veth.namespace.enter():
+        live = Capture(veth.far, "tcp")
+    with live, open_pcap(Path(__file__).parents[2] / "pcaps" / "offload.pcapng") as reader:
+        report = run(reader, veth.near, topspeed=True, backend="packet")
+        live.stop()
+        with create_pcap(path, linktype=1) as writer:
+            for frame in live:
+                writer.write(frame)
+    assert (report.read, report.sent, report.failed) == (20, 57, {})
+    assert (report.cut, report.pieces, report.finished) == (6, 43, 14)
+    command = [
+        oracle("tshark"),
+        "-n",
+        "-r",
+        str(path),
+        "-o",
+        "tcp.check_checksum:TRUE",
+        "-o",
+        "ip.check_checksum:TRUE",
+    ]
+    for filter, n in (
+        ("tcp.checksum.status == 1 && ip.checksum.status == 1", 57),
+        ("tcp.analysis.flags || _ws.expert.severity >= 6291456 || frame.len > 1514", 0),
+    ):
+        done = subprocess.run(
+            [*command, "-Y", filter], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert len(done.stdout.splitlines()) == n
