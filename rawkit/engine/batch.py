@@ -148,6 +148,13 @@ class FrameBatch:
         """For each frame time_ns, where its octets are in `arena`, cap_len, wire_len, flags, ifindex."""
         return _PLAIN.iter_unpack(self._rows[: len(self) * _PLAIN.size])
 
+    def lens(self) -> tuple[list[int], list[int]]:
+        """The cap_len of each frame, and the wire_len of each."""
+        with memoryview(self._rows) as rows:
+            words = rows[: len(self) * _PLACE.size].cast("I")
+            n = _PLACE.size // 4
+            return words[3::n].tolist(), words[4::n].tolist()
+
     def refill(self) -> Any:
         """Close all views and return the handle for C to fill.
 

@@ -244,7 +244,7 @@ class Replay:
             report.last_ns = monotonic_ns()
             report.first_ns = report.first_ns or report.last_ns
             report.sent += sent
-            report.octets += sum(record.cap_len for record in batch.records()[first : first + sent])
+            report.octets += sum(batch.lens()[0][first : first + sent])
         return sent
 
     def _note_refused(self, error: EngineError) -> int:

@@ -9,6 +9,7 @@ from itertools import islice
 from rawkit.engine import FrameBatch
 from rawkit.engine.rewrite import TAG_LEN, Rewriter
 from rawkit.errors import CaptureFileError, SplitError
+from rawkit.pcap import Reader
 from rawkit.tools.flowsides import FlowSides
 from rawkit.tools.rewrite import Rewrite
 from rawkit.wire.fragment import fragment
@@ -87,7 +88,7 @@ class Plan:
     """
 
     def __init__(self, frames: Iterable[Frame], config: ReplayConfig, mtu: int | None = None) -> None:
-        self._frames = frames
+        self.frames = frames
         self._config = config
         self._mtu = None if config.as_is else config.mtu or mtu
         self.planned = 0
@@ -96,12 +97,30 @@ class Plan:
         self.skipped: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return self.rows(islice(self._passes(), self._config.limit))
+
+    @property
+    def has_no_times(self) -> bool:
+        """Whether all frames of the file go, once and without waiting."""
+        config = self._config
+        return config.topspeed and config.loop == 1 and config.skip == 0 and config.limit is None
+
+    def takes(self, batch: FrameBatch) -> bool:
+        """Whether every frame of a batch can go, and none has to be cut."""
+        lens, wire_lens = batch.lens()
+        if batch.linktype != ETHERNET or lens != wire_lens:
+            return False
+        most = CHUNK_LEN if self._mtu is None else self._mtu + ETHERNET_LEN
+        return min(lens, default=0) >= ETHERNET_LEN and max(lens) <= most
+
+    def rows(self, frames: Iterable[Frame]) -> Iterator[tuple[int, bytes]]:
+        """What iterating gives for the frames, each of which counts."""
         config = self._config
         offset_ns = 0
         octets_n = 0
         base_ns: int | None = None
         end_ns = None if config.duration is None else round(config.duration * 1e9)
-        for frame in islice(self._passes(), config.limit):
+        for frame in frames:
             reason = unsendable(frame)
             if reason:
                 self.skipped[reason] = self.skipped.get(reason, 0) + 1
@@ -131,7 +150,7 @@ class Plan:
 
         To go over them again they are kept in memory.
         """
-        frames = islice(self._frames, self._config.skip, None)
+        frames = islice(self.frames, self._config.skip, None)
         if self._config.loop == 1:
             yield from frames
             return
@@ -204,10 +223,44 @@ def prepared(
     With `ifindexes` each frame gets that of its sender, client or server. When reading fails, what came
     before goes first.
     """
+    if ifindexes is None and most > 1 and plan.has_no_times and isinstance(plan.frames, Reader):
+        yield from _prepared_whole(plan, plan.frames, rewriter, most)
+        return
+    yield from _prepared_rows(plan, rewriter, most, ifindexes)
+
+
+def _prepared_whole(
+    plan: Plan, reader: Reader, rewriter: Rewriter | None, most: int
+) -> Iterator[tuple[FrameBatch, list[int]]]:
+    """At topspeed frames need not be looked at one by one: batches go as they were read, but for odd ones."""
+    rewritten = FrameBatch(most, CHUNK_LEN + most * TAG_LEN)
+    for batch in reader.batches():
+        if not plan.takes(batch):
+            yield from _prepared_rows(plan.rows(batch.frames()), rewriter, most, None)
+            continue
+        if rewriter is None:
+            plan.planned += len(batch)
+            yield batch, [0] * len(batch)
+            continue
+        done = 0
+        while done < len(batch):
+            rewritten.clear()
+            n = rewriter.append(batch, rewritten, done, min(most, len(batch) - done))
+            done += n
+            plan.planned += n
+            yield rewritten, [0] * n
+
+
+def _prepared_rows(
+    rows: Iterable[tuple[int, bytes]],
+    rewriter: Rewriter | None,
+    most: int,
+    ifindexes: tuple[int, int] | None,
+) -> Iterator[tuple[FrameBatch, list[int]]]:
     sides = FlowSides()
     plain = FrameBatch(most, CHUNK_LEN)
     rewritten = FrameBatch(most, CHUNK_LEN + most * TAG_LEN)
-    for chunk in _chunks(plan, most):
+    for chunk in _chunks(rows, most):
         plain.clear()
         plain.extend([octets for _, octets in chunk])
         offsets = [offset_ns for offset_ns, _ in chunk]

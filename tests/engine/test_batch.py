@@ -134,3 +134,11 @@ def test_what_is_no_buffer_is_refused() -> None:
     with pytest.raises(TypeError):
         batch.extend([b"ok", 5])  # type: ignore[list-item]
     assert len(batch) == 0
+
+
+def test_the_lengths_of_all_frames() -> None:
+    batch = FrameBatch(4)
+    assert batch.lens() == ([], [])
+    batch.extend([b"abc", b"", b"12345"])
+    batch.handle.frames[2].wire_len = 9
+    assert batch.lens() == ([3, 0, 5], [3, 0, 9])

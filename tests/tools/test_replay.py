@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MARK = bytes.fromhex("88b5")  # EtherType for local experiments (IEEE Std 802)
 HEADER = bytes.fromhex("00005e005302 00005e005301") + MARK
+PCAPS = Path(__file__).parents[2] / "pcaps"
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
 
@@ -159,6 +160,24 @@ def test_other_ip_goes_in_fragments_that_become_one_again(ip: IPv4 | IPv6, tmp_p
     (done,) = filter(None, [reassembler.feed(Packet.parse(part), 0) for part in octets])
     assert bytes(done.payload) == bytes(4000)
     assert done[UDP] == Packet.parse(whole)[UDP]
+
+
+@pytest.mark.parametrize("as_is", [False, True])
+def test_whole_batches_of_a_file_are_the_frames_one_by_one(tmp_path: Path, as_is: bool) -> None:
+    """At topspeed nobody looks at single frames, but for those that cannot go as they are."""
+    path = tmp_path / "in.pcapng"
+    odd = [
+        Frame(HEADER, START_NS, wire_len=100), Frame(b"\x45" + bytes(30), START_NS, linktype=101),
+        Frame(HEADER[:13], START_NS), *numbered(1, length=1600),
+    ]  # fmt: skip
+    with create_pcap(path) as writer, open_pcap(PCAPS / "offload.pcapng") as reader:
+        for frame in (*numbered(1100), *odd, *numbered(3), *reader):
+            writer.write(frame)
+    with open_pcap(path) as reader:
+        one_by_one = dry(tmp_path / "out.pcap", list(reader), topspeed=True, as_is=as_is)
+    with open_pcap(path) as reader:
+        assert dry(tmp_path / "out.pcap", reader, topspeed=True, as_is=as_is) == one_by_one
+    assert one_by_one[1].cut == (0 if as_is else 6)
 
 
 def test_what_cannot_be_cut_stays_whole(tmp_path: Path) -> None:
@@ -566,7 +585,7 @@ def test_a_kernels_merged_segments_arrive_as_a_wire_would_have_them(veth: VethPa
     path = tmp_path / "arrived.pcap"
     with veth.namespace.enter():
         live = Capture(veth.far, "tcp")
-    with live, open_pcap(Path(__file__).parents[2] / "pcaps" / "offload.pcapng") as reader:
+    with live, open_pcap(PCAPS / "offload.pcapng") as reader:
         report = run(reader, veth.near, topspeed=True, backend="packet")
         live.stop()
         with create_pcap(path, linktype=1) as writer:
