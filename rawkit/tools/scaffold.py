@@ -9,8 +9,8 @@ from rawkit.errors import TargetError
 _TEMPLATE = '''\
 """{title}: a transport protocol of one's own.
 
-python {module}.py                                one run with two losses, as a ladder
-rawkit transport check {module}.py:{title}      looks for what breaks it
+One run with two losses, as a ladder:  python {module}.py
+What breaks it:                        rawkit transport check {module}.py:{title}
 """
 
 from collections import deque
