@@ -91,7 +91,7 @@ class Ends(Header):
 ODD = [Fills, Counts, Odd, Ends]
 KEPT: list[Any] = [c for c in (*HEADERS, *OPTIONS, *subclasses(Record), *ODD) if c._table is not None]
 
-EXAMPLES = 5 if os.environ.get("RAWKIT_SLOW", "") in ("", "0") else 200
+EXAMPLES = 3 if os.environ.get("RAWKIT_SLOW", "") in ("", "0") else 200
 """A class; four fifths of the time go into making them."""
 
 anything = st.one_of(
