@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,6 +95,12 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     help="A packet waits that long for others at most, 1ms to 1s  [default: 10ms; 100ms with -w alone]",
 )
 @click.option(
+    "--ready-fd",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help='Besides saying "capturing on": write a newline to file descriptor N, and close it.',
+)
+@click.option(
     "--explain", "explanation", is_flag=True, help="Say what of the filter runs where, and capture nothing."
 )
 @printing_options
@@ -111,6 +120,7 @@ def command(
     snaplen: int,
     buffer: int,
     latency: str | None,
+    ready_fd: int | None,
     explanation: bool,
     verbose: bool,
     dump: bool,
@@ -120,7 +130,8 @@ def command(
     """Capture from an interface; FILTER is a tcpdump expression.
 
     When "capturing on" appears (on standard error), no packet can be missed any more. Ctrl-C ends the
-    capture; what was captured is complete, and the counters say what the kernel had to drop.
+    capture; what was captured is complete, and the counters say what the kernel had to drop. While only a
+    file is written, a terminal shows the rate.
 
     With -C and -G the files follow each other without a gap, and each one is valid by itself. A name that was
     the last file's too gets a number after it.
@@ -151,6 +162,11 @@ def command(
     _check_rotation(write, size, interval_ns, files)
     if interval_ns is not None and files is not None:
         duration_ns = min(interval_ns * files, duration_ns or interval_ns * files)
+    if ready_fd is not None:
+        try:
+            os.fstat(ready_fd)
+        except OSError as error:
+            raise click.UsageError(f"--ready-fd {ready_fd}: {error.strerror}") from error
     if latency is None:
         latency = "10ms" if write is None or tee else "100ms"
     expression = " ".join(filter)
@@ -233,8 +249,16 @@ def command(
         status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
         if not capture.interface.up:
             status(f"{name} is down: packets will come when it is up")
+        if ready_fd is not None:
+            with os.fdopen(ready_fd, "wb") as ready:
+                ready.write(b"\n")
+        rates = None
+        if writer is not None and printer is None and sys.stderr.isatty():
+            rates = RateLine(capture, writer)
         try:
             for batch in capture.batches():
+                if rates is not None:
+                    rates.show()
                 if writer is not None:
                     if len(batch):
                         writer.write_batch(batch, interface_names=names)
@@ -249,12 +273,46 @@ def command(
             raise
         finally:
             capture.close()
+            if rates is not None:
+                rates.clear()
             try:
                 if writer is not None:
                     writer.close()
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
                 _summarize(capture, writer, json)
+
+
+class RateLine:
+    """A line on a terminal that says once a second what is being captured."""
+
+    def __init__(self, capture: Capture, writer: RotatingWriter) -> None:
+        self._capture = capture
+        self._writer = writer
+        self._then = time.monotonic()
+        self._counts = capture.captured, writer.octets
+
+    def show(self) -> None:
+        """Rewrite the line if the second is over; to be called often."""
+        now = time.monotonic()
+        elapsed = now - self._then
+        if elapsed < 1:
+            return
+        packets, octets = self._capture.captured, self._writer.octets
+        before_packets, before_octets = self._counts
+        self._then, self._counts = now, (packets, octets)
+        self._put(
+            f"{counted(packets, 'packet')}, {(packets - before_packets) / elapsed:.0f} packets/s, "
+            f"{(octets - before_octets) / elapsed / 1e6:.1f} MB/s written, "
+            f"{self._capture.counters().dropped} dropped"
+        )
+
+    def clear(self) -> None:
+        self._put("")
+
+    def _put(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")  # the cursor to the start, the rest of the line empty
+        sys.stderr.flush()
 
 
 def import_all() -> None:

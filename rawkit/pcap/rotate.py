@@ -59,6 +59,7 @@ class RotatingWriter:
         self._base = ""
         self._number = 0  # of files with this base before the next one
         self._before = 0  # packets in files that are closed
+        self._octets_before = 0
         self.opened = 0
         """Files opened so far."""
         self._open()
@@ -72,6 +73,11 @@ class RotatingWriter:
     def packets(self) -> int:
         """Packets written to all files; after a write error, those that the files still hold."""
         return self._before + self._writer.packets
+
+    @property
+    def octets(self) -> int:
+        """Octets written to all files, before packing, those included that are still in the buffer."""
+        return self._octets_before + self._writer.octets
 
     def write_batch(
         self,
@@ -121,9 +127,10 @@ class RotatingWriter:
 
     def _next(self) -> None:
         self._end()
-        written = self._writer.packets
+        packets, octets = self._writer.packets, self._writer.octets
         self._open()
-        self._before += written
+        self._before += packets
+        self._octets_before += octets
 
     def _open(self) -> None:
         writer = self._open_file(self._name())

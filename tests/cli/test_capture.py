@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import signal
 import socket
@@ -320,6 +321,52 @@ def test_files_by_time_and_the_last_of_them(tmp_path: Path) -> None:
             assert [statistics.os_dropped for statistics in reader.statistics] == [0]
 
 
+def test_a_descriptor_is_told_when_nothing_can_be_missed_any_more() -> None:
+    reader, ready = os.pipe()
+    argv = [
+        sys.executable,
+        "-m",
+        "rawkit",
+        "capture",
+        "-i",
+        "lo",
+        "-c",
+        "5",
+        "--ready-fd",
+        str(ready),
+        *FILTER,
+    ]
+    with subprocess.Popen(argv, pass_fds=[ready], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.close(ready)
+        with os.fdopen(reader, "rb") as pipe:
+            assert pipe.read() == b"\n"  # up to the end: it was closed
+        say(5)
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == 0
+    assert len(output.splitlines()) == 5
+
+
+def test_a_terminal_shows_the_rate_while_a_file_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    terminal, end = pty.openpty()
+    argv = [sys.executable, "-m", "rawkit", "capture", "-i", "lo", "-w", str(path), *FILTER]
+    with os.fdopen(terminal, "rb", buffering=0) as screen, subprocess.Popen(argv, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        while b"0 packets, 0 packets/s, 0.0 MB/s written, 0 dropped" not in shown:
+            shown += screen.read(4096)
+        say(7)
+        while b"\r\x1b[K7 packets, " not in shown:
+            shown += screen.read(4096)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # EIO: the other end was closed
+            while True:
+                shown += screen.read(4096)
+    assert process.returncode == 0
+    last = shown.decode().rpartition("\x1b[K")[2]
+    assert last.startswith("7 packets captured, 7 received by the filter")
+
+
 def comments_of(path: Path, kind: int) -> list[str]:
     """The comments on a file's blocks of a kind."""
     with open_pcap(path) as reader:
@@ -593,6 +640,7 @@ def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> N
         (["-w", "-", "--json"], "-w - gives standard output to the file"),
         (["-w", "-", "--tee"], "-w - gives standard output to the file"),
         (["--comment", "x", "-w", "x.pcap"], "--comment needs -w FILE.pcapng"),
+        (["--ready-fd", "77"], "--ready-fd 77: Bad file descriptor"),
         (["-W", "3"], "-W needs -C or -G"),
         (["-C", "1"], "-C and -G need -w FILE"),
         (["-G", "1", "-w", "-"], "-C and -G need -w FILE"),
