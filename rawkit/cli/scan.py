@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 import click
+
+import rawkit
 
 if TYPE_CHECKING:
     from rawkit.addr import TargetSet
@@ -184,6 +187,7 @@ def command(
     """
     from rawkit.addr import TARGET_LIMIT, parse_ports, parse_target
     from rawkit.cli.output import status
+    from rawkit.cli.progress import Progress
     from rawkit.errors import TargetError
     from rawkit.tools.scan import (
         CONNECT,
@@ -287,12 +291,16 @@ def command(
             if all_csv is not None:
                 reports.append(formats.Csv(all_csv))
         interrupted = False
+        progress = Progress(scan)
         try:
             for result in scan:
+                progress.clear()
                 for report in reports:
                     report.add(result)
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            progress.stop()
         for report in reports:
             report.end(scan.summary, interrupted)
         status(_statistics(scan.summary, interrupted))
@@ -328,6 +336,12 @@ class _JsonReport:
             rate=config.effective_rate,
             retries=config.retries,
             timeout_ns=config.timeout_ns,
+            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            command=shlex.join(["rawkit", *sys.argv[1:]]),
+            version=rawkit.__version__,
+            seed=scan.seed,
+            shard="{}/{}".format(*config.shard),
+            contact=config.contact or None,
         )
 
     def add(self, result: PortResult) -> None:

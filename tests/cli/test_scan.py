@@ -13,12 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oracles import oracle
 
+import rawkit
 from rawkit.engine import PacketSocket
 from rawkit.lab import Lab
 from rawkit.pcap import open_pcap
@@ -106,6 +108,9 @@ def test_json_lines(kind: str, lab: Lab) -> None:
     assert done.returncode == 0
     header, about, *ports, summary = records(done.stdout)
     assert header == {"type": "header", "schema": "rawkit.scan/1"}
+    assert datetime.now(UTC) - datetime.fromisoformat(about.pop("started")) < timedelta(minutes=5)
+    assert about.pop("command").endswith(f"scan fd77::2 -p 1-100 --json --type {kind}")
+    assert (about.pop("seed") is None) == (kind == "connect")
     assert about == {
         "type": "scan",
         "kind": kind,
@@ -115,6 +120,9 @@ def test_json_lines(kind: str, lab: Lab) -> None:
         "rate": None,
         "retries": 2,
         "timeout_ns": 1_000_000_000,
+        "version": rawkit.__version__,
+        "shard": "1/1",
+        "contact": None,
     }
     assert {record["type"] for record in ports} == {"port"}
     assert Counter(record["state"] for record in ports) == {"open": 2, "closed": 98}
@@ -141,6 +149,23 @@ def test_json_lines(kind: str, lab: Lab) -> None:
         98,
     )
     assert summary["probes"] == 100
+
+
+def test_a_terminal_sees_how_far_a_long_scan_is(lab: Lab) -> None:
+    near, far = os.openpty()
+    argv = [*SCAN, "10.77.0.2", "-p", "1-1000", "--rate", "100", "--open"]
+    with lab.a:
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=far)
+    os.close(far)
+    try:
+        shown = b""
+        while not re.search(rb"\d+% of 1000 ports known, 2 open; \d+ probes; about \d+ s left", shown):
+            assert process.poll() is None, shown
+            shown += os.read(near, 4096)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(near)
 
 
 def test_targets_and_exclusions_from_files(lab: Lab, tmp_path: Path) -> None:
@@ -232,7 +257,7 @@ def test_without_permission(lab: Lab) -> None:
         (["224.0.0.1"], 2, "bad target 224.0.0.1: multicast addresses are not scanned"),
         (["10.77.0.255"], 2, "bad target 10.77.0.255: a broadcast address of 10.77.0.0/24"),
         (["11.0.0.0/15"], 2, "131072 addresses outside private ranges: add --yes"),
-        ([], 2, "TARGET"),
+        ([], 2, "no targets"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], code: int, message: str, lab: Lab) -> None:

@@ -223,6 +223,11 @@ class Scan(Iterator[PortResult]):
         self.close()
 
     @property
+    def seed(self) -> int | None:
+        """The order in which probes leave; None where it is that of the targets."""
+        return self._syn.seed if self._syn is not None else None
+
+    @property
     def protocol(self) -> str:
         """Whose ports are scanned: "tcp" or "udp"."""
         return "udp" if self.kind == UDP else "tcp"

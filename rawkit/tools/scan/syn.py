@@ -98,12 +98,12 @@ class SynScan:
         self._tally = tally
         self._clock = clock
         self._key = os.urandom(KEY_LEN)
-        self._seed = int.from_bytes(os.urandom(8), "big") if config.seed is None else config.seed
+        self.seed = int.from_bytes(os.urandom(8), "big") if config.seed is None else config.seed
         self._kind = KINDS[SYN if config.kind == AUTO else config.kind]
         self._checkpoint = checkpoint
         self._before = checkpoint.load(config) if checkpoint is not None else None
         if self._before is not None:
-            self._seed = self._before.seed
+            self.seed = self._before.seed
             tally.states.update(self._before.counts)
             tally.resumed = True
         self._patience = Patience(config.timeout_ns)
@@ -199,7 +199,7 @@ class SynScan:
             self._key,
             leg.link,
             (yield from self._next_hops(leg, part.addresses)) if leg.neighbours else b"",
-            self._seed,
+            self.seed,
         )
         self._pace = self._make_pace(part.targets)
         for board in boards(plan, self._config.shard, base):
@@ -218,7 +218,7 @@ class SynScan:
         from rawkit.tools.scan.checkpoint import Progress
 
         progress = Progress(
-            self._seed, number, board.first, board.round, board.cursor, board.states, dict(self._tally.states)
+            self.seed, number, board.first, board.round, board.cursor, board.states, dict(self._tally.states)
         )
         checkpoint.save(self._config, progress, now_ns)
 
