@@ -148,7 +148,7 @@ def command(
     from rawkit.pcap.writer import kind_of_name
     from rawkit.privileges import drop_privileges
     from rawkit.tools.capture import Capture, explain
-    from rawkit.tools.capturefile import describe, processor, system, write_statistics
+    from rawkit.tools.capturefile import ClockWatch, describe, processor, system, write_statistics
     from rawkit.units import parse_duration
 
     if tee and write is None:
@@ -187,6 +187,7 @@ def command(
             )
         )
         before: dict[int, Any] = {}
+        clock = ClockWatch()
         endings: list[str] = []  # why it ended, where that is worth a comment
 
         def stop(number: int, _: FrameType | None) -> None:
@@ -227,7 +228,7 @@ def command(
 
         def finish(file: PcapWriter | PcapngWriter) -> None:
             if isinstance(file, PcapngWriter):
-                write_statistics(file, capture, endings + _interruptions(capture))
+                write_statistics(file, capture, endings + _interruptions(capture) + clock.remarks())
 
         writer = None
         if write is not None:
@@ -257,6 +258,7 @@ def command(
             rates = RateLine(capture, writer)
         try:
             for batch in capture.batches():
+                clock.look()
                 if rates is not None:
                     rates.show()
                 if writer is not None:
@@ -281,6 +283,8 @@ def command(
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
                 _summarize(capture, writer, json)
+                for remark in clock.remarks():
+                    status(remark)
 
 
 class RateLine:

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rawkit.engine import realtime_ns
+from rawkit.engine import monotonic_ns, realtime_ns
 from rawkit.net.ethtool import driver, offloads
 
 if TYPE_CHECKING:
     from rawkit.pcap import PcapngWriter
     from rawkit.tools.capture import Capture
+
+
+JUMP_NS = 100_000_000
+"""What a wall clock cannot gain or lose between two looks unless it is set, in nanoseconds."""
+
+
+class ClockWatch:
+    """Notices that the wall clock, which packets are stamped by, was set."""
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = realtime_ns, steady_ns: Callable[[], int] = monotonic_ns
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._steady_ns = steady_ns
+        self._offset_ns: int | None = None
+        self.jumps: list[int] = []
+        """By how many nanoseconds it was set, forward or (below 0) back."""
+
+    def look(self) -> None:
+        """Compare the clocks; to be called several times a second."""
+        before_ns = self._steady_ns()
+        offset_ns = self._wall_ns() - before_ns
+        if self._steady_ns() - before_ns > JUMP_NS // 2:
+            return  # this process stood still between the two
+        if self._offset_ns is not None and abs(jump_ns := offset_ns - self._offset_ns) > JUMP_NS:
+            self.jumps.append(jump_ns)
+        self._offset_ns = offset_ns
+
+    def remarks(self) -> list[str]:
+        """A line for each time it was set."""
+        return [
+            f"the clock was set {'back' if jump_ns < 0 else 'forward'} {abs(jump_ns) / 1e9:.1f} s meanwhile"
+            for jump_ns in self.jumps
+        ]
 
 
 def processor() -> str:
