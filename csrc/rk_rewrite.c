@@ -176,10 +176,11 @@ static uint16_t upper_checksum(const struct packet *packet, const struct place *
 }
 
 /* Whether a transport checksum is what a host leaves for its network card to finish, going by the octets: the sum
- * of the pseudo-header, from before its addresses were changed. */
+ * of the pseudo-header, from before its addresses were changed.  A good one may have that value by chance, which does
+ * no harm where it can be computed; fragments were never left to a card. */
 static bool looks_unfinished(const struct packet *packet, uint8_t protocol, uint16_t stored)
 {
-    if ((protocol != TCP && protocol != UDP) || stored == 0 || packet->quoted || !packet->dst)
+    if ((protocol != TCP && protocol != UDP) || stored == 0 || !packet->whole || !packet->dst)
         return false;
     uint32_t sum = rk_csum_pseudo(packet->src, packet->dst, packet->addr_len, protocol, packet->upper_len);
     return (stored + packet->pseudo) % 0xffff == sum % 0xffff;

@@ -32,6 +32,7 @@ from rawkit.wire import (
     IPv4,
     IPv6,
     Packet,
+    checksum,
 )
 from rawkit.wire.fragment import fragment
 
@@ -285,6 +286,16 @@ def test_fragments_become_those_of_the_rewritten_packet(family: int) -> None:
     after = Packet.parse(one(bytes(whole), prefixes=TEN, ports={80: 1}))
     assert parts == [bytes(part) for part in fragment(after, 120, 5)]
     assert len(parts) > 2
+
+
+def test_a_fragments_checksum_is_never_taken_for_an_unfinished_one() -> None:
+    whole = ETHER / IPv4(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=80, dport=443) / bytes(200)
+    first = bytearray(bytes(fragment(Packet.parse(bytes(whole)), 120, 5)[0]))
+    found = checksum.pseudo_header(bytes(first[26:30]), bytes(first[30:34]), 17, len(first) - 34)
+    first[40:42] = found.to_bytes(2, "big")
+    for old, new in ((0x0A00, 0xC0A8), (0x0A00, 0xC0A8)):
+        found = checksum.update(found, old, new)
+    assert one(bytes(first), prefixes=TEN)[40:42] == found.to_bytes(2, "big")
 
 
 @pytest.mark.parametrize("upper", [TCP, UDP, SCTP])
