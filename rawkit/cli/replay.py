@@ -13,6 +13,7 @@ from rawkit.cli.rewriting import rewrite_options, take_rewrite
 
 if TYPE_CHECKING:
     from rawkit.tools.replay import ReplayReport
+    from rawkit.tools.replayplan import ReplayConfig
 
 
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
@@ -106,7 +107,7 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
             refuse_overwriting(dry_run, file)
             planned = dry_run_to(dry_run, reader, config)
             status(f"{counted(planned.planned, 'packet')} written to {escape(dry_run)}, nothing sent")
-            _tell(planned, file, as_json, sent=False)
+            _tell(planned, config, file, as_json, sent=False)
             return 1 if planned.skipped else 0
         run = Replay(reader, config, _ask(file) if one_by_one else None)
         report = run.report
@@ -123,7 +124,7 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
                 pass
         finally:
             signal.signal(signal.SIGINT, before)
-            _tell(report, file, as_json)
+            _tell(report, config, file, as_json)
     if interrupted:
         return INTERRUPTED
     return NEGATIVE if report.failed or report.skipped else SUCCESS
@@ -145,7 +146,7 @@ def _ask(file: str) -> Callable[[bytes], bool]:
     return ask
 
 
-def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> None:
+def _tell(report: ReplayReport, config: ReplayConfig, file: str, as_json: bool, sent: bool = True) -> None:
     """The report, in words or as JSON."""
     from rawkit.cli.output import JsonLines, emit
 
@@ -154,7 +155,7 @@ def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> 
         return
     for line in _sent_lines(report) if sent else []:
         emit(line)
-    for line in _changes(report):
+    for line in _changes(report, config.rewrite.is_wanted):
         emit(line)
     counts = [("failed", report.failed), ("skipped", report.skipped)]
     for what, causes in counts:
@@ -164,14 +165,14 @@ def _tell(report: ReplayReport, file: str, as_json: bool, sent: bool = True) -> 
         emit(f"{report.unsent} more read, not sent")
 
 
-def _changes(report: ReplayReport) -> list[str]:
+def _changes(report: ReplayReport, wanted: bool) -> list[str]:
     """What is different from the file."""
     lines = []
     if report.cut:
         lines.append(f"{counted(report.cut, 'packet')} longer than the MTU cut into {report.pieces}")
     if report.finished:
         lines.append(f"{counted(report.finished, 'checksum')} completed that had been left to hardware")
-    if report.changed > report.finished:
+    if wanted:  # also when that is none
         lines.append(f"{counted(report.changed, 'packet')} changed")
     return lines
 

@@ -172,6 +172,11 @@ def test_what_is_changed_and_cut(tmp_path: Path) -> None:
         assert (packet[Dot1Q].vid, packet[Dot1Q].pcp, packet[IPv4].ttl, packet[IPv4].dscp) == (100, 3, 9, 46)
         assert (str(packet[IPv4].src), str(packet[IPv4].dst)) == ("192.0.2.1", "198.51.100.1")
         assert packet[TCP].sport == 8080
+    done = replay(str(path), "-i", "veth77", "--map", "10.9.0.0/16=10.8.0.0/16", "--dry-run", str(out))
+    assert done.stdout.splitlines()[1:] == [
+        "1 checksum completed that had been left to hardware",
+        "1 packet changed",
+    ]
     done = replay(str(path), "-i", "veth77", "--as-is", "--dry-run", str(out))
     with open_pcap(path) as before, open_pcap(out) as after:
         assert [frame.data for frame in before] == [frame.data for frame in after]
