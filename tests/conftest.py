@@ -33,7 +33,7 @@ if os.environ.get("RAWKIT_TEST_PURE", "") not in ("", "0"):
 
 # A gate fails for what a change did, not for what chance found: the same examples every time, unless asked to
 # explore (RAWKIT_EXPLORE=1 looks at other examples in each run, and at a hundred of each).
-hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None, max_examples=30)
+hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None, max_examples=20)
 if os.environ.get("RAWKIT_EXPLORE", "") in ("", "0"):
     hypothesis.settings.load_profile("gate")
 

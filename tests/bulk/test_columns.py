@@ -84,7 +84,7 @@ def expected(packet: Packet, cls: type[Header], field: str) -> Any:
     return content
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     octets=st.lists(st.one_of(packets(whole=False).map(bytes), st.binary(max_size=60)), max_size=4),
     wanted=st.lists(st.sampled_from(fixed_fields()), min_size=1, max_size=8, unique=True),

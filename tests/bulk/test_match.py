@@ -132,7 +132,7 @@ def replies(draw: st.DrawFn) -> Packet:
     return Packet.parse(octets, first)
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(st.lists(packets(auto=True), max_size=12), st.lists(replies(), min_size=1, max_size=6), st.data())
 def test_the_index_agrees_with_asking_about_each(
     requests: list[Packet], arrived: list[Packet], data: st.DataObject
@@ -230,7 +230,7 @@ def of_version(packets: list[Packet], version: int) -> list[Packet]:
     return [packet for packet in packets if type(packet.layers[0]) is kind]
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(st.lists(packets(), max_size=12), st.lists(replies(), max_size=6), st.sampled_from([4, 6]))
 def test_the_filter_lets_every_answer_through(
     requests: list[Packet], arrived: list[Packet], version: int

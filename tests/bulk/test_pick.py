@@ -39,7 +39,7 @@ def expected(packet: Packet) -> list[Any]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(packet=packets(whole=False), cut=st.integers(0, 90), junk=st.binary(max_size=90))
 def test_as_headers_have_it(packet: Packet, cut: int, junk: bytes) -> None:
     octets = bytes(Ether() / packet)

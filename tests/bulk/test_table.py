@@ -70,7 +70,7 @@ def damaged_packets(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=8)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.one_of(packets(whole=False).map(bytes), damaged_packets()))
 def test_packets_are_walked_as_they_are_parsed(data: bytes) -> None:
     table = HeaderTable(firsts=FIRSTS)
@@ -85,7 +85,7 @@ load_all()
 def test_any_octets_are_walked_as_they_are_parsed(first: type[Header]) -> None:
     table = HeaderTable(firsts=[first])
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(data=st.binary(max_size=120))
     def check(data: bytes) -> None:
         check_same_as_parse(table, data, first)
@@ -256,7 +256,7 @@ small_octets = st.lists(
 def test_ones_own_headers_are_walked_as_they_are_parsed(first: type[Header]) -> None:
     table = HeaderTable(firsts=OWN)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(data=small_octets)
     def check(data: bytes) -> None:
         check_same_as_parse(table, data, first)

@@ -86,19 +86,19 @@ def cancelled_wait(veth: VethPair) -> None:
 
 # How often in a normal run: the kernel takes 10 ms and more to close some of them.
 HANDLES: list[tuple[Callable[[VethPair], None], int]] = [
-    (packet_socket, 20),
+    (packet_socket, 10),
     (raw_socket, 500),
-    (packet_transmitter, 20),
-    (live_transmitter, 10),
-    (link_relay, 10),
-    (namespace, 30),
-    (exchange, 10),
+    (packet_transmitter, 10),
+    (live_transmitter, 5),
+    (link_relay, 5),
+    (namespace, 15),
+    (exchange, 5),
     (cancelled_wait, 200),
 ]
 
 
 def check(veth: VethPair, use: Callable[[VethPair], None], rounds: int) -> None:
-    for _ in range(min(rounds, 10)):
+    for _ in range(min(rounds, 5)):
         use(veth)
     open_before, octets_before = descriptors(), resident()
     for _ in range(rounds):

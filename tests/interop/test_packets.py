@@ -37,7 +37,7 @@ def damaged(packet: Packet, changes: list[tuple[int, int]], cut: int) -> Packet:
 damages = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 255)), max_size=4), st.integers(0, 30)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(packet=packets(whole=False), changes=damages[0], cut=st.just(0) | damages[1])
 def test_octets_are_the_same_in_scapy_and_back(
     packet: Packet, changes: list[tuple[int, int]], cut: int
@@ -49,7 +49,7 @@ def test_octets_are_the_same_in_scapy_and_back(
     assert to_octets(theirs) == bytes(packet)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(packet=packets(whole=False), changes=damages[0], cut=st.just(0) | damages[1])
 def test_octets_are_the_same_in_dpkt_and_back(
     packet: Packet, changes: list[tuple[int, int]], cut: int

@@ -142,7 +142,7 @@ STARTS = [
 ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(STARTS), st.binary(max_size=300), st.sampled_from(PORTS), st.booleans())
 def test_any_octets_give_a_line_or_none(start: bytes, rest: bytes, port: int, tcp: bool) -> None:
     check((over_tcp if tcp else over_udp)(start + rest, port))
@@ -153,7 +153,7 @@ def check(packet: Packet) -> None:
     assert text is None or (text.isprintable() and 0 < len(text) <= 240)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=5))
 def test_damaged_messages_give_a_line_or_none(data: st.DataObject, changes: list[tuple[int, int]]) -> None:
     payload, port = data.draw(st.sampled_from(_messages()))
@@ -180,7 +180,7 @@ def _messages() -> list[tuple[bytes, int]]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(packet=packets(whole=False))
 def test_any_packet_gives_a_line_or_none(packet: Packet) -> None:
     check(packet)

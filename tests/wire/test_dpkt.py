@@ -133,14 +133,14 @@ def check_read_alike(octets: bytes, packet: Packet) -> None:
                 assert (theirs.type, theirs.code, theirs.sum) == (header.type, header.code, header.checksum)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(packet=packets().filter(is_known_to_dpkt))
 def test_dpkt_reads_what_rawkit_builds(packet: Packet) -> None:
     octets = bytes(packet)
     check_read_alike(octets, Packet.parse(octets, first=type(packet.layers[0]), strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(packet=packets().filter(is_built_by_dpkt))
 def test_dpkt_builds_what_rawkit_builds(packet: Packet) -> None:
     """dpkt builds from values, with sums of its own, and rawkit's octets come out."""

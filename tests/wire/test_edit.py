@@ -187,7 +187,7 @@ def test_options_that_differ_in_padding_alone() -> None:
 
 
 @given(packets(), packets())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_two_packets_differ_when_their_octets_do(left: Packet, right: Packet) -> None:
     for one, other in ((left, right), (left, left)):
         assert (diff(one, other) == []) == (bytes(one) == bytes(other))

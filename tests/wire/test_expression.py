@@ -250,7 +250,7 @@ FRAGMENTS = """
 fragments = st.sampled_from([" ", *FRAGMENTS.split()])
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.one_of(st.text(max_size=60), st.lists(fragments, max_size=25).map("".join)))
 def test_nothing_but_its_own_error(text: str) -> None:
     try:

@@ -180,14 +180,14 @@ def test_one_class(cls: Any) -> None:
     check()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=packets(whole=False), trailer=st.binary(max_size=4))
 def test_packets_are_built_as_header_by_header(packet: Packet, trailer: bytes) -> None:
     for one in (Ether() / packet, Packet.parse(bytes(Ether() / packet) + trailer)):
         assert bytes(one) == b"".join(one._headers()) + one.payload + one.trailer
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(octets=st.binary(max_size=90))
 def test_parsed_and_changed_here_and_there(octets: bytes) -> None:
     """Values come from the octets where none was set."""

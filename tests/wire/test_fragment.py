@@ -90,7 +90,7 @@ def datagrams(draw: st.DrawFn) -> Packet:
     return Packet([*layers, upper], payload)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(packet=datagrams(), mtu=st.integers(140, 1500), random=st.randoms(use_true_random=False))
 def test_fragments_in_any_order_give_the_packet_back(packet: Packet, mtu: int, random: random.Random) -> None:
     pieces = fragment(packet, mtu)
@@ -117,7 +117,7 @@ def _links(packet: Packet) -> list[Header]:
     return list(layers[: next(i for i, header in enumerate(layers) if header.is_network)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(packet=datagrams(), mtus=st.lists(st.integers(140, 1500), min_size=2, max_size=3))
 def test_fragments_can_be_cut_further(packet: Packet, mtus: list[int]) -> None:
     pieces = [packet]
@@ -374,7 +374,7 @@ def test_a_datagram_of_the_smallest_fragments_takes_linear_time() -> None:
     assert bytes(whole)[20:] == data
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     packet=datagrams(),
     changes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 100), st.integers(0, 255)), max_size=20),

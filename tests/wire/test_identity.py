@@ -53,7 +53,7 @@ def check_survives(octets: bytes, first: type[Header] | None) -> None:
 
 @pytest.mark.parametrize("first", FIRST_HEADERS, ids=lambda cls: cls.__name__ if cls else "None")
 def test_any_octets_parse_and_rebuild(first: type[Header] | None) -> None:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(octets=st.binary(max_size=120))
     def check(octets: bytes) -> None:
         check_survives(octets, first)
@@ -61,7 +61,7 @@ def test_any_octets_parse_and_rebuild(first: type[Header] | None) -> None:
     check()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     packet=packets(whole=False),
     changes=st.lists(st.tuples(st.integers(0, 199), st.integers(0, 255)), max_size=6),
@@ -115,7 +115,7 @@ def test_options_come_back_from_their_octets(cls: type[Option]) -> None:
     check()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=packets())
 def test_packets_come_back_from_their_octets(packet: Packet) -> None:
     octets = bytes(packet)

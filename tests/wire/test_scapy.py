@@ -379,7 +379,7 @@ def is_same_to_scapy(packet: Packet) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(packet=packets().filter(is_same_to_scapy))
 def test_scapy_reads_what_rawkit_builds(packet: Packet) -> None:
     octets = bytes(packet)
@@ -388,7 +388,7 @@ def test_scapy_reads_what_rawkit_builds(packet: Packet) -> None:
     check_read_alike(octets, parsed)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(packet=packets().filter(is_same_to_scapy))
 def test_scapy_builds_what_rawkit_builds(packet: Packet) -> None:
     for header in packet.layers:

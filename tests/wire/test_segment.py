@@ -51,7 +51,7 @@ def large(draw: st.DrawFn, kind: type[TCP] | type[UDP]) -> Packet:
     return Packet([*draw(links()), ip, upper], payload)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=large(TCP), mss=st.integers(1, 1500).map(lambda n: max(n, 20)), parsed=st.booleans())
 def test_tcp_segments(packet: Packet, mss: int, parsed: bool) -> None:
     if parsed:
@@ -73,7 +73,7 @@ def test_tcp_segments(packet: Packet, mss: int, parsed: bool) -> None:
     check_below(packet, pieces)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=large(UDP), size=st.integers(20, 1500))
 def test_udp_segments(packet: Packet, size: int) -> None:
     pieces = [Packet.parse(bytes(p), first=type(packet.layers[0])) for p in segment_udp(packet, size)]

@@ -101,7 +101,7 @@ def test_many_fields_keep_their_columns() -> None:
 
 
 @given(packets(whole=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_plain_values_and_back(packet: Packet) -> None:
     for one in (packet, Packet.parse(bytes(packet), type(packet.layers[0]))):
         again = Packet.from_dict(json.loads(one.to_json()))

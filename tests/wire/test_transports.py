@@ -75,7 +75,7 @@ def test_records_come_back_from_their_octets(cls: type[Record]) -> None:
     check()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=packets())
 def test_packets_come_back_with_good_checksums(packet: Packet) -> None:
     octets = bytes(packet)
@@ -93,7 +93,7 @@ def test_packets_come_back_with_good_checksums(packet: Packet) -> None:
 
 @pytest.mark.parametrize("first", [*FAMILIES, TCP], ids=lambda cls: cls.__name__)
 def test_any_octets_parse_and_rebuild(first: type[Header]) -> None:
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(octets=st.binary(max_size=120))
     def check(octets: bytes) -> None:
         check_survives(octets, first)
@@ -101,7 +101,7 @@ def test_any_octets_parse_and_rebuild(first: type[Header]) -> None:
     check()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     packet=packets(),
     changes=st.lists(st.tuples(st.integers(20, 199), st.integers(0, 255)), max_size=6),
@@ -121,14 +121,14 @@ def test_packets_cut_at_every_length_parse_and_rebuild(packet: Packet) -> None:
         check_survives(octets[:length], type(packet.layers[0]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(options=st.binary(max_size=40), kind=st.sampled_from([28, 29, 30, 34, 172, 253]))
 def test_tcp_options_of_any_octets_rebuild(options: bytes, kind: int) -> None:
     data = (bytes([kind, min(len(options) + 2, 40)]) + options)[:40]
     check_survives(bytes(IPv4() / TCP(options=data + bytes(-len(data) % 4))), IPv4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=packets(sctp.SCTP))
 def test_dpkt_reads_sctp(packet: Packet) -> None:
     import dpkt
@@ -145,7 +145,7 @@ def test_dpkt_reads_sctp(packet: Packet) -> None:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(packet=packets(ospf.OSPF))
 def test_dpkt_and_scapy_read_ospf(packet: Packet) -> None:
     import dpkt
@@ -164,7 +164,7 @@ def test_dpkt_and_scapy_read_ospf(packet: Packet) -> None:
 
 
 def test_a_changed_octet_is_noticed() -> None:
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(packet=packets(), place=st.integers(0, 500), bit=st.integers(0, 7))
     def check(packet: Packet, place: int, bit: int) -> None:
         octets = bytearray(bytes(packet))

@@ -26,7 +26,7 @@ def one_by_one(octets: bytes, first: type[Header]) -> tuple[object, ...]:
         first._walk = walk
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     packet=packets(whole=False),
     seed=st.integers(0, 2**32),
