@@ -16,6 +16,7 @@ import time
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab, RoutedLab
+from rawkit.lab.setup import set_sysctls
 
 REPEATS = 3
 ROUTERS = 5
@@ -25,7 +26,8 @@ def main() -> None:
     become_namespace_root()
     with Lab.chain(ROUTERS) as lab:
         for router in lab.routers:  # or each would tell of one probe a second only
-            router.run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"], check=True)
+            with router:
+                set_sysctls({"net/ipv4/icmp_ratelimit": "0"})
         compare(lab)
         silent = lab.routers[2]
         silent.keep_silent()

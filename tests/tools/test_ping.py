@@ -28,6 +28,7 @@ from rawkit.clock import FakeClock
 from rawkit.engine import FrameBatch, RawIPSocket
 from rawkit.errors import PermissionDenied, TargetError, UnknownInterface
 from rawkit.lab import Lab
+from rawkit.lab.setup import set_sysctls
 from rawkit.tools.ping import (
     MAX_SIZE,
     MAX_TARGETS,
@@ -793,7 +794,8 @@ def test_lossy_lab_counts_every_request_once() -> None:
 def test_a_target_that_stands_for_many() -> None:
     """Every host answers once; of one that answers twice the second is a duplicate."""
     with Lab() as lab:
-        lab.b.run(["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_broadcasts=0"], check=True)
+        with lab.b:
+            set_sysctls({"net/ipv4/icmp_echo_ignore_broadcasts": "0"})
         with lab.a:
             session = ping("ff02::1%veth0", count=1, timeout=0.5, broadcast=True)
             replies = [event for event in session if isinstance(event, PingReply)]

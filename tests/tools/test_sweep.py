@@ -18,6 +18,7 @@ import rawkit.tools.sweep as sweep_module
 from rawkit.addr import parse_target
 from rawkit.errors import NoRoute, TargetError
 from rawkit.lab import Lab
+from rawkit.lab.setup import set_sysctls
 from rawkit.tools.sweep import (
     ALIVE,
     DROPPED_HERE,
@@ -49,7 +50,8 @@ def lab() -> Iterator[Lab]:
             "local fd78::/116 dev lo",
         ):
             lab.b.run(["ip", "route", "add", *words.split()], check=True)
-        lab.b.run(["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.ip_forward=1"], check=True)
+        with lab.b:
+            set_sysctls({"net/ipv4/icmp_ratelimit": "0", "net/ipv4/ip_forward": "1"})
         lab.a.run(["ip", "route", "add", ALL, "via", str(lab.b.ipv4)], check=True)
         lab.a.run(["ip", "route", "add", "fd78::/112", "via", str(lab.b.ipv6)], check=True)
         yield lab
@@ -179,7 +181,8 @@ def test_answers_dropped_here_are_asked_for_again(lab: Lab, monkeypatch: pytest.
 @pytest.mark.parametrize("source", ["10.78.0.0/28", "fd78::/124"])
 def test_without_privilege(lab: Lab, ordinary: list[str], source: str) -> None:
     """By an ICMP datagram socket, whose identifier the kernel chooses; errors come through its queue."""
-    lab.a.run(["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"], check=True)
+    with lab.a:
+        set_sysctls({"net/ipv4/ping_group_range": "0 2147483647"})
     program = (
         "import rawkit\n"
         f"session = rawkit.sweep({source!r}, timeout=1)\n"
@@ -188,7 +191,8 @@ def test_without_privilege(lab: Lab, ordinary: list[str], source: str) -> None:
     try:
         done = lab.a.run([*ordinary, "-c", program], capture_output=True, text=True, timeout=60)
     finally:
-        lab.a.run(["sysctl", "-qw", "net.ipv4.ping_group_range=1 0"], check=True)
+        with lab.a:
+            set_sysctls({"net/ipv4/ping_group_range": "1 0"})
     assert done.stdout == "{'datagram'} 16\n", done.stderr
 
 
