@@ -181,18 +181,12 @@ def test_answers_dropped_here_are_asked_for_again(lab: Lab, monkeypatch: pytest.
 @pytest.mark.parametrize("source", ["10.78.0.0/28", "fd78::/124"])
 def test_without_privilege(lab: Lab, ordinary: list[str], source: str) -> None:
     """By an ICMP datagram socket, whose identifier the kernel chooses; errors come through its queue."""
-    with lab.a:
-        set_sysctls({"net/ipv4/ping_group_range": "0 2147483647"})
     program = (
         "import rawkit\n"
         f"session = rawkit.sweep({source!r}, timeout=1)\n"
         "print(set(session.socket_kinds.values()), sum(result.alive for result in session))"
     )
-    try:
-        done = lab.a.run([*ordinary, "-c", program], capture_output=True, text=True, timeout=60)
-    finally:
-        with lab.a:
-            set_sysctls({"net/ipv4/ping_group_range": "1 0"})
+    done = lab.a.run([*ordinary, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{'datagram'} 16\n", done.stderr
 
 
