@@ -221,6 +221,11 @@ class Sink:
         try:
             thread.start()
             self._timing = True
+        except KeyError as error:
+            # CPython: a signal handler raised amid start(), whose clean-up finds the thread running already.
+            if error.__context__ is None:
+                raise
+            raise error.__context__ from None
         except RuntimeError:  # too many threads, or the interpreter is about to end
             self._flush()
 
