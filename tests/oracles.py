@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from rawkit.lab import Host
 
 NOBODY = 65534
 
@@ -21,6 +26,32 @@ def oracle(program: str) -> str:
         if os.environ.get("RAWKIT_REQUIRE_ORACLES", "") not in ("", "0"):
             pytest.fail(reason)
         pytest.skip(reason)
+    return found
+
+
+def nmap(host: Host, letter: str, ports: str, targets: list[str]) -> dict[tuple[str, int], str]:
+    """What nmap on `host` says of each port of each target (address, port), in its scan -s<letter>."""
+    from rawkit.addr import parse_ports
+
+    options = f"-s{letter} -n -Pn --max-retries 1 -p {ports} -oX -".split()
+    done = host.run(
+        [oracle("nmap"), *options, *targets], capture_output=True, text=True, timeout=120, check=True
+    )
+    found: dict[tuple[str, int], str] = {}
+    for element in ElementTree.fromstring(done.stdout).iter("host"):
+        address = element.find("address")
+        assert address is not None
+        states: dict[int, str] = {}
+        for port in element.iter("port"):
+            state = port.find("state")
+            assert state is not None
+            states[int(port.attrib["portid"])] = state.attrib["state"]
+        extra = element.find("ports/extraports")  # all of one state, and not listed
+        if extra is not None:
+            rest = [port for port in parse_ports(ports) if port not in states]
+            assert len(rest) == int(extra.attrib["count"])
+            states |= dict.fromkeys(rest, extra.attrib["state"])
+        found |= {(address.attrib["addr"], port): state for port, state in states.items()}
     return found
 
 

@@ -49,17 +49,26 @@ def run_and_count(main: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(counted())
 
 
+class Turns:
+    """A task beside others that counts how often it gets its turn; between two it sleeps so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._n = 0
+        self._task = asyncio.create_task(self._count(seconds))
+
+    async def _count(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            self._n += 1
+
+    def end(self) -> int:
+        self._task.cancel()
+        return self._n
+
+
 def test_frames_arrive_while_other_tasks_run(veth: VethPair) -> None:
     async def main() -> tuple[list[bytes], int]:
-        ticks = 0
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.001)
-                ticks += 1
-
-        ticking = asyncio.create_task(tick())
+        ticking = Turns(0.001)
         with (
             PacketSocket(veth.near, protocol=LOCAL) as near,
             PacketSocket(veth.far, protocol=0, namespace=veth.namespace) as far,
@@ -82,8 +91,7 @@ def test_frames_arrive_while_other_tasks_run(veth: VethPair) -> None:
             for i in range(100):
                 await far.asend(frame + i.to_bytes(46, "big"))
             await asyncio.wait_for(listening, 5)
-        ticking.cancel()
-        return got, ticks
+        return got, ticking.end()
 
     got, ticks = run_and_count(main)
     assert [int.from_bytes(octets[14:], "big") for octets in got] == list(range(100)) * 3
@@ -219,25 +227,16 @@ def numbers(far: PacketSocket) -> list[int]:
 
 def test_frames_leave_at_their_moments_while_other_tasks_run(veth: VethPair) -> None:
     async def main() -> tuple[PaceReport, int, int, list[int]]:
-        ticks = 0
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.001)
-                ticks += 1
-
         with open_transmitter(veth.near, "packet") as near, hear(veth) as far:
             sender = PacedSender(near)
-            ticking = asyncio.create_task(tick())
+            ticking = Turns(0.001)
             start = monotonic_ns() + 10_000_000
             due = [start + i * 5_000_000 for i in range(40)]
             batch = numbered(veth, 40)
             assert await sender.asend(batch, due, timeout=0.05) < 40
             done = sender.sent
             assert await sender.asend(batch, due, done) == 40 - done
-            ticking.cancel()
-            return sender.report(), due[-1], ticks, numbers(far)
+            return sender.report(), due[-1], ticking.end(), numbers(far)
 
     report, last_due, ticks, got = run_and_count(main)
     assert got == list(range(40))
@@ -271,21 +270,13 @@ def test_much_at_once_lets_other_tasks_run_and_is_counted(veth: VethPair, backen
     template = Template(packet, {"ether.src": Values([MAC(veth.near_mac)])})
 
     async def main() -> tuple[int, TransmitReport, list[int]]:
-        turns = 0
-
-        async def turn() -> None:
-            nonlocal turns
-            while True:
-                await asyncio.sleep(0)
-                turns += 1
-
         with open_transmitter(veth.near, backend) as near, hear(veth) as far:
-            turning = asyncio.create_task(turn())
+            turning = Turns(0)
             assert await near.asend_batch(numbered(veth, n)) == n
             got = numbers(far)
             assert await asend_template(near, template, n) == n
             assert numbers(far) == [0] * n
-            turning.cancel()
+            turns = turning.end()
             with pytest.raises(ValueError, match="batch that holds 5"):
                 await near.asend_batch(numbered(veth, 5), 2, 4)
             return turns, near.report(), got

@@ -11,7 +11,6 @@ import struct
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles import calm, oracle
+from oracles import calm, nmap, oracle
 
-from rawkit.addr import MAC, parse_ports, parse_target
+from rawkit.addr import MAC, parse_target
 from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket
 from rawkit.engine.probe import KEY_LEN, Board, ProbePlan
 from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
@@ -908,37 +907,6 @@ def test_dry_run_writes_the_probes_and_sends_nothing(lab: Lab, tmp_path: Path) -
 # ---- oracle -----------------------------------------------------------------------------------------
 
 
-def nmap(host: Host, letter: str, ports: str, target: object) -> dict[int, str]:
-    """What nmap says of each port of a host."""
-    argv = [
-        oracle("nmap"),
-        f"-s{letter}",
-        "-n",
-        "-Pn",
-        "--max-retries",
-        "1",
-        "-p",
-        ports,
-        "-oX",
-        "-",
-        str(target),
-    ]
-    done = host.run(argv, capture_output=True, text=True, timeout=120, check=True)
-    element = ElementTree.fromstring(done.stdout).find("host/ports")
-    assert element is not None
-    found: dict[int, str] = {}
-    for port in element.iter("port"):
-        state = port.find("state")
-        assert state is not None
-        found[int(port.attrib["portid"])] = state.attrib["state"]
-    extra = element.find("extraports")  # all of one state, and not listed
-    if extra is not None:
-        rest = [port for port in parse_ports(ports) if port not in found]
-        assert len(rest) == int(extra.attrib["count"])
-        found |= dict.fromkeys(rest, extra.attrib["state"])
-    return found
-
-
 @net
 @pytest.mark.parametrize(
     ("kind", "letter", "expected"),
@@ -960,6 +928,8 @@ def test_nmap_agrees(
     listening(lab.b, 145, drop=True)
     with lab.a, scan(lab.b.ipv4, "1-200", kind=kind, timeout=0.3) as running:
         ours = states(list(running))
-    assert ours == nmap(lab.a, letter, "1-200", lab.b.ipv4)
+    assert ours == {
+        port: state for (_, port), state in nmap(lab.a, letter, "1-200", [str(lab.b.ipv4)]).items()
+    }
     assert Counter(ours.values()) == expected
     assert running.summary.complete

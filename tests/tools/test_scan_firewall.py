@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from oracles import oracle
+from oracles import nmap
 
-from rawkit.lab import Host, Lab, RoutedLab
+from rawkit.lab import Lab, RoutedLab
 from rawkit.tools.scan import scan
 
 pytestmark = pytest.mark.net
@@ -74,32 +73,6 @@ def lab() -> Iterator[RoutedLab]:
                     listener.bind(("0.0.0.0", port))
                     listener.listen()
         yield lab
-
-
-def nmap(host: Host, letter: str, ports: str, targets: list[str]) -> dict[tuple[str, int], str]:
-    argv = [
-        oracle("nmap"),
-        f"-s{letter}",
-        "-n",
-        "-Pn",
-        "--max-retries",
-        "1",
-        "-p",
-        ports,
-        "-oX",
-        "-",
-        *targets,
-    ]
-    done = host.run(argv, capture_output=True, text=True, timeout=120, check=True)
-    found = {}
-    for element in ElementTree.fromstring(done.stdout).iter("host"):
-        address = element.find("address")
-        assert address is not None
-        for port in element.iter("port"):
-            state = port.find("state")
-            assert state is not None
-            found[address.attrib["addr"], int(port.attrib["portid"])] = state.attrib["state"]
-    return found
 
 
 @pytest.mark.parametrize(("kind", "letter"), [("syn", "S"), ("ack", "A"), ("fin", "F"), ("connect", "T")])
