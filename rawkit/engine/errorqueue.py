@@ -53,7 +53,32 @@ class Arrival(NamedTuple):
     time_ns: int | None
 
 
-class ErrorQueueSocket:
+class _Held:
+    """A socket that is closed with its owner."""
+
+    _socket: socket.socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket. Closing twice is harmless."""
+        self._socket.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._socket.fileno() < 0
+
+    def fileno(self) -> int:
+        """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
+        return self._socket.fileno()
+
+
+class ErrorQueueSocket(_Held):
     """A UDP socket connected to one address and port.
 
     What it hears are datagrams from there, and ICMP errors about its own; each is rebuilt as the IP packet
@@ -97,25 +122,6 @@ class ErrorQueueSocket:
         host, self.port = self._socket.getsockname()[:2]
         self.source = ip_address(host.partition("%")[0])
         """The address and the port it sends from."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket. Closing twice is harmless."""
-        self._socket.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._socket.fileno() < 0
-
-    def fileno(self) -> int:
-        """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
-        return self._socket.fileno()
 
     def send(self, payload: bytes, hop_limit: int) -> None:
         """Send a datagram; it is never fragmented.
@@ -212,7 +218,7 @@ class Datagram(NamedTuple):
     time_ns: int
 
 
-class DatagramSocket:
+class DatagramSocket(_Held):
     """A UDP socket that sends to many targets, hears their answers and the ICMP errors about what it sent.
 
     Raises:
@@ -239,20 +245,6 @@ class DatagramSocket:
         except OSError as error:
             self._socket.close()
             raise EngineError(error.errno or errno.EIO, "open UDP socket", interface or str(port)) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket. Closing twice is harmless."""
-        self._socket.close()
-
-    def fileno(self) -> int:
-        """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
-        return self._socket.fileno()
 
     def send(self, address: IPv4Address | IPv6Address, port: int, payload: bytes) -> None:
         """Send a datagram.

@@ -94,18 +94,8 @@ def test_selective_repeat_sends_only_what_is_missing() -> None:
 def test_selective_repeat_misses_a_retransmission_that_is_lost() -> None:
     # RFC 6675 section 5, step 4.3: the first goes at once, though five are in flight and the window is 4.5.
     # RFC 6298 section 5.3: what arrives beyond it does not put the time-out off.
-    Script(SelectiveRepeat(detect="duplicates")).run("""
-        0      open client
-        +0     > SYN|ACK seq=0 ack=1
-        +0.04  < ACK ack=1 seq=1 window=1000
-        +0     tell Connected
-        +0     write 13176
-        +0     > DATA|ACK seq=1 len=1464
-        +0     > DATA|ACK seq=1465 len=1464
-        +0     > DATA|ACK seq=2929 len=1464
-        +0     > DATA|ACK seq=4393 len=1464
-        +0     > DATA|ACK seq=5857 len=1464
-        +0     > DATA|ACK seq=7321 len=1464
+    Script(SelectiveRepeat(detect="duplicates")).run(CONNECTED).run("""
+        +0     write 4392
         +0     > DATA|ACK seq=8785 len=1464
         +0     > DATA|ACK seq=10249 len=1464
         +0     > DATA|ACK seq=11713 len=1464
