@@ -40,7 +40,8 @@ ROOMS = {
 # Methods that people look for on an object, and that only hand it on to a room above. The import stands in a
 # function, so that importing the object's own room loads no other.
 LATE = {("rawkit.wire.packet", "rawkit.interop.scapy")}
-ABOUT = {"rawkit.sim.loop": ("asyncio",)}  # modules that are for nothing else than the library
+# Modules that are for nothing else than the library.
+ABOUT = {"rawkit.sim.loop": ("asyncio",), "rawkit.transport.streams": ("asyncio",)}
 HEAVY = {"scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"}
 
 

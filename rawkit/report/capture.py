@@ -7,7 +7,7 @@ from typing import IO
 
 from rawkit.pcap import PcapngWriter
 from rawkit.sim.network import PROTOCOL
-from rawkit.sim.trace import Trace, TraceEvent
+from rawkit.transport.trace import Trace, TraceEvent
 from rawkit.wire.frame import Frame
 from rawkit.wire.ipv4 import IPv4
 

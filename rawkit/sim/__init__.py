@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from rawkit.sim.checker import assert_sound as assert_sound
     from rawkit.sim.checker import check as check
     from rawkit.sim.checker import random_schedules as random_schedules
-    from rawkit.sim.core import Clockwork as Clockwork
-    from rawkit.sim.driver import App as App
-    from rawkit.sim.driver import Driver as Driver
     from rawkit.sim.explorer import Counterexample as Counterexample
     from rawkit.sim.explorer import Exploration as Exploration
     from rawkit.sim.explorer import explore as explore
@@ -52,16 +49,17 @@ if TYPE_CHECKING:
     from rawkit.sim.schedule import Schedule as Schedule
     from rawkit.sim.script import Script as Script
     from rawkit.sim.script import ScriptError as ScriptError
-    from rawkit.sim.trace import Trace as Trace
-    from rawkit.sim.trace import TraceEvent as TraceEvent
     from rawkit.sim.transfer import STANDARD as STANDARD
     from rawkit.sim.transfer import Result as Result
     from rawkit.sim.transfer import Transfer as Transfer
+    from rawkit.transport.clockwork import Clockwork as Clockwork
+    from rawkit.transport.driver import App as App
+    from rawkit.transport.driver import Driver as Driver
+    from rawkit.transport.trace import Trace as Trace
+    from rawkit.transport.trace import TraceEvent as TraceEvent
 
 _HOMES = {
     "checker": "CheckReport assert_sound check random_schedules",
-    "core": "Clockwork",
-    "driver": "App Driver",
     "explorer": "Counterexample Exploration explore shrink",
     "ladders": "ladder ladder_svg",
     "link": "LinkSpec",
@@ -72,10 +70,16 @@ _HOMES = {
     "rates": "Mahimahi",
     "schedule": "Fault Schedule",
     "script": "Script ScriptError",
-    "trace": "Trace TraceEvent",
     "transfer": "STANDARD Result Transfer",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"rawkit.sim.{module}" for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF |= {
+    "App": "rawkit.transport.driver",
+    "Clockwork": "rawkit.transport.clockwork",
+    "Driver": "rawkit.transport.driver",
+    "Trace": "rawkit.transport.trace",
+    "TraceEvent": "rawkit.transport.trace",
+}
 
 __all__ = list(_HOME_OF)
 
@@ -85,6 +89,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'rawkit.sim' has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(f"rawkit.sim.{_HOME_OF[name]}"), name)
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value  # the next look-up does not come here
     return value

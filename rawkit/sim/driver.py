@@ -1,21 +1,14 @@
-"""Joins an endpoint to a host of the simulated network, and to the application above it."""
+"""Joins an endpoint to a host of the simulated network."""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rawkit.sim.core import Clockwork
 from rawkit.sim.link import Datagram
 from rawkit.transport.chance import Substream
+from rawkit.transport.driver import App, Driver
 from rawkit.transport.endpoint import Endpoint
-from rawkit.transport.events import (
-    Fired,
-    MtuChanged,
-    Open,
-    Path,
-    Role,
-)
+from rawkit.transport.events import Path
 
 if TYPE_CHECKING:
     from rawkit.sim.network import Host
@@ -24,118 +17,35 @@ if TYPE_CHECKING:
 _new = object.__new__
 
 
-class App:
-    """What sits above an endpoint; a subclass reacts by `driver.do(operation)`. This one keeps what it
-    gets.
-    """
-
-    def __init__(self) -> None:
-        self.received: list[bytes] = []
-        self.notices: list[Any] = []
-
-    def on_data(self, driver: Driver, data: bytes) -> None:
-        """Octets, or one message, were delivered."""
-        self.received.append(data)
-
-    def on_notice(self, driver: Driver, notice: Any) -> None:
-        """The endpoint said something."""
-        self.notices.append(notice)
-
-
-class _Timer:
-    """A named timer of an endpoint."""
-
-    __slots__ = ("armed_ns", "due_ns", "name", "path")
-
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path = name, path
-        self.due_ns: int | None = None
-        """When it fires; None when it is not set."""
-        self.armed_ns: int | None = None
-        """When it is looked at."""
-
-
-class Driver:
-    """Feeds one endpoint with what happens to it, and does what it asks for, as soon as it asks."""
+class SimDriver(Driver):
+    """A driver whose packets travel through a simulated network."""
 
     def __init__(
         self, host: Host, port: int, endpoint: Endpoint, app: App, rng: Substream, paths: list[Path]
     ) -> None:
-        self.host, self.port, self.endpoint, self.app = host, port, endpoint, app
+        super().__init__(host.name, host.network.clock, endpoint, app, rng, paths, host.network.trace)
+        self.host, self.port = host, port
         self.network = host.network
-        self.clock: Clockwork = host.network.clock
-        self.trace = host.network.trace
-        self.paths = paths
-        self.done = False
-        self.sent = 0
-        """Packets sent."""
-        endpoint.use(rng, tracing=self.trace is not None)
         self._peers = {path: host.network.host_at(path.remote) for path in paths}
         self._path_from = {peer: path for path, peer in self._peers.items()}
-        self._timers: dict[tuple[str, Path], _Timer] = {}
-        self._queue: deque[Any] = deque()
-        self._acting = False
-
-    # ---- what happens to it -----------------------------------------------------------------------
-
-    def open(self, role: Role) -> None:
-        """Begin, now."""
-        self._feed(Open(role, self.paths[0]))
-
-    def do(self, operation: Any) -> None:
-        """The application asks for something; it happens now, after what is being done already."""
-        if self.trace is not None:
-            data = getattr(operation, "data", b"")
-            self.trace.say(self.clock.now, "app", self.host.name, type(operation).__name__, data)
-        self._feed(operation)
 
     def arrive(self, datagram: Datagram) -> None:
         """A packet for this endpoint has come to its host."""
         if self.trace is not None:
-            self.trace.add(self.clock.now, "arrive", self.host.name, datagram)
-        if self.done:
-            return
+            self.trace.add(self.clock.now, "arrive", self.name, *datagram.facts)
         path = self._path_from.get(datagram.src) or self._path_from.get(datagram.dst)
         if path is not None:
-            self._acting = True
-            self.endpoint.arrive(self.clock.now, self, datagram.octets, path, datagram.ecn)
-            if self._queue:
-                self._catch_up()
-            self._acting = False
+            self.take(datagram.octets, path, datagram.ecn)
 
     def too_large(self, datagram: Datagram, mtu: int) -> None:
         """A router's answer (ICMP, fragmentation needed): the path takes only `mtu` octets."""
         path = self._path_from.get(datagram.dst)
-        if path is not None and mtu < path.mtu and not self.done:
-            path.mtu = mtu
-            self._feed(MtuChanged(path, mtu))
-
-    @property
-    def timers(self) -> dict[str, int]:
-        """The timers that run, by name, and when they are due."""
-        running = [(timer.due_ns, timer.name) for timer in self._timers.values() if timer.due_ns is not None]
-        return {name: due_ns for due_ns, name in sorted(running)}
-
-    def _feed(self, event: Any) -> None:
-        if self._acting:
-            # An application reacts to what is being delivered: the handler finishes first.
-            self._queue.append(event)
-        elif not self.done:
-            self._acting = True
-            self.endpoint.happen(self.clock.now, event, self)
-            if self._queue:
-                self._catch_up()
-            self._acting = False
-
-    def _catch_up(self) -> None:
-        while self._queue and not self.done:
-            self.endpoint.happen(self.clock.now, self._queue.popleft(), self)
-
-    # ---- what it asks for: an `Actor` ---------------------------------------------------------------
+        if path is not None:
+            self.narrow(path, mtu)
 
     def send(self, octets: bytes, path: Path, ecn: int, at_ns: int) -> None:
         if at_ns and at_ns > self.clock.now:
-            self.clock.at(at_ns, self._send_later, (octets, path, ecn))
+            self.send_later(octets, path, ecn, at_ns)
             return
         self.sent += 1
         host, dst = self.host, self._peers[path]
@@ -147,71 +57,9 @@ class Driver:
         datagram.src, datagram.dst, datagram.port = host, dst, self.port
         datagram.ecn, datagram.number = ecn, number
         if self.trace is not None:
-            self.trace.add(self.clock.now, "send", host.name, datagram)
+            self.trace.add(self.clock.now, "send", self.name, *datagram.facts)
         way = host.routes.get(dst)
         if way is not None:
             way.send(datagram)
         else:
             host.forward(datagram)
-
-    def _send_later(self, what: tuple[bytes, Path, int]) -> None:
-        self.send(*what, 0)
-
-    def set_timer(self, name: str, at_ns: int, path: Path) -> None:
-        timer = self._timers.get((name, path))
-        if timer is None:
-            timer = self._timers[name, path] = _Timer(name, path)
-        timer.due_ns = at_ns
-        # One that is moved later is looked at when the earlier time comes: most never fire.
-        if timer.armed_ns is None or at_ns < timer.armed_ns:
-            self._arm(timer, at_ns)
-
-    def cancel_timer(self, name: str, path: Path) -> None:
-        timer = self._timers.get((name, path))
-        if timer is not None:
-            timer.due_ns = None
-
-    def deliver(self, data: bytes) -> None:
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "deliver", self.host.name, "", data)
-        self.app.on_data(self, data)
-
-    def tell(self, notice: Any) -> None:
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "tell", self.host.name, repr(notice))
-        self.app.on_notice(self, notice)
-
-    def metric(self, values: dict[str, float]) -> None:
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "metric", self.host.name, fields=values)
-
-    def note(self, name: str, fields: dict[str, Any]) -> None:
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "note", self.host.name, name, fields=fields)
-
-    def finish(self) -> None:
-        self.done = True
-        for timer in self._timers.values():
-            timer.due_ns = None
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "done", self.host.name)
-
-    def _arm(self, timer: _Timer, at_ns: int) -> None:
-        timer.armed_ns = at_ns
-        self.clock.at(at_ns, self._fire, (timer, at_ns))
-
-    def _fire(self, what: tuple[_Timer, int]) -> None:
-        timer, armed_ns = what
-        if timer.armed_ns != armed_ns:
-            return  # armed again, earlier
-        timer.armed_ns = None
-        due_ns = timer.due_ns
-        if due_ns is None:
-            return
-        if due_ns > armed_ns:
-            self._arm(timer, due_ns)
-            return
-        timer.due_ns = None
-        if self.trace is not None:
-            self.trace.say(self.clock.now, "timer", self.host.name, timer.name)
-        self._feed(Fired(timer.name, timer.path))

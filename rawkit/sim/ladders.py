@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rawkit.errors import HeaderError
-from rawkit.sim.trace import Trace, TraceEvent
+from rawkit.transport.trace import Trace, TraceEvent
 from rawkit.wire.field import FlagBits
 from rawkit.wire.header import Header
 

@@ -17,16 +17,16 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from rawkit.errors import LocalProtocolError
-from rawkit.sim.core import FOREVER, Clockwork
 from rawkit.sim.models import Judge, Model, Verdict
 from rawkit.sim.queues import DROP, MARK, DropTail, Queue
 from rawkit.sim.rates import Mahimahi, serializer
 from rawkit.transport.chance import draw, stream_key
+from rawkit.transport.clockwork import FOREVER, Clockwork
 from rawkit.units import parse_duration
 
 if TYPE_CHECKING:
     from rawkit.sim.network import Node
-    from rawkit.sim.trace import Trace
+    from rawkit.transport.trace import Trace
 
 HOLD_NS = 100 * 10**6
 """How long a packet that others are to overtake waits for them at most."""
@@ -50,6 +50,11 @@ class Datagram:
         self.ecn = ecn
         self.number = number
         """Counts the packets of the whole run; a copy has the number of its original."""
+
+    @property
+    def facts(self) -> tuple[int, str, str, bytes, int]:
+        """What a trace says of it."""
+        return self.number, self.src.address, self.dst.address, self.octets, self.ecn
 
     def copy(self) -> Datagram:
         return Datagram(self.octets, self.size, self.src, self.dst, self.port, self.ecn, self.number)
@@ -222,7 +227,7 @@ class Direction:
             self._counts["duplicated"] += 1
             copy = datagram.copy()
             if self.trace is not None:
-                self.trace.add(now, "duplicate", self.name, copy)
+                self.trace.add(now, "duplicate", self.name, *copy.facts)
             self.clock.at(now + gap_ns, self._send_copy, copy)
         if verdict.flips and not self._damage(datagram, verdict.flips):
             return None
@@ -242,7 +247,7 @@ class Direction:
             octets[(bit - first) >> 3] ^= 0x80 >> (bit - first & 7)
         datagram.octets = bytes(octets)
         if self.trace is not None:
-            self.trace.add(self.clock.now, "corrupt", self.name, datagram, ", ".join(map(str, flips)))
+            self.trace.add(self.clock.now, "corrupt", self.name, *datagram.facts, ", ".join(map(str, flips)))
         return True
 
     # ---- queue and serializer ---------------------------------------------------------------------
@@ -346,7 +351,7 @@ class Direction:
     def _lose(self, datagram: Datagram, reason: str) -> None:
         self._counts[reason] += 1
         if self.trace is not None:
-            self.trace.add(self.clock.now, "drop", self.name, datagram, reason)
+            self.trace.add(self.clock.now, "drop", self.name, *datagram.facts, reason)
         if reason == "too large":
             datagram.src.too_large(datagram, self._mtu)
 

@@ -20,18 +20,16 @@ no threads, no sockets and no signals: what asks for them raises.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rawkit.errors import LocalProtocolError
-from rawkit.sim.driver import App, Driver
 from rawkit.sim.network import Host, Network
 from rawkit.transport.endpoint import Endpoint
-from rawkit.transport.events import Abort, Close, Closed, Connected, PeerClosed, Reset, Write
+from rawkit.transport.streams import Handler, Stream, Writer
 
 T = TypeVar("T")
-Handler = Callable[[asyncio.StreamReader, "SimWriter"], Awaitable[None]]
 _SECOND = 10**9
 
 
@@ -125,94 +123,6 @@ class SimLoop(_Loop):  # type: ignore[misc]
         return task.result()
 
 
-class SimWriter:
-    """The writing half of a simulated connection, with the methods of `asyncio.StreamWriter` that make
-    sense.
-    """
-
-    def __init__(self, driver: Driver, loop: SimLoop) -> None:
-        self._driver = driver
-        self._closed = loop.create_future()
-        self._closing = False
-
-    def write(self, data: bytes) -> None:
-        """Write octets."""
-        self._driver.do(Write(bytes(data)))
-
-    def writelines(self, pieces: Any) -> None:
-        """Write several pieces."""
-        self.write(b"".join(pieces))
-
-    async def drain(self) -> None:
-        """Let others run; the endpoint holds what it cannot send yet."""
-        await asyncio.sleep(0)
-
-    def can_write_eof(self) -> bool:
-        """Whether one can stop writing and go on reading: yes, by `write_eof`."""
-        return True
-
-    def write_eof(self) -> None:
-        """Write no more; as `close`, for the protocols here close each direction by itself."""
-        self.close()
-
-    def close(self) -> None:
-        """Write no more."""
-        if not self._closing:
-            self._closing = True
-            self._driver.do(Close())
-
-    def is_closing(self) -> bool:
-        """Whether it was closed."""
-        return self._closing
-
-    async def wait_closed(self) -> None:
-        """Wait until all that was written has arrived and the peer has closed too.
-
-        Raises:
-            ConnectionResetError: it ended in disorder.
-        """
-        await asyncio.shield(self._closed)
-
-    def abort(self) -> None:
-        """Give up at once."""
-        self._driver.do(Abort())
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`peername` and `sockname`: (address, port)."""
-        path = self._driver.paths[0]
-        known = {"peername": (path.remote, self._driver.port), "sockname": (path.local, self._driver.port)}
-        return known.get(name, default)
-
-
-class _Stream(App):
-    """Joins an endpoint to a reader and a writer."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        super().__init__()
-        self.loop = loop
-        self.reader = asyncio.StreamReader(loop=loop)
-        self.writer: SimWriter
-        self.connected: asyncio.Future[None] = loop.create_future()
-
-    def on_data(self, driver: Driver, data: bytes) -> None:
-        self.reader.feed_data(data)
-
-    def on_notice(self, driver: Driver, notice: Any) -> None:
-        if isinstance(notice, Connected) and not self.connected.done():
-            self.connected.set_result(None)
-        elif isinstance(notice, PeerClosed):
-            self.reader.feed_eof()
-        elif isinstance(notice, Closed) and not self.writer._closed.done():
-            self.writer._closed.set_result(None)
-        elif isinstance(notice, Reset):
-            error = ConnectionResetError(notice.reason)
-            self.reader.set_exception(error)
-            for future in (self.connected, self.writer._closed):
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # nobody has to await it
-
-
 def _running(network: Network) -> SimLoop:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, SimLoop) or loop.network is not network:
@@ -231,7 +141,7 @@ async def start_server(
 
 async def open_connection(
     network: Network, client: Host, server: Host, protocol: Callable[[], Endpoint]
-) -> tuple[asyncio.StreamReader, SimWriter]:
+) -> tuple[asyncio.StreamReader, Writer]:
     """Connect to a server on another host; returns when the endpoint says that it is connected.
 
     Raises:
@@ -242,9 +152,9 @@ async def open_connection(
     if server not in loop.servers:
         raise ConnectionRefusedError(f"no server on {server.name}")
     make, handler = loop.servers[server]
-    near, far = _Stream(loop), _Stream(loop)
+    near, far = Stream(loop), Stream(loop)
     drivers = network.connect(client, server, protocol(), make(), near, far)
-    near.writer, far.writer = SimWriter(drivers[0], loop), SimWriter(drivers[1], loop)
+    near.writer, far.writer = Writer(drivers[0], loop), Writer(drivers[1], loop)
     drivers[1].open("server")
 
     def serve(_: Any) -> None:

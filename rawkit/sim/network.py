@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from rawkit.errors import LocalProtocolError
-from rawkit.sim.core import FOREVER, Clockwork
-from rawkit.sim.driver import App, Driver
+from rawkit.sim.driver import SimDriver
 from rawkit.sim.link import Datagram, Direction, Link, LinkSpec, check_name
-from rawkit.sim.trace import Trace
 from rawkit.transport.chance import Substream
+from rawkit.transport.clockwork import FOREVER, Clockwork
+from rawkit.transport.driver import App
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import Path
+from rawkit.transport.trace import Trace
 from rawkit.wire.ipv4 import IPv4
 
 NodeT = TypeVar("NodeT", bound="Node")
@@ -87,7 +88,7 @@ class Host(Node):
 
     def __init__(self, network: Network, name: str, address: str) -> None:
         super().__init__(network, name, address)
-        self.drivers: dict[int, Driver] = {}
+        self.drivers: dict[int, SimDriver] = {}
 
     def receive(self, datagram: Datagram) -> None:
         if datagram.dst is not self:
@@ -193,7 +194,7 @@ class Network:
         server_endpoint: Endpoint,
         client_app: App | None = None,
         server_app: App | None = None,
-    ) -> tuple[Driver, Driver]:
+    ) -> tuple[SimDriver, SimDriver]:
         """Put one endpoint on each of two hosts, joined to each other. `open` begins them."""
         self._ports += 1
         first = self._drive(client, server, client_endpoint, client_app or App())
@@ -202,7 +203,7 @@ class Network:
 
     def join(
         self, group: Group, endpoints: Mapping[Host, Endpoint], apps: Mapping[Host, App] | None = None
-    ) -> list[Driver]:
+    ) -> list[SimDriver]:
         """Put an endpoint on each of several hosts, each with a path to all the others. `open` begins
         them.
         """
@@ -211,11 +212,11 @@ class Network:
         given = apps or {}
         return [self._drive(host, group, each, given.get(host) or App()) for host, each in endpoints.items()]
 
-    def _drive(self, here: Host, there: Node, endpoint: Endpoint, app: App) -> Driver:
+    def _drive(self, here: Host, there: Node, endpoint: Endpoint, app: App) -> SimDriver:
         if not self._routed:
             self._route()
         rng = Substream(self.seed, "endpoint", here.name, self._ports)
-        driver = Driver(here, self._ports, endpoint, app, rng, [self.path(here, there)])
+        driver = SimDriver(here, self._ports, endpoint, app, rng, [self.path(here, there)])
         here.drivers[self._ports] = driver
         return driver
 
@@ -231,6 +232,8 @@ class Network:
             IPv4.min_len,
             IPv4(src=here.address, dst=there.address, protocol=PROTOCOL),
             IPv4(src=there.address, dst=here.address, protocol=PROTOCOL),
+            self._ports,
+            self._ports,
         )
 
     @property

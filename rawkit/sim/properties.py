@@ -66,9 +66,9 @@ def quiescence(result: Result) -> str:
     """After the end nothing remains: no timer, no packet, no endpoint."""
     for driver in (result.client, result.server):
         if driver.timers:
-            return f"timers still run on {driver.host.name}: {', '.join(driver.timers)}"
+            return f"timers still run on {driver.name}: {', '.join(driver.timers)}"
         if not driver.done:
-            return f"the endpoint on {driver.host.name} is not done"
+            return f"the endpoint on {driver.name} is not done"
     return "" if result.network.clock.next_ns is None else "packets are still under way"
 
 
@@ -83,15 +83,13 @@ def backs_off(result: Result) -> str:
         times: dict[bytes, list[int]] = {}
         for event in result.trace.of("send"):
             # Only what carries data: the same acknowledgement may go out for many packets.
-            if event.where == driver.host.name and len(event.octets) > header.min_len:
+            if event.where == driver.name and len(event.octets) > header.min_len:
                 times.setdefault(event.octets, []).append(event.time_ns)
         for octets, sent in times.items():
             gaps = [later - earlier for earlier, later in pairwise(sent)]
             if len(gaps) >= 3 and min(gaps) > 10**6 and 2 * gaps[-1] < 3 * gaps[0]:
                 what = describe(octets, header)
-                return (
-                    f"{driver.host.name} sent {what} {len(sent)} times and never waited longer than at first"
-                )
+                return f"{driver.name} sent {what} {len(sent)} times and never waited longer than at first"
     return ""
 
 

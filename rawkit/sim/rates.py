@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from rawkit.errors import LocalProtocolError
-from rawkit.sim.core import FOREVER
+from rawkit.transport.clockwork import FOREVER
 from rawkit.units import parse_rate
 
 _PER_OCTET = 8 * 10**9  # bits per second times nanoseconds

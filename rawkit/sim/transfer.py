@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from rawkit.sim.driver import App, Driver
 from rawkit.sim.guard import outside_forbidden
 from rawkit.sim.link import Direction, LinkSpec
 from rawkit.sim.network import Network, p2p
 from rawkit.sim.queues import DropTail
 from rawkit.sim.schedule import Schedule
-from rawkit.sim.trace import Trace
 from rawkit.transport.chance import Substream
+from rawkit.transport.driver import App, Driver
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import Close, Closed, PeerClosed, Reset, Write
+from rawkit.transport.trace import Trace
 
 HOUR_NS = 3600 * 10**9
 
@@ -263,5 +263,5 @@ class Result:
     def samples(self, name: str) -> Iterator[tuple[int, float]]:
         """A metric of the client's endpoint over time: (ns, value)."""
         for event in self.trace.of("metric"):
-            if event.where == self.client.host.name and name in event.fields:
+            if event.where == self.client.name and name in event.fields:
                 yield event.time_ns, event.fields[name]

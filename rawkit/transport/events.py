@@ -25,6 +25,9 @@ class Path:
     """The IP header of packets that leave here, for checksums over a pseudo-header."""
     lower_back: Header | None = None
     """The IP header of packets that arrive."""
+    local_port: int = 0
+    """What a header's `src_port` is to be on packets that leave here (or its `conn_id`); 0 without ports."""
+    remote_port: int = 0
 
     @property
     def room(self) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rawkit.sim.core import Clockwork
 from rawkit.sim.link import Datagram, Direction, LinkSpec
 from rawkit.sim.network import Network, Node
-from rawkit.sim.trace import Trace
+from rawkit.transport.clockwork import Clockwork
+from rawkit.transport.trace import Trace
 
 
 class Line(Node):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sim.lines import Line
 
 from rawkit.errors import LocalProtocolError, UnitError
-from rawkit.sim.core import Clockwork
 from rawkit.sim.link import HOLD_NS, LinkSpec
 from rawkit.sim.models import (
     Bernoulli,
@@ -23,7 +22,8 @@ from rawkit.sim.models import (
 )
 from rawkit.sim.queues import CoDel, DropTail, EcnThreshold, Red
 from rawkit.sim.rates import Mahimahi
-from rawkit.sim.trace import Trace
+from rawkit.transport.clockwork import Clockwork
+from rawkit.transport.trace import Trace
 
 MS, S = 10**6, 10**9
 

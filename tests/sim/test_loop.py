@@ -8,10 +8,11 @@ import pytest
 
 from rawkit.errors import LocalProtocolError
 from rawkit.sim import Bernoulli, DropTail, Host, LinkSpec, Network, p2p
-from rawkit.sim.loop import SimWriter, open_connection, run, start_server
+from rawkit.sim.loop import open_connection, run, start_server
 from rawkit.transport.protocols.go_back_n import GoBackN
 from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
 from rawkit.transport.protocols.stop_and_wait import StopAndWait
+from rawkit.transport.streams import Writer
 
 PROTOCOLS = [lambda: StopAndWait(numbers=256), GoBackN, SelectiveRepeat]
 
@@ -49,7 +50,7 @@ def test_stream_code_runs_over_lossy_links(protocol: type[GoBackN]) -> None:
     network, a, b = pair(Bernoulli(0.1))
     text = b"".join(b"line %d\n" % i for i in range(500))
 
-    async def serve(reader: asyncio.StreamReader, writer: SimWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: Writer) -> None:
         while line := await reader.readline():
             writer.write(line.upper())
             await writer.drain()
@@ -73,7 +74,7 @@ def test_several_connections_at_once_and_the_same_run_twice() -> None:
     def once() -> str:
         network, a, b = pair(Bernoulli(0.05))
 
-        async def serve(reader: asyncio.StreamReader, writer: SimWriter) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: Writer) -> None:
             writer.write(b"%d" % len(await reader.read()))
             writer.close()
 
@@ -97,7 +98,7 @@ def test_several_connections_at_once_and_the_same_run_twice() -> None:
 def test_no_answer_and_no_server_are_errors_that_stream_code_knows() -> None:
     network, a, b = pair(Bernoulli(1.0))
 
-    async def serve(reader: asyncio.StreamReader, writer: SimWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: Writer) -> None:
         writer.close()
 
     async def main() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from rawkit.sim.link import Datagram
+from typing import Any, NamedTuple
 
 PACKET_KINDS = ("send", "drop", "duplicate", "corrupt", "arrive")
 
@@ -39,22 +36,20 @@ class Trace:
     def __init__(self) -> None:
         self.events: list[TraceEvent] = []
 
-    def add(self, now_ns: int, kind: str, where: str, datagram: Datagram, detail: str = "") -> None:
+    def add(
+        self,
+        now_ns: int,
+        kind: str,
+        where: str,
+        packet: int,
+        src: str,
+        dst: str,
+        octets: bytes,
+        ecn: int,
+        detail: str = "",
+    ) -> None:
         """Something happened to a packet."""
-        self.events.append(
-            TraceEvent(
-                now_ns,
-                kind,
-                where,
-                datagram.number,
-                datagram.src.address,
-                datagram.dst.address,
-                datagram.octets,
-                datagram.ecn,
-                detail,
-                {},
-            )
-        )
+        self.events.append(TraceEvent(now_ns, kind, where, packet, src, dst, octets, ecn, detail, {}))
 
     def say(
         self,
