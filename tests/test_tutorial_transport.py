@@ -50,7 +50,7 @@ def test_its_code_is_in_the_file_that_is_written(place: Path) -> None:
     header, protocol = blocks[:2]
     assert len(header.splitlines()) <= 15
     code = [line for line in protocol.splitlines() if line.strip() and '"""' not in line]
-    assert len(code) <= 50
+    assert len(code) <= 40
 
 
 def test_the_run_the_check_and_the_bug_print_what_it_says(place: Path) -> None:

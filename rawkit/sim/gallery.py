@@ -125,7 +125,7 @@ class AnswersWhenDone(StopAndWait):
 
     def finish(self, cx: Context) -> None:
         super().finish(cx)
-        if self.over:
+        if cx.lingering:
             cx.done()
             cx.send(StopAndWaitHeader(flags=saw.ACK, seq=self.expected))
 

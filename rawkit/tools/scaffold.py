@@ -17,7 +17,7 @@ from collections import deque
 
 from rawkit import Header
 from rawkit.sim import Schedule, Transfer
-from rawkit.transport import Close, Closed, Endpoint, PeerClosed, Write
+from rawkit.transport import Close, Endpoint, PeerClosed, Write
 from rawkit.wire import role
 from rawkit.wire.field import auto, field, flags8, inet_checksum, payload_length, u8, u16
 
@@ -37,14 +37,12 @@ class {title}(Endpoint, header={title}Header):
     def __init__(self):
         self.queue = deque()  # flags and data that are not acknowledged
         self.sending = self.expected = 0  # numbers
-        self.closing = self.peer_closed = self.over = False
+        self.closing = self.peer_closed = False
 
     def on_app(self, cx, operation):
         idle = not self.queue
         if isinstance(operation, Write):
-            size = cx.path.room - {title}Header.min_len
-            for at in range(0, len(operation.data), size):
-                self.queue.append((0, operation.data[at : at + size]))
+            self.queue.extend((0, piece) for piece in self.pieces(cx.path, operation.data))
         elif isinstance(operation, Close):
             self.closing = True
             self.queue.append(({title}Header.FIN, b""))
@@ -58,10 +56,7 @@ class {title}(Endpoint, header={title}Header):
             cx.timer("again", after=100_000_000)  # nanoseconds
 
     def on_timer(self, cx, name, path):
-        if name == "again":
-            self.transmit(cx)
-        else:
-            cx.done()
+        self.transmit(cx)
 
     def on_packet(self, cx, packet):
         header = packet.header
@@ -81,10 +76,7 @@ class {title}(Endpoint, header={title}Header):
                 else:
                     cx.deliver(packet.payload)
         if self.closing and self.peer_closed and not self.queue:
-            if not self.over:
-                cx.event(Closed())
-            self.over = True
-            cx.timer("linger", after=20_000_000_000)  # the peer may ask again
+            cx.linger(20_000_000_000)  # the peer may ask again
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ reads a clock or draws a random number that was not handed in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from rawkit.errors import FieldError, HeaderError, LocalProtocolError
@@ -18,6 +18,7 @@ from rawkit.transport.events import (
     Action,
     Arrival,
     CancelTimer,
+    Closed,
     Deliver,
     Done,
     Fired,
@@ -119,7 +120,7 @@ _REFUSAL: Any = _Refusal()
 class Context:
     """What a handler may ask for, of whoever drives the endpoint."""
 
-    __slots__ = ("_actor", "now", "path", "rng", "tracing")
+    __slots__ = ("_actor", "lingering", "now", "path", "rng", "tracing")
 
     def __init__(self) -> None:
         self.now = 0
@@ -130,6 +131,8 @@ class Context:
         """The path that the endpoint was opened on."""
         self.tracing = True
         """Whether anybody looks at metrics and remarks: without, they need not be made."""
+        self.lingering = False
+        """Whether all is over and the endpoint is there only to answer a peer who does not know it yet."""
         self._actor: Actor = _REFUSAL
 
     def send(
@@ -198,6 +201,16 @@ class Context:
         if self.tracing:
             self._actor.note(name, fields)
 
+    def linger(self, after: int) -> None:
+        """All is over: tell the application `Closed()`, and be done when so long (ns) after the last such
+        call the timer "linger" is due, which `on_timer` does not see. Until then the endpoint answers a peer
+        who asks again.
+        """
+        if not self.lingering:
+            self.lingering = True
+            self.event(Closed())
+        self.timer("linger", after=after)
+
     def done(self) -> None:
         """The endpoint is finished: nothing may be asked for any more, and its timers are gone."""
         self._actor.finish()
@@ -248,6 +261,15 @@ class Endpoint:
         self.dropped = Counter()
         return self
 
+    def room(self, path: Path) -> int:
+        """Octets of payload that fit a packet on `path` behind a header without options."""
+        return path.room - self.header.min_len
+
+    def pieces(self, path: Path, data: bytes) -> Iterator[bytes]:
+        """`data` cut into payloads, each as large as fits a packet on `path`."""
+        most = self.room(path)
+        return (data[at : at + most] for at in range(0, len(data), most))
+
     # ---- what a protocol defines ------------------------------------------------------------------
 
     def on_open(self, cx: Context, role: Role) -> None:
@@ -293,7 +315,10 @@ class Endpoint:
         cx = self._cx
         cx.now, cx._actor = now_ns, actor
         if kind is Fired:
-            self.on_timer(cx, *event)
+            if cx.lingering and event.name == "linger":
+                cx.done()
+            else:
+                self.on_timer(cx, *event)
         elif kind is Open:
             cx.path = event.path
             self.on_open(cx, event.role)

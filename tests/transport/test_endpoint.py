@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rawkit.errors import FieldError, LocalProtocolError
 from rawkit.transport import (
     Close,
+    Closed,
     Connected,
     Context,
     Endpoint,
@@ -81,6 +82,29 @@ def test_what_a_handler_asks_for_comes_back_in_order() -> None:
     (sent,) = echo.feed(400, Write(b"x"))
     assert (sent.octets[-1:], sent.at_ns) == (b"x", 403)
     assert echo.feed(500, ev.Unreachable(path, "port unreachable")) == [ev.Done()]
+
+
+def test_an_endpoint_that_lingers_says_so_once_and_is_done_after_the_last_question() -> None:
+    class Lingering(Echo, header=StopAndWaitHeader):
+        def on_packet(self, cx: Context, packet: Packet) -> None:
+            cx.linger(50)
+
+    path, endpoint = a_path(), Lingering()
+    question = ev.Arrival(bytes(StopAndWaitHeader()), path)
+    endpoint.feed(0, ev.Open("server", path))
+    assert endpoint.feed(0, ev.Fired("linger", path)) == [ev.Tell(Connected())]  # a timer like any other
+    assert endpoint.feed(100, question) == [ev.Tell(Closed()), ev.SetTimer("linger", 150, path)]
+    assert endpoint.feed(120, question) == [ev.SetTimer("linger", 170, path)]
+    assert endpoint.feed(170, ev.Fired("linger", path)) == [ev.Done()]
+
+
+@pytest.mark.parametrize("n", [0, 1, 1474, 1475, 4000])
+def test_pieces_fit_the_path_and_are_the_data(n: int) -> None:
+    path, endpoint, data = a_path(), Echo(), bytes(i % 251 for i in range(n))
+    pieces = list(endpoint.pieces(path, data))
+    assert b"".join(pieces) == data
+    assert [len(piece) for piece in pieces[:-1]] == [1474] * (-(-n // 1474) - 1)
+    assert all(endpoint.feed(0, Write(piece)) for piece in pieces)
 
 
 def test_octets_that_are_no_packet_are_dropped_and_counted_by_reason() -> None:
@@ -282,16 +306,18 @@ def test_random_packets_never_raise(protocol: type[Endpoint], role: ev.Role) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("protocol", FUZZED)
-def test_a_million_random_packets_never_raise(protocol: type[Endpoint]) -> None:
-    check_hostile(protocol, 2, 1_000_000, "server")
+def test_a_million_random_packets_never_raise(protocol: type[Endpoint], role: ev.Role) -> None:
+    check_hostile(protocol, 2, 1_000_000, role)
 
 
+@pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("protocol", FUZZED)
 @given(octets=st.binary(max_size=60))
-def test_arbitrary_octets_never_raise(protocol: type[Endpoint], octets: bytes) -> None:
+def test_arbitrary_octets_never_raise(protocol: type[Endpoint], role: ev.Role, octets: bytes) -> None:
     endpoint, path = protocol(), a_path()
-    endpoint.feed(0, ev.Open("server", path))
+    endpoint.feed(0, ev.Open(role, path))
     endpoint.feed(1, ev.Arrival(octets, path))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rawkit.errors import LocalProtocolError
 from rawkit.transport.endpoint import Context, Endpoint, Packet
-from rawkit.transport.events import Close, Closed, Connected, Path, PeerClosed, Reset, Role, Writable, Write
+from rawkit.transport.events import Close, Connected, Path, PeerClosed, Reset, Role, Writable, Write
 from rawkit.transport.rtt import Rto
 from rawkit.wire import role
 from rawkit.wire.field import auto, field, flags8, inet_checksum, payload_length, u8, u16
@@ -72,7 +72,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         self.base = self.next = 0  # numbers that do not wrap: the oldest unacknowledged, the next to send
         self.expected = self.timeouts = 0
         self.free_ns = 0  # when the next unit may go
-        self.connected = self.closing = self.peer_closed = self.over = False
+        self.connected = self.closing = self.peer_closed = False
 
     # ---- sending ----------------------------------------------------------------------------------
 
@@ -86,8 +86,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         if self.closing:
             raise LocalProtocolError(f"{type(operation).__name__} after Close")
         if isinstance(operation, Write):
-            data, most = operation.data, cx.path.room - GoBackNHeader.min_len
-            self.units.extend(Unit(DATA, data[at : at + most]) for at in range(0, len(data), most))
+            self.units.extend(Unit(DATA, piece) for piece in self.pieces(cx.path, operation.data))
         elif isinstance(operation, Close):
             self.closing = True
             self.units.append(Unit(FIN, b""))
@@ -117,9 +116,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         cx.timer("retransmit", at=due if due > now else now)
 
     def on_timer(self, cx: Context, name: str, path: Path) -> None:
-        if name == "linger":
-            cx.done()
-        elif name == "pace":
+        if name == "pace":
             self.transmit(cx)
         elif self.timeouts == self.tries:
             cx.event(Reset("no answer"))
@@ -151,7 +148,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
             cx.cancel("retransmit")
         self.transmit(cx)
         if len(self.units) <= self.window and not self.closing:
-            cx.event(Writable((2 * self.window - len(self.units)) * (cx.path.room - GoBackNHeader.min_len)))
+            cx.event(Writable((2 * self.window - len(self.units)) * self.room(cx.path)))
 
     # ---- receiving --------------------------------------------------------------------------------
 
@@ -164,10 +161,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
         if flags & ACK:
             self.on_acknowledgement(cx, header.ack)
         if self.closing and self.peer_closed and not self.units:
-            if not self.over:
-                cx.event(Closed())
-            self.over = True
-            cx.timer("linger", after=self.linger_ns)
+            cx.linger(self.linger_ns)
 
     def accept(self, cx: Context, flags: int, payload: bytes) -> None:
         self.expected += 1

@@ -19,7 +19,6 @@ from rawkit.transport.endpoint import Context, Endpoint, Packet
 from rawkit.transport.events import (
     Abort,
     Close,
-    Closed,
     Connected,
     MtuChanged,
     Path,
@@ -117,11 +116,11 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.with_rack, self.paced, self.ecn, self.auto_read = detect == "rack", pacing, ecn, auto_read
         self.rto = Rto(min_ns=min_rto_ns)
         self.tries, self.linger_ns = tries, linger_ns
-        self.connected = self.closing = self.fin_sent = self.peer_closed = self.over = False
+        self.connected = self.closing = self.fin_sent = self.peer_closed = False
 
     def on_open(self, cx: Context, role: Role) -> None:
         start = self.first + 1  # of the data, in both directions; `first` is the client's SYN
-        self.mss = cx.path.room - SelectiveRepeatHeader.min_len
+        self.mss = self.room(cx.path)
         # What is to send, and is under way.
         self.buffer, self.queue = SendBuffer(start), deque[bytes]()
         self.queued = 0  # octets in the queue of messages
@@ -317,9 +316,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             cx.timer("timeout", after=self.rto.ns)
 
     def on_timer(self, cx: Context, name: str, path: Path) -> None:
-        if name == "linger":
-            cx.done()
-        elif name == "persist":
+        if name == "persist":
             self.send_window.probes += 1
             self.send(cx, ASK, self.next)
             cx.timer("persist", after=self.send_window.probe_after_ns(self.rto.ns))
@@ -488,10 +485,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if flags & ACK:
             self.on_acknowledgement(cx, header, flags)
         if self.closing and self.peer_closed and self.fin_sent and not self.board.count:
-            if not self.over:
-                cx.event(Closed())
-            self.over = True
-            cx.timer("linger", after=self.linger_ns)
+            cx.linger(self.linger_ns)
 
     def accept(self, cx: Context, flags: int, number: int, payload: bytes) -> None:
         if flags & SYN and self.syn_expected and number == self.first:
@@ -528,9 +522,9 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
     # ---- the path -----------------------------------------------------------------------------------
 
     def on_path(self, cx: Context, event: PathEvent) -> None:
-        if not isinstance(event, MtuChanged) or cx.path.room - SelectiveRepeatHeader.min_len >= self.mss:
+        if not isinstance(event, MtuChanged) or self.room(cx.path) >= self.mss:
             return
-        self.mss = cx.path.room - SelectiveRepeatHeader.min_len
+        self.mss = self.room(cx.path)
         if self.messages:
             if any(len(message) > self.mss for message in self.queue) or any(
                 s.size > self.mss for s in self.board

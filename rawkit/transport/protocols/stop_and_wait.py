@@ -12,7 +12,7 @@ from typing import Any
 
 from rawkit.errors import LocalProtocolError
 from rawkit.transport.endpoint import Context, Endpoint, Packet
-from rawkit.transport.events import Close, Closed, Connected, Path, PeerClosed, Reset, Role, Write
+from rawkit.transport.events import Close, Connected, Path, PeerClosed, Reset, Role, Write
 from rawkit.wire import role
 from rawkit.wire.field import auto, field, flags8, inet_checksum, payload_length, u8, u16
 from rawkit.wire.header import Header
@@ -44,7 +44,7 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
         self.units: deque[tuple[int, bytes]] = deque()  # to send: flags and payload; the first is under way
         self.tried = 0  # transmissions of the first
         self.send_number = self.expected = 0
-        self.closing = self.peer_closed = self.over = False
+        self.closing = self.peer_closed = False
 
     def on_open(self, cx: Context, role: Role) -> None:
         if role == "client":
@@ -55,8 +55,7 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
         if self.closing:
             raise LocalProtocolError(f"{type(operation).__name__} after Close")
         if isinstance(operation, Write):
-            data, most = operation.data, cx.path.room - StopAndWaitHeader.min_len
-            self.units.extend((0, data[at : at + most]) for at in range(0, len(data), most))
+            self.units.extend((0, piece) for piece in self.pieces(cx.path, operation.data))
         elif isinstance(operation, Close):
             self.closing = True
             self.units.append((FIN, b""))
@@ -71,9 +70,7 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
             cx.timer("retransmit", after=self.timeout_ns)
 
     def on_timer(self, cx: Context, name: str, path: Path) -> None:
-        if name == "linger":
-            cx.done()
-        elif self.tried < self.tries:
+        if self.tried < self.tries:
             self.transmit(cx)
         else:
             cx.event(Reset("no answer"))
@@ -114,7 +111,4 @@ class StopAndWait(Endpoint, header=StopAndWaitHeader):
     def finish(self, cx: Context) -> None:
         """When both sides have closed and all is acknowledged: wait for the peer's last questions."""
         if self.closing and self.peer_closed and not self.units:
-            if not self.over:
-                cx.event(Closed())
-            self.over = True
-            cx.timer("linger", after=self.linger_ns)
+            cx.linger(self.linger_ns)
