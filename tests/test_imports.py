@@ -32,10 +32,12 @@ ROOMS = {
     "net": {"errors", "addr"},
     "lab": {"errors", "addr", "units", "engine", "net"},
     "bulk": {"errors", "wire", "engine", "pcap"},
+    "link": {"errors", "addr", "units", "wire", "transport", "engine", "net"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
-    "tools": BASE | {"wire", "engine", "pcap", "bulk", "net", "lab", "interop"},
+    "tools": BASE | {"wire", "transport", "engine", "pcap", "bulk", "net", "link", "lab", "interop"},
     "cli": BASE
-    | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "lab", "tools", "interop", "privileges"},
+    | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "link", "lab", "tools", "interop"}
+    | {"privileges"},
 }
 # Methods that people look for on an object, and that only hand it on to a room above. The import stands in a
 # function, so that importing the object's own room loads no other.

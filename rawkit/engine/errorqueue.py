@@ -30,7 +30,7 @@ _TIMESPEC = struct.Struct("@ll")
 
 # What the kernel makes of ICMP errors (icmp_err_convert, icmpv6_err_convert); it tells of them at the next
 # call, whatever that does.
-_NEWS = {
+NEWS = {
     errno.EACCES,
     errno.ECONNREFUSED,
     errno.EHOSTDOWN,
@@ -137,7 +137,7 @@ class ErrorQueueSocket(_Held):
                 return
             except OSError as error:
                 # Of an earlier datagram, perhaps: then it is told only once, and the error queue has it all.
-                if last or error.errno not in _NEWS:
+                if last or error.errno not in NEWS:
                     raise EngineError(error.errno or errno.EIO, "send", f"UDP to {self.target}") from None
 
     def arrivals(self) -> Iterator[Arrival]:
@@ -149,7 +149,7 @@ class ErrorQueueSocket(_Held):
                 except BlockingIOError:
                     break
                 except OSError as error:
-                    if error.errno in _NEWS:
+                    if error.errno in NEWS:
                         continue
                     raise EngineError(error.errno or errno.EIO, "receive", f"UDP to {self.target}") from None
                 facts = {(level, kind): data for level, kind, data in control}
@@ -262,7 +262,7 @@ class DatagramSocket(_Held):
             except OSError as error:
                 # Of an earlier datagram, perhaps: the error queue has that.
                 failed = error
-                if error.errno not in _NEWS:
+                if error.errno not in NEWS:
                     break
         raise EngineError(failed.errno or errno.EIO, "send", f"UDP to {address}")
 
@@ -275,7 +275,7 @@ class DatagramSocket(_Held):
                 except BlockingIOError:
                     break
                 except OSError as error:
-                    if error.errno in _NEWS:
+                    if error.errno in NEWS:
                         continue
                     raise EngineError(error.errno or errno.EIO, "receive", "UDP") from None
                 facts = {(level, kind): data for level, kind, data in control}

@@ -1,4 +1,4 @@
-"""Virtual time: a heap of what will happen, in the order (time, when it was asked for)."""
+"""A heap of what will happen, in the order (time, when it was asked for); in virtual time, or real."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOREVER = 2**63 - 1
 
 
 class Clockwork:
-    """The clock of a simulation, and all that waits for it. Times are integer nanoseconds from 0 on.
+    """The clock of a simulation, or of a stack, and all that waits for it. Times are integer nanoseconds.
 
     Two things at one time happen in the order in which they were asked for, so a run never depends on hashes
     or addresses.
@@ -55,6 +55,16 @@ class Clockwork:
             if not endless and stop is not None and stop():
                 break
         return self.now
+
+    def catch_up(self, now_ns: int) -> None:
+        """Real time has come to `now_ns`: call what is due, at that time rather than when it was due."""
+        self.now = now_ns
+        heap = self._heap
+        for _ in range(len(heap)):  # not what is asked for meanwhile, or one that asks for "now" never ends
+            if not heap or heap[0][0] > now_ns:
+                break
+            _, _, call, argument = heappop(heap)
+            call(argument)
 
     @property
     def next_ns(self) -> int | None:

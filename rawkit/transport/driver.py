@@ -184,7 +184,7 @@ class Driver:
         due_ns = timer.due_ns
         if due_ns is None:
             return
-        if due_ns > armed_ns:
+        if due_ns > self.clock.now:
             self._arm(timer, due_ns)
             return
         timer.due_ns = None

@@ -1,0 +1,44 @@
+"""Transport protocols over real networks: carriers, and the stack that runs endpoints on one.
+
+The endpoints are those of `rawkit.transport`, unchanged; names are imported when they are first used
+(docs/design/link.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rawkit.link.carrier import Carrier as Carrier
+    from rawkit.link.carrier import Flow as Flow
+    from rawkit.link.rawip import RawIP as RawIP
+    from rawkit.link.stack import LinkDriver as LinkDriver
+    from rawkit.link.stack import Listener as Listener
+    from rawkit.link.stack import Stack as Stack
+    from rawkit.link.stack import run as run
+    from rawkit.link.transfer import Outcome as Outcome
+    from rawkit.link.transfer import transfer as transfer
+    from rawkit.link.udp import UDP as UDP
+    from rawkit.link.wiretrace import WireTrace as WireTrace
+
+_HOMES = {
+    "carrier": "Carrier Flow",
+    "rawip": "RawIP",
+    "stack": "LinkDriver Listener Stack run",
+    "transfer": "Outcome transfer",
+    "udp": "UDP",
+    "wiretrace": "WireTrace",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = list(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rawkit.link' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"rawkit.link.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value

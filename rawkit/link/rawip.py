@@ -1,0 +1,157 @@
+"""Packets of an IP protocol of one's own, straight on IP: no ports, no NAT in between, CAP_NET_RAW."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rawkit.engine.batch import FrameBatch
+from rawkit.engine.sockets import RawIPSocket
+from rawkit.errors import EngineError, TargetError
+from rawkit.link.carrier import (
+    AT_ONCE,
+    BUFFER_LEN,
+    Carrier,
+    Flow,
+    Heads,
+    Pairs,
+    Trouble,
+    ip_header,
+    read_icmp,
+)
+from rawkit.transport.events import Path
+
+_WAIT_S = 0.05
+"""How long sending waits for room in the socket's buffer; after that the packet is lost here."""
+_ARENA_LEN = 1 << 20
+
+
+class RawIP(Carrier):
+    """An IP protocol number, 253 and 254 being those for experiments (RFC 3692, RFC 4727).
+
+    The kernel finds routes and neighbours and puts fragments together; it never fragments what is sent here
+    (the IPv4 header says "don't"), so that the path's MTU is the endpoint's to heed. While this is open
+    the kernel answers nothing to packets of the protocol. `local` binds it to one address, `filter` is a
+    tcpdump expression for what is wanted besides that. Network cards do not spread unknown protocols over
+    processors, and do not segment for them.
+
+    Raises:
+        PermissionDenied: CAP_NET_RAW is missing.
+        TargetError: a bad address or number.
+    """
+
+    name = "raw"
+
+    def __init__(
+        self,
+        number: int = 253,
+        local: str = "",
+        *,
+        version: int | None = None,
+        filter: str = "",
+        buffer_len: int = BUFFER_LEN,
+    ) -> None:
+        if not 0 < number < 255:
+            raise TargetError(f"{number} is no protocol number that packets can be sent with")
+        super().__init__(local, version, number)
+        self.header_len = 20 if self.version == 4 else 40
+        wanted = [f"dst host {self.local}"] if self.local else []
+        wanted += [f"({filter})"] if filter else []
+        about = (
+            f"(icmp[0] = 3 or icmp[0] = 11 or icmp[0] = 12) and icmp[17] = {number}"
+            if self.version == 4
+            else f"icmp6 and ip6[40] < 5 and ip6[54] = {number}"
+        )
+        self._socket = RawIPSocket(
+            self.version, number, filter=" and ".join(wanted) or None, buffer_len=buffer_len
+        )
+        try:
+            self._errors = RawIPSocket(self.version, 1 if self.version == 4 else 58, filter=about)
+        except BaseException:
+            self._socket.close()
+            raise
+        if self.version == 6:
+            self._socket.ignore_path_mtu()
+        self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
+        self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
+        self._queue: list[bytes] = []
+        self._paths: list[Path] = []
+        self._pairs = Pairs()
+        self._heads = Heads(self._head)
+
+    def _head(self, path: Path, ecn: int) -> bytes:
+        more = {"flags": "DF", "ecn": ecn} if self.version == 4 else {"traffic_class": ecn}
+        return bytes(ip_header(path.local, path.remote, self.number, **more))
+
+    def descriptors(self) -> list[int]:
+        return [self._socket.fileno(), self._errors.fileno()]
+
+    def receive(self) -> list[tuple[bytes, Flow, int]]:
+        flow = self._pairs.flow
+        batch = self._in
+        if self._errors.receive(batch, 0):
+            for packet in batch:
+                trouble = read_icmp(packet, self.number)
+                if trouble is not None:
+                    self.troubles.append(trouble)
+        if not self._socket.receive(batch, 0):
+            return []
+        if self.version == 4:
+            return [(p[(p[0] & 15) * 4 :], flow(p[12:20]), p[1] & 3) for p in batch]
+        return [(p[40:], flow(p[8:40]), p[1] >> 4 & 3) for p in batch]
+
+    def send(self, octets: bytes, path: Path, ecn: int) -> None:
+        self._queue.append(self._heads.head(path, ecn) + octets)
+        self._paths.append(path)
+        if len(self._queue) == AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        queue, paths = self._queue, self._paths
+        if not queue:
+            return
+        self._queue, self._paths = [], []
+        if sum(map(len, queue)) > _ARENA_LEN:  # of a loopback, or jumbo frames
+            for packet, path in zip(queue, paths):
+                self._send_out([packet], [path])
+        else:
+            self._send_out(queue, paths)
+
+    def _send_out(self, queue: list[bytes], paths: list[Path]) -> None:
+        batch = self._out
+        batch.clear()
+        batch.extend(queue)
+        first, n = 0, len(queue)
+        while first < n:
+            try:
+                sent = self._socket.send_batch(batch, first, timeout=_WAIT_S)
+            except EngineError as error:
+                self._refused(paths[first], len(queue[first]), error)
+                sent = 1  # that one is lost
+            else:
+                if sent == 0:
+                    self.lost["send buffer full"] += n - first
+                    return
+            first += sent
+
+    def _refused(self, path: Path, length: int, error: EngineError) -> None:
+        if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+            self.lost["send buffer full"] += 1
+            return
+        self.lost["refused"] += 1
+        flow = Flow(path.local, path.local_port, path.remote, path.remote_port)
+        most = 0
+        if error.errno == errno.EMSGSIZE:
+            most = min(self.way_mtu(path), length - 1)
+        self.troubles.append(Trouble(flow, b"", os.strerror(error.errno or errno.EIO), most))
+
+    def count_overflow(self) -> None:
+        self.lost["overflow"] = self._socket.counters().dropped
+
+    def forget(self, path: Path) -> None:
+        self._heads.forget(path)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._errors.close()
+        super().close()

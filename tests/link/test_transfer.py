@@ -1,0 +1,56 @@
+"""The reference protocols over real carriers, between two hosts."""
+
+from __future__ import annotations
+
+import pytest
+from link.wired import PROTOCOLS, send
+
+from rawkit.lab import Lab
+
+pytestmark = pytest.mark.net
+
+OVER = ["raw", "udp"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_octets_arrive_both_ways_and_both_sides_close(
+    lab: Lab, over: str, version: int, protocol: str
+) -> None:
+    outcome = send(lab, over, version, protocol, octets=50_000, back=20_000)
+    assert outcome.complete
+    assert outcome.closed
+    assert outcome.client_app.got == 20_000
+    assert not sum(outcome.lost.values())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_octets_arrive_over_a_link_that_loses_packets(
+    lossy: Lab, over: str, version: int, protocol: str
+) -> None:
+    outcome = send(lossy, over, version, protocol, octets=60_000)
+    assert outcome.complete
+    assert outcome.closed
+
+
+def test_a_trace_joins_both_ends_and_shows_what_was_lost(lossy: Lab) -> None:
+    outcome = send(lossy, "raw", 4, "selective repeat", octets=300_000, trace=True)
+    assert outcome.complete
+    assert outcome.trace is not None
+    assert lossy.relay is not None
+    sent = {event.packet: event for event in outcome.trace.of("send")}
+    arrived = {event.packet: event for event in outcome.trace.of("arrive")}
+    lost = {event.packet for event in outcome.trace.of("drop")}
+    assert len(sent) == outcome.client.sent + outcome.server.sent  # type: ignore[union-attr]
+    assert lost
+    assert not lost & arrived.keys()
+    assert lost | arrived.keys() == sent.keys()
+    for number, event in arrived.items():
+        assert event.octets == sent[number].octets
+        assert 2 * 10**6 <= event.time_ns - sent[number].time_ns < 10**9  # the link's delay
+    kinds = {event.kind for event in outcome.trace}
+    assert kinds >= {"send", "arrive", "drop", "deliver", "tell", "app", "metric"}
+    assert outcome.trace.events[0].time_ns == 0
