@@ -225,7 +225,8 @@ def parse_ports(text: str, protocol: str = "tcp") -> tuple[int, ...]:
     """The ports that `text` names, sorted, each once: "22,80,100-200", service names, "-" for 1..65535.
 
     An open range means up to the end: "-1023" is 1..1023, "49152-" is 49152..65535. Port 0 has to be named.
-    `protocol` ("tcp" or "udp") is where a service name is looked up.
+    `protocol` ("tcp", "udp", ...) is where a service name is looked up; with "ip" names are those of IP
+    protocols, and the numbers theirs.
 
     Raises TargetError, naming the piece.
     """
@@ -258,11 +259,10 @@ def _service_port(name: str, protocol: str) -> int:
     import socket
 
     try:
-        return socket.getservbyname(name, protocol)
+        return socket.getprotobyname(name) if protocol == "ip" else socket.getservbyname(name, protocol)
     except (OSError, ValueError):
-        raise TargetError(
-            f"bad port {name!r}: no number, no range and no {protocol} service of that name"
-        ) from None
+        what = "IP protocol" if protocol == "ip" else f"{protocol} service"
+        raise TargetError(f"bad port {name!r}: no number, no range and no {what} of that name") from None
 
 
 def _pieces(text: str | Iterable[str]) -> list[str]:

@@ -34,6 +34,7 @@ def nmap(host: Host, letter: str, ports: str, targets: list[str]) -> dict[tuple[
     from rawkit.addr import parse_ports
 
     options = f"-s{letter} -n -Pn --max-retries 1 -p {ports} -oX -".split()
+    options += ["-6"] if ":" in targets[0] else []
     done = host.run(
         [oracle("nmap"), *options, *targets], capture_output=True, text=True, timeout=120, check=True
     )

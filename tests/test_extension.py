@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import rawkit
+from rawkit import UDP
+from rawkit.pcap import open_pcap
 
 PROTOCOL = '''
 """Whisper, a protocol for these tests."""
@@ -29,7 +32,9 @@ print(Packet.parse(bytes(IPv4(src="192.0.2.1") / UDP(dport=7777) / b"\\0\\7"), I
 """
 
 
-def wheel(folder: Path, name: str, modules: dict[str, str], entries: list[str]) -> Path:
+def wheel(
+    folder: Path, name: str, modules: dict[str, str], entries: list[str], group: str = "rawkit.protocols"
+) -> Path:
     """A wheel of pure Python, as a build tool would make it."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}-1.0-py3-none-any.whl"
@@ -37,7 +42,7 @@ def wheel(folder: Path, name: str, modules: dict[str, str], entries: list[str]) 
     files = {f"{module}.py": source for module, source in modules.items()} | {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "\n".join(["[rawkit.protocols]", *entries, ""]),
+        f"{info}/entry_points.txt": "\n".join([f"[{group}]", *entries, ""]),
     }
     record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
     with zipfile.ZipFile(path, "w") as archive:
@@ -122,3 +127,27 @@ def test_a_module_that_is_missing_is_said_at_every_look_up(tmp_path: Path) -> No
 def test_without_extensions_the_metadata_is_not_read() -> None:
     code = "import sys\nfrom rawkit import UDP\nUDP.uppers[1]\nprint('importlib.metadata' in sys.modules)"
     assert run(code).stdout == "False\n"
+
+
+def test_a_scan_s_probe_installed_by_somebody_else_is_used(tmp_path: Path) -> None:
+    """The one of the guide. A dry run sends nothing."""
+    guide = (Path(__file__).parents[1] / "docs/scan.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    entries = ["parrot = parrot:ParrotProbe", "hollow = parrot:Nothing", "lorry = parrot:ParrotProbe"]
+    made = wheel(tmp_path, "parrot_rawkit", {"parrot": source}, entries, "rawkit.probes")
+    target = install(tmp_path / "site", made)
+    path = tmp_path / "probes.pcapng"
+    done = run("", target, module=f"rawkit scan --type parrot 127.0.0.1 --dry-run {path}")
+    assert (done.returncode, done.stderr) == (0, f"1 probes written to {path}, none sent\n")
+    with open_pcap(path) as file:
+        (packet,) = (frame.packet() for frame in file)
+    assert (packet[UDP].dport, len(packet.payload)) == (7777, 8)
+    for kind, reason in (
+        ("hollow", "probe hollow = parrot:Nothing of the distribution parrot_rawkit cannot be used"),
+        ("lorry", "its class has another name"),
+        ("parrots", "--type: kind 'parrots': there are auto, syn"),
+    ):
+        done = run("", target, module=f"rawkit scan --type {kind} 127.0.0.1")
+        assert done.returncode == 2
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -64,10 +64,11 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option(
     "--type",
     "kind",
-    type=click.Choice(["auto", "syn", "connect", "udp", "ack", "window", "fin", "null", "xmas", "maimon"]),
+    metavar="KIND",
     default="auto",
     show_default=True,
-    help="By own packets (needs CAP_NET_RAW), or through the kernel's TCP or UDP; auto: SYN where permitted.",
+    help="syn, ack, window, fin, null, xmas, maimon, sctp (INIT), protocol (of IP): by own packets; connect, "
+    "udp: through the kernel, no privilege; auto: SYN where permitted. Others can be installed.",
 )
 @click.option("-sS", "kind", flag_value="syn", help="As --type syn; nmap's other letters are known too.")
 @click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
@@ -78,6 +79,8 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option("-sN", "kind", flag_value="null", hidden=True)
 @click.option("-sX", "kind", flag_value="xmas", hidden=True)
 @click.option("-sM", "kind", flag_value="maimon", hidden=True)
+@click.option("-sY", "kind", flag_value="sctp", hidden=True)
+@click.option("-sO", "kind", flag_value="protocol", hidden=True)
 @click.option(
     "-Pn", "_no_discovery", is_flag=True, expose_value=False, help="Accepted; hosts are never pinged."
 )
@@ -140,7 +143,7 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "--dry-run",
     "dry_run_path",
     type=click.Path(dir_okay=False),
-    help="Write the probes of a SYN scan to a .pcapng or .pcap file, send nothing.",
+    help="Write the probes of a scan by own packets to a .pcapng or .pcap file, send nothing.",
 )
 @click.option(
     "--yes", is_flag=True, help=f"Do scan more than {_PUBLIC_MAX} addresses outside private ranges."
@@ -190,12 +193,15 @@ def command(
     from rawkit.cli.progress import Progress
     from rawkit.errors import TargetError
     from rawkit.tools.scan import (
+        BULK_KINDS,
         CONNECT,
         NO_LIMIT,
         UDP,
         Scan,
         ScanConfig,
         common_ports,
+        probe_of,
+        protocol_of,
         public_count,
         top_ports,
     )
@@ -216,6 +222,10 @@ def command(
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
+    try:
+        probe = probe_of(kind)
+    except ValueError as error:
+        raise click.UsageError(f"--type: {error}") from None
     if top is not None:
         if ports is not None or kind == UDP:
             raise click.UsageError("--top is for TCP scans, and instead of --ports")
@@ -224,15 +234,16 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     elif ports is not None:
-        numbers = parse_ports(ports, "udp" if kind == UDP else "tcp")
+        numbers = parse_ports(ports, protocol_of(kind, probe))
     else:
-        numbers = common_ports(kind)
+        numbers = common_ports(kind, probe)
     timeout_ns = parse_duration(timeout)
     try:
         config = ScanConfig(
             targets=wanted,
             ports=numbers,
             kind=kind,
+            probe=probe,
             rate=rate,
             retries=retries,
             timeout_ns=timeout_ns,
@@ -243,7 +254,7 @@ def command(
             contact=contact,
             # Of a single host they need not be told one by one, and with --open not at all.
             report_closed=bool(streams)
-            or kind == UDP
+            or kind not in BULK_KINDS
             or (not only_open and (as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX)),
         )
     except ValueError as error:
@@ -261,7 +272,7 @@ def command(
         return 0
     checkpoint = None
     if state_path is not None:
-        if kind in (CONNECT, UDP):
+        if kind not in BULK_KINDS:
             raise click.UsageError("--resume is for SYN scans")
         from rawkit.tools.scan.checkpoint import Checkpoint
 
@@ -360,6 +371,7 @@ class _JsonReport:
             reporter=result.reporter,
             rtt_ns=result.rtt_ns,
             probes=result.probes,
+            answers=result.answers,
         )
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
@@ -503,6 +515,10 @@ def _service(port: int, protocol: str) -> str:
     """The service registered for a port, "" when there is none."""
     import socket
 
+    if protocol == "ip":
+        from rawkit.wire.ipv4 import PROTOCOLS
+
+        return PROTOCOLS.get(port, "")
     try:
         return socket.getservbyport(port, protocol)
     except OSError:

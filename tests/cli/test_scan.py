@@ -141,6 +141,7 @@ def test_json_lines(kind: str, lab: Lab) -> None:
         "ttl": 64 if kind == "syn" else None,
         "reporter": "fd77::2",
         "probes": 1,
+        "answers": 1,
     }
     assert (summary["type"], summary["complete"], summary["open"], summary["closed"]) == (
         "summary",

@@ -16,8 +16,8 @@ from oracles import oracle
 from rawkit.lab import Lab
 from rawkit.pcap import create_pcap
 from rawkit.tools.scan import Scan, ScanConfig, parse_target, scan
+from rawkit.tools.scan.asking import _Limit
 from rawkit.tools.scan.payloads import PAYLOADS, payload
-from rawkit.tools.scan.udp import _Limit
 from rawkit.wire import UDP, Frame, IPv4
 
 net = pytest.mark.net

@@ -19,6 +19,7 @@ from rawkit.clock import Clock, MonotonicClock
 from rawkit.engine.aio import Waits
 from rawkit.errors import PermissionDenied, TargetError
 from rawkit.tools.scan.config import AUTO as AUTO
+from rawkit.tools.scan.config import BULK_KINDS as BULK_KINDS
 from rawkit.tools.scan.config import CLOSED as CLOSED
 from rawkit.tools.scan.config import COMMON_PORTS as COMMON_PORTS
 from rawkit.tools.scan.config import CONNECT as CONNECT
@@ -38,6 +39,7 @@ from rawkit.tools.scan.config import UNFILTERED as UNFILTERED
 from rawkit.tools.scan.config import PortResult as PortResult
 from rawkit.tools.scan.config import ScanConfig as ScanConfig
 from rawkit.tools.scan.config import ScanSummary as ScanSummary
+from rawkit.tools.scan.config import probe_of as probe_of
 from rawkit.tools.scan.config import public_count as public_count
 from rawkit.tools.scan.config import top_ports as top_ports
 from rawkit.tools.scan.tally import Tally
@@ -45,7 +47,9 @@ from rawkit.tools.scan.waiting import Wait, wait
 
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
+    from rawkit.tools.scan.crafted import CraftedScan
     from rawkit.tools.scan.missed import Missed
+    from rawkit.tools.scan.probe import Probe
     from rawkit.tools.scan.syn import SynScan
 
 Targets = str | IPAddress | Iterable[str | IPAddress] | TargetSet
@@ -55,7 +59,7 @@ def scan(
     targets: Targets,
     ports: str | Iterable[int] | None = None,
     *,
-    kind: str = AUTO,
+    kind: str | Probe = AUTO,
     rate: float | None = None,
     retries: int = 2,
     timeout: float = 1.0,
@@ -70,7 +74,7 @@ def scan(
 
     `targets` and `exclude` are addresses, prefixes, ranges, host names or lists of them (see
     `rawkit.addr.parse_target`); `ports` is "22,80,100-200", numbers, or None for those that services commonly
-    use. `timeout` is in seconds; the rest is as in `ScanConfig`.
+    use. `kind` may be a `Probe` of your own. `timeout` is in seconds; the rest is as in `ScanConfig`.
 
     A SYN scan opens its sockets at once, in the thread's present network namespace; a connect scan opens them
     as it goes on, and must be iterated over in the namespace it was made in. Closing the result, or iterating
@@ -88,11 +92,13 @@ def scan(
     wanted = _target_set(targets)
     if exclude is not None:
         wanted = wanted.without(_target_set(exclude, limit=NO_LIMIT))
+    name, probe = (kind, probe_of(kind)) if isinstance(kind, str) else (kind.name, kind)
     return Scan(
         ScanConfig(
             targets=wanted,
-            ports=_port_list(ports, kind),
-            kind=kind,
+            ports=_port_list(ports, name, probe),
+            kind=name,
+            probe=probe,
             rate=rate,
             retries=retries,
             timeout_ns=int(timeout * 1e9),
@@ -152,18 +158,24 @@ class Scan(Iterator[PortResult]):
         self._checkpoint = checkpoint
         self._notify = notify
         self._clock = clock or MonotonicClock()
-        self._syn: SynScan | None = None
+        self._opened: SynScan | CraftedScan | None = None
         self._results = self._open()
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
 
     def _open(self) -> Generator[PortResult | Wait]:
-        if self.kind not in (CONNECT, UDP):
+        probe = self.config.probe
+        if probe is not None:
+            from rawkit.tools.scan.crafted import CraftedScan
+
+            self._opened = CraftedScan(self.config, probe, self._tally, self._clock, self._notify)
+            return self._opened.results()
+        if self.kind in BULK_KINDS:
             from rawkit.tools.scan.syn import SynScan
 
             try:
-                self._syn = SynScan(self.config, self._tally, self._clock, self._checkpoint)
-                return self._syn.results()
+                self._opened = SynScan(self.config, self._tally, self._clock, self._checkpoint)
+                return self._opened.results()
             except PermissionDenied as error:
                 if self.config.kind != AUTO or self.config.shard != (1, 1) or self._checkpoint is not None:
                     raise
@@ -211,8 +223,8 @@ class Scan(Iterator[PortResult]):
         if self._ended_ns is None:
             self._ended_ns = self._clock.now_ns()
         self._results.close()
-        if self._syn is not None:  # a generator that never started closes nothing
-            self._syn.close()
+        if self._opened is not None:  # a generator that never started closes nothing
+            self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -225,12 +237,12 @@ class Scan(Iterator[PortResult]):
     @property
     def seed(self) -> int | None:
         """The order in which probes leave; None where it is that of the targets."""
-        return self._syn.seed if self._syn is not None else None
+        return getattr(self._opened, "seed", None)
 
     @property
     def protocol(self) -> str:
-        """Whose ports are scanned: "tcp" or "udp"."""
-        return "udp" if self.kind == UDP else "tcp"
+        """Whose ports are scanned: "tcp", "udp", or what the probe says."""
+        return protocol_of(self.kind, self.config.probe)
 
     @property
     def summary(self) -> ScanSummary:
@@ -277,20 +289,27 @@ def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:
     return parse_target([str(target) for target in targets], limit=limit)
 
 
-def common_ports(kind: str) -> tuple[int, ...]:
+def common_ports(kind: str, probe: Probe | None) -> tuple[int, ...]:
     """The ports of a scan that names none."""
-    if kind != UDP:
-        return COMMON_PORTS
-    from rawkit.tools.scan.payloads import COMMON_UDP_PORTS
+    if kind == UDP:
+        from rawkit.tools.scan.payloads import COMMON_UDP_PORTS
 
-    return COMMON_UDP_PORTS
+        return COMMON_UDP_PORTS
+    return (probe.ports if probe is not None else ()) or COMMON_PORTS
 
 
-def _port_list(ports: str | Iterable[int] | None, kind: str) -> tuple[int, ...]:
+def protocol_of(kind: str, probe: Probe | None) -> str:
+    """Whose ports a scan is about: "tcp", "udp", or what the probe says."""
+    if probe is not None:
+        return probe.protocol
+    return "udp" if kind == UDP else "tcp"
+
+
+def _port_list(ports: str | Iterable[int] | None, kind: str, probe: Probe | None) -> tuple[int, ...]:
     if ports is None:
-        return common_ports(kind)
+        return common_ports(kind, probe)
     if isinstance(ports, str):
-        return parse_ports(ports, "udp" if kind == UDP else "tcp")
+        return parse_ports(ports, protocol_of(kind, probe))
     found = tuple(dict.fromkeys(ports))
     for port in found:
         if not 0 <= port <= 65535:

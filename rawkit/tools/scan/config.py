@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
 from rawkit.tools.scan.missed import Missed
+
+if TYPE_CHECKING:
+    from rawkit.tools.scan.probe import Probe
 
 OPEN = "open"
 CLOSED = "closed"
@@ -25,7 +29,12 @@ AUTO = "auto"
 SYN = "syn"
 CONNECT = "connect"
 UDP = "udp"
-KIND_NAMES = (AUTO, SYN, CONNECT, UDP, "ack", "window", "fin", "null", "xmas", "maimon")
+KIND_NAMES = (
+    AUTO, SYN, CONNECT, UDP, "ack", "window", "fin", "null", "xmas", "maimon", "sctp", "protocol",
+)  # fmt: skip
+"""Rawkit's own kinds; others are the names of probes that somebody adds (`scan.probe`)."""
+BULK_KINDS = (AUTO, SYN, "ack", "window", "fin", "null", "xmas", "maimon")
+"""Those whose probes C makes, and that have shards and can be resumed."""
 
 RUN_MAX = 64
 """How many probes leave together: what one system call takes."""
@@ -70,6 +79,21 @@ def top_ports(n: int) -> tuple[int, ...]:
     return tuple(sorted(ranked[:n]))
 
 
+def probe_of(kind: str) -> Probe | None:
+    """A new probe of the kind of a scan, None where C makes the probes, or the kernel's sockets.
+
+    Raises ValueError when there is no such kind, RawkitError for one of an entry point that cannot be used.
+    """
+    if kind in (*BULK_KINDS, CONNECT, UDP):
+        return None
+    from rawkit.tools.scan.probe import find_probe, probe_names
+
+    found = find_probe(kind)
+    if found is None:
+        raise ValueError(f"kind {kind!r}: there are {', '.join((*KIND_NAMES, *probe_names()))}")
+    return found
+
+
 NO_LIMIT = 1 << 128
 """For `parse_target`, where a set is only asked whether it has an address."""
 
@@ -103,8 +127,9 @@ def rate_max(targets: TargetSet) -> float | None:
 class ScanConfig:
     """A scan: every port of every target, once.
 
-    `kind` is one of KIND_NAMES (see `scan.kinds`); "auto" is "syn" where raw sockets are permitted, else
-    "connect". What is said of SYN scans holds for all but connect and UDP scans. `rate` is in probes per
+    `kind` is one of KIND_NAMES (see `scan.kinds`, `scan.probes`), or the name of an entry point's probe (see
+    `scan.probe`); `probe` is one that needs no entry point. "auto" is "syn" where raw sockets are permitted,
+    else "connect". What is said of SYN scans holds for all BULK_KINDS. `rate` is in probes per
     second; None sends as fast as answers keep up (`pace.AutoPace`), within PUBLIC_RATE_MAX and
     PUBLIC_HOST_RATE for targets outside the private ranges. A probe without answer is sent again `retries`
     times, and up to as often once more while that goes on to find what was lost before. `timeout_ns` is how
@@ -129,10 +154,13 @@ class ScanConfig:
     shard: tuple[int, int] = (1, 1)
     report_closed: bool = True
     contact: str = ""
+    probe: Probe | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KIND_NAMES:
-            raise ValueError(f"kind {self.kind!r}: there are {', '.join(KIND_NAMES)}")
+        if self.probe is None:
+            object.__setattr__(self, "probe", probe_of(self.kind))
+        if self.kind == "protocol" and max(self.ports) > 255:
+            raise ValueError(f"IP protocol {max(self.ports)}: there are 0..255")
         if self.rate is not None and not 0 < self.rate < 1e9:
             raise ValueError(f"rate {self.rate}: probes per second are more than 0 and less than 10**9")
         if not 0 <= self.retries <= 100:
@@ -147,10 +175,9 @@ class ScanConfig:
             raise ValueError(f"shard {self.shard[0]}/{self.shard[1]}: from 1/n to n/n")
         if self.shard[1] > 1 and self.seed is None:
             raise ValueError("shards need one seed, the same for all of them")
-        if self.shard[1] > 1 and self.kind == CONNECT:
-            raise ValueError("a connect scan has no shards: they are for SYN scans")
-        if self.shard[1] > 1 and self.kind == UDP:
-            raise ValueError("a UDP scan has no shards: they are for SYN scans")
+        if self.shard[1] > 1 and self.kind not in BULK_KINDS:
+            name = "UDP" if self.kind == UDP else self.kind
+            raise ValueError(f"a {name} scan has no shards: they are for SYN scans")
         if self.source_port and self.kind == CONNECT:
             raise ValueError(
                 "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"
@@ -172,7 +199,8 @@ class PortResult:
     is that of the answer (the hop limit for IPv6). `rtt_ns` is the time from handing the probe to the kernel
     to the kernel's stamp on the answer, for connect scans to when it was noticed; None where it is not known,
     or several probes could have caused the answer. SYN probes leave in batches of up to 64, all timed from
-    the first. `probes` is how many were sent.
+    the first. `probes` is how many were sent, `answers` how many came before the result was told: an open
+    port whose answer does not prove itself is asked twice, and has 2 if it answered twice.
     """
 
     address: IPAddress
@@ -184,6 +212,7 @@ class PortResult:
     rtt_ns: int | None = None
     probes: int = 1
     protocol: str = "tcp"
+    answers: int = 0
 
 
 @dataclass(frozen=True)

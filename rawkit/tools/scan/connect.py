@@ -90,7 +90,15 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
             reporter = attempt.address if state != FILTERED else None
             attempt.sock.close()
             return PortResult(
-                attempt.address, attempt.port, state, reason, None, reporter, rtt_ns, attempt.probes
+                attempt.address,
+                attempt.port,
+                state,
+                reason,
+                None,
+                reporter,
+                rtt_ns,
+                attempt.probes,
+                answers=int(reporter is not None),
             )
 
         try:

@@ -42,6 +42,8 @@ _NMAP_REASONS = {
 }
 """nmap's words for our reasons; others become ours with hyphens."""
 
+_SCAN_TYPES = {"sctp": "sctpinit", "protocol": "ipproto"}
+
 
 class _ByHost:
     """Results gathered for each host until all of its ports are known."""
@@ -80,7 +82,8 @@ class NmapXml:
         self._write(f'<nmaprun scanner="nmap" args={quoteattr(arguments)} start="{self._hosts.started}"')
         self._write(f' startstr={quoteattr(time.ctime(self._hosts.started))} version="rawkit"')
         self._write(' xmloutputversion="1.05">\n')
-        self._write(f'<scaninfo type="{scan.kind}" protocol="{scan.protocol}" numservices="{len(ports)}"')
+        kind = _SCAN_TYPES.get(scan.kind, scan.kind)
+        self._write(f'<scaninfo type="{kind}" protocol="{scan.protocol}" numservices="{len(ports)}"')
         self._write(f' services="{_ranges(ports)}"/>\n<verbose level="0"/>\n<debugging level="0"/>\n')
 
     def _write(self, text: str) -> None:
@@ -227,12 +230,34 @@ class Csv:
         self._stream = stream
         self._rows = csv.writer(stream, lineterminator="\n")
         self._rows.writerow(
-            ["address", "port", "protocol", "state", "reason", "ttl", "reporter", "rtt_ns", "probes"]
+            [
+                "address",
+                "port",
+                "protocol",
+                "state",
+                "reason",
+                "ttl",
+                "reporter",
+                "rtt_ns",
+                "probes",
+                "answers",
+            ]
         )
 
     def add(self, r: PortResult) -> None:
         self._rows.writerow(
-            [r.address, r.port, r.protocol, r.state, r.reason, r.ttl, r.reporter, r.rtt_ns, r.probes]
+            [
+                r.address,
+                r.port,
+                r.protocol,
+                r.state,
+                r.reason,
+                r.ttl,
+                r.reporter,
+                r.rtt_ns,
+                r.probes,
+                r.answers,
+            ]
         )
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:

@@ -344,7 +344,9 @@ class SynScan:
             version = leg.source.version
             state, reason = FILTERED, icmp_reason(version, reply.icmp_type, reply.icmp_code)
             reporter = _address(reply.reporter, leg, zone="")
-        return PortResult(address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes)
+        return PortResult(
+            address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes, answers=1
+        )
 
 
 def boards(plan: ProbePlan, shard: tuple[int, int], base: int) -> Iterator[Board]:
