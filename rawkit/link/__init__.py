@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rawkit.link.carrier import Carrier as Carrier
     from rawkit.link.carrier import Flow as Flow
+    from rawkit.link.experiment import Outcome as Outcome
+    from rawkit.link.experiment import transfer as transfer
     from rawkit.link.rawip import RawIP as RawIP
     from rawkit.link.stack import LinkDriver as LinkDriver
     from rawkit.link.stack import Listener as Listener
     from rawkit.link.stack import Stack as Stack
     from rawkit.link.stack import run as run
-    from rawkit.link.transfer import Outcome as Outcome
-    from rawkit.link.transfer import transfer as transfer
     from rawkit.link.udp import UDP as UDP
     from rawkit.link.wiretrace import WireTrace as WireTrace
 
@@ -25,7 +25,7 @@ _HOMES = {
     "carrier": "Carrier Flow",
     "rawip": "RawIP",
     "stack": "LinkDriver Listener Stack run",
-    "transfer": "Outcome transfer",
+    "experiment": "Outcome transfer",
     "udp": "UDP",
     "wiretrace": "WireTrace",
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from rawkit.lab import Lab
 from rawkit.link import UDP, Carrier, RawIP, transfer
-from rawkit.link.transfer import Outcome
+from rawkit.link.experiment import Outcome
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.protocols.go_back_n import GoBackN
 from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
