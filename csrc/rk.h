@@ -352,6 +352,19 @@ struct rk_rate {
  * range outside the batch, or a rate of nothing or in no time. */
 int rk_rate_plan(struct rk_rate *rate, const struct rk_batch *batch, uint32_t first, uint32_t n, int64_t *due_ns);
 
+/* The pace of a capture, or a multiple of it. */
+struct rk_times {
+    int64_t start_ns; /* a frame with the time base_ns is due then, and those after it ... */
+    int64_t base_ns;
+    uint64_t num;     /* ... as much later as their times are, times num / den */
+    uint64_t den;
+    int64_t last_ns;  /* the latest moment so far, from the start: no frame is due before the ones before it */
+};
+
+/* When frames [first, first + n) are due by their own times, as rk_rate_plan. */
+int rk_times_plan(struct rk_times *times, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                  int64_t *due_ns);
+
 #define RK_BY_PACKET 1 /* struct rk_packet * */
 #define RK_BY_XDP 2    /* struct rk_xdp * */
 #define RK_BY_RAWIP 3  /* struct rk_rawip * */

@@ -58,6 +58,22 @@ int rk_rate_plan(struct rk_rate *rate, const struct rk_batch *batch, uint32_t fi
     return 0;
 }
 
+int rk_times_plan(struct rk_times *times, const struct rk_batch *batch, uint32_t first, uint32_t n, int64_t *due_ns)
+{
+    __extension__ typedef __int128 wide;
+    if (!rk_range_ok(first, n, batch->n) || times->num == 0 || times->den == 0 || times->num > INT64_MAX ||
+        times->den > INT64_MAX)
+        return -EINVAL;
+    const wide most = INT64_MAX / 2; /* 146 years: a file's times may be any numbers */
+    for (uint32_t row = first; row < first + n; row++) {
+        wide offset = ((wide)batch->frames[row].time_ns - times->base_ns) * (wide)times->num / (wide)times->den;
+        if (offset > times->last_ns)
+            times->last_ns = (int64_t)(offset < most ? offset : most);
+        due_ns[row] = times->start_ns + times->last_ns;
+    }
+    return 0;
+}
+
 static uint32_t bin_of(int64_t late_ns)
 {
     if (late_ns < 256)

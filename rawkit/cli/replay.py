@@ -27,6 +27,7 @@ Examples:
   rawkit replay http.pcapng -i veth0 -x 10            ten times as fast
   rawkit replay http.pcapng -i veth0 --pps 1000 -l 5  five times over, 1000 a second
   rawkit replay http.pcapng -i veth0 --map 10.0.0.0/8=192.0.2.0/24 --dst-mac 00:00:5e:00:53:02
+  rawkit replay http.pcapng -i veth0 -t -l 100 --loop-map 10.0.0.0/24=10.1.0.0/24
   rawkit replay http.pcapng -i veth0 -I veth1         clients' packets on veth0, servers' on veth1
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
 
@@ -51,7 +52,21 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
 )
 @click.option("-l", "--loop", type=click.IntRange(min=1), default=1, help="Send the file N times over.")
 @click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
+@click.option(
+    "--loop-map",
+    "loop_maps",
+    metavar="A=B",
+    multiple=True,
+    help="Addresses of prefix A get prefix B the first time over, the network behind it the next, and so on.",
+)
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Pass over the first N packets.")
+@click.option(
+    "--start",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Begin so far into the capture.",
+)
 @click.option("--duration", type=_ABOVE_0, metavar="SECONDS", help="End after this long.")
 @rewrite_options
 @click.option(
@@ -72,8 +87,9 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
     metavar="FILE",
     help="Write what would be sent, send nothing.",
 )
+@click.option("--plot", is_flag=True, help="Draw how late packets went.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON lines.")
-def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **options: Any) -> int:
+def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: bool, **options: Any) -> int:
     """Send the packets of FILE (pcap or pcapng) on an interface, each at its time.
 
     Each packet has an absolute deadline, so errors do not add up. Packets that are longer than the
@@ -83,13 +99,15 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
     against plan.
     """
     import signal
+    from dataclasses import replace
     from types import FrameType
 
     from rawkit.cli.errors import INTERRUPTED, NEGATIVE, SUCCESS
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import emit, escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.replay import Replay, dry_run_to
     from rawkit.tools.replayplan import ReplayConfig
+    from rawkit.tools.rewrite import parse_prefix_map
 
     one_by_one = options.pop("one_at_a_time")
     if sum([one_by_one, *(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed"))]) > 1:
@@ -98,10 +116,17 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
     if options["interface2"] and options["backend"] == "xdp":
         raise click.UsageError("--intf2 needs the packet backend")
     options["speed"] = options["speed"] or 1.0
-    options["rewrite"] = take_rewrite(options)
+    loop_maps = [replace(parse_prefix_map(text), counts=True) for text in options.pop("loop_maps")]
+    rewrite = take_rewrite(options)
+    options["rewrite"] = replace(rewrite, prefixes=(*loop_maps, *rewrite.prefixes))
     if options["as_is"] and options["rewrite"].is_wanted:
         raise click.UsageError("--as-is and changes to packets exclude each other")
-    config = ReplayConfig(**options, spin_ns=0 if no_spin else None)
+    if plot and (as_json or options["topspeed"] or dry_run is not None):
+        raise click.UsageError("--plot needs times, and words: not --topspeed, --dry-run or --json")
+    try:
+        config = ReplayConfig(**options, spin_ns=0 if no_spin else None)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     with open_pcap(file) as reader:
         if dry_run is not None:
             refuse_overwriting(dry_run, file)
@@ -125,6 +150,8 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, **opti
         finally:
             signal.signal(signal.SIGINT, before)
             _tell(report, config, file, as_json)
+            for line in _lateness_lines(report) if plot else []:
+                emit(line)
     if interrupted:
         return INTERRUPTED
     return NEGATIVE if report.failed or report.skipped else SUCCESS
@@ -174,6 +201,24 @@ def _changes(report: ReplayReport, wanted: bool) -> list[str]:
         lines.append(f"{counted(report.finished, 'checksum')} completed that had been left to hardware")
     if wanted:  # also when that is none
         lines.append(f"{counted(report.changed, 'packet')} changed")
+    return lines
+
+
+def _lateness_lines(report: ReplayReport) -> list[str]:
+    """How many packets went how late, a line for each power of two."""
+    import shutil
+
+    if not report.lateness:
+        return []
+    room = max(shutil.get_terminal_size().columns - 40, 10)
+    most = max(report.lateness.values())
+    lines = []
+    below = min(report.lateness)
+    while below <= max(report.lateness):
+        n = report.lateness.get(below, 0)
+        bar = "█" * round(n / most * room) or ("▏" if n else "")
+        lines.append(f"{below // 2 / 1000:>12,.3f} to {below / 1000:>12,.3f} us │{bar} {n or ''}".rstrip())
+        below *= 2
     return lines
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rawkit.engine.link import LinkRelay
     from rawkit.engine.namespace import Namespace
     from rawkit.engine.native import monotonic_ns, realtime_ns
-    from rawkit.engine.pace import PacedSender, PaceReport, Rate, wait_until
+    from rawkit.engine.pace import PacedSender, PaceReport, Rate, Schedule, wait_until
     from rawkit.engine.ring import PacketRing, RingBatch, RingCounters, fan_out
     from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
     from rawkit.engine.transmit import TransmitReport, Transmitter, open_transmitter
@@ -36,6 +36,7 @@ __all__ = [
     "RawIPSocket",
     "RingBatch",
     "RingCounters",
+    "Schedule",
     "TransmitReport",
     "Transmitter",
     "compile_filter",
@@ -52,7 +53,7 @@ _HOMES = {
     "link": ("LinkRelay",),
     "namespace": ("Namespace",),
     "native": ("monotonic_ns", "realtime_ns"),
-    "pace": ("PaceReport", "PacedSender", "Rate", "wait_until"),
+    "pace": ("PaceReport", "PacedSender", "Rate", "Schedule", "wait_until"),
     "ring": ("PacketRing", "RingBatch", "RingCounters", "fan_out"),
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
     "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),

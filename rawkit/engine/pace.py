@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,49 @@ class Rate:
             raise ValueError(f"a rate of {self.per_second} a second; possible are 1e-6..1e15")
         if self.overhead_len < 0:
             raise ValueError(f"overhead_len is {self.overhead_len}; it must be 0 or more")
+
+
+class Schedule:
+    """When frames are due: at the pace of their own times, `speed` times as fast, or at a rate.
+
+    `start_ns` is when the first one is due, and may be set until others are planned.
+    """
+
+    def __init__(self, rate: Rate | None = None, speed: float = 1.0) -> None:
+        self._rate = None if rate is None else _rate(rate)
+        exact = Fraction(speed).limit_denominator(10**6)
+        if not 1e-6 <= exact <= 1e12:
+            raise ValueError(f"a speed of {speed}; possible are 1e-6..1e12")
+        self._times = ffi.new("struct rk_times *", {"num": exact.denominator, "den": exact.numerator})
+        self._begun = False
+
+    def start(self, start_ns: int) -> None:
+        """The first frame is due then."""
+        (self._rate or self._times).start_ns = start_ns
+
+    def shift(self, later_ns: int) -> None:
+        """Frames are due as if their times were so many nanoseconds later than they say."""
+        self._times.base_ns = max(-(2**63), min(self._times.base_ns - later_ns, 2**63 - 1))
+
+    def plan(self, batch: FrameBatch, first: int, n: int, due_ns: array[int]) -> None:
+        """Put into rows [first, first + n) of `due_ns` when these frames are due; in order, each once.
+
+        It has a row of 64 bits for each frame of the batch.
+
+        Raises:
+            ValueError: it has fewer.
+            EngineError: the range lies outside the batch (EINVAL).
+        """
+        if len(due_ns) < first + n:
+            raise ValueError(f"{len(due_ns)} moments for frames [{first}, {first + n})")
+        rows = ffi.from_buffer("int64_t[]", due_ns)
+        if self._rate is not None:
+            check(lib.rk_rate_plan(self._rate, batch.handle, first, n, rows), "plan")
+            return
+        if n and not self._begun:
+            self._begun = True
+            self._times.base_ns += batch.handle.frames[first].time_ns
+        check(lib.rk_times_plan(self._times, batch.handle, first, n, rows), "plan")
 
 
 @dataclass(frozen=True)
@@ -166,7 +210,8 @@ class PacedSender:
     ) -> int:
         """Send frames [first, first + n) (n None: all that follow), frame i not before `due_ns[i]`.
 
-        `due_ns` has one row per frame of the batch, in nanoseconds of the monotonic clock. Returns how many
+        `due_ns` has one row per frame of the batch, in nanoseconds of the monotonic clock; array("q") is not
+        copied. Returns how many
         frames were dealt with, sent or refused: fewer than n when `timeout` (seconds) passed first; go on
         from there. `report` says what became of them.
 
@@ -174,7 +219,7 @@ class PacedSender:
             EngineError: the interface is down (ENETDOWN) or gone (ENXIO), and no frame was dealt with.
         """
         n = _frames(batch, first, n, len(due_ns))
-        return self._send(batch, ffi.new("int64_t[]", due_ns), first, n, deadline(timeout))
+        return self._send(batch, _moments(due_ns), first, n, deadline(timeout))
 
     def send_batch(
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
@@ -200,7 +245,7 @@ class PacedSender:
     ) -> int:
         """As `send`, as punctual, while the loop's other tasks go on: it is held for HOLD_NS at a time."""
         n = _frames(batch, first, n, len(due_ns))
-        return await self._asend(batch, ffi.new("int64_t[]", due_ns), first, n, deadline(timeout))
+        return await self._asend(batch, _moments(due_ns), first, n, deadline(timeout))
 
     async def asend_batch(
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
@@ -308,6 +353,13 @@ def _frames(batch: FrameBatch, first: int, n: int | None, moments: int) -> int:
     if first < 0 or n < 0 or first + n > min(len(batch), moments):
         raise ValueError(f"frames [{first}, {first + n}) of a batch of {len(batch)} with {moments} moments")
     return n
+
+
+def _moments(due_ns: Sequence[int]) -> Any:
+    """As C has them; of an array there is no copy."""
+    if isinstance(due_ns, array) and due_ns.typecode == "q":
+        return ffi.from_buffer("int64_t[]", due_ns)
+    return ffi.new("int64_t[]", due_ns)
 
 
 def _rate(rate: Rate) -> Any:

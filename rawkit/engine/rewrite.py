@@ -109,6 +109,15 @@ class Rewriter:
         )
         self._counters = ffi.new("struct rk_rewrite_counters *")
 
+    def set_prefixes(self, prefixes: Sequence[PrefixRule]) -> None:
+        """From now on these rules for addresses, in place of those there were.
+
+        Raises:
+            ValueError: as when it was made.
+        """
+        self._prefixes = ffi.new("struct rk_rewrite_prefix[]", [_prefix(rule) for rule in prefixes])
+        self._rules.prefixes, self._rules.prefixes_n = self._prefixes, len(prefixes)
+
     def append(self, batch: FrameBatch, out: FrameBatch, first: int = 0, n: int | None = None) -> int:
         """Append frames [first, first + n) (n None: all that follow), rewritten, to `out`.
 

@@ -9,6 +9,7 @@ octets for a packet and 16 MiB for a pcapng block. Memory does not grow with the
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections import deque
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ class Reader:
 
     def __init__(self, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
         """See `open_pcap`."""
+        self._origin = path_or_stream
         self.interfaces: list[b.Interface] = []
         self.skipped: dict[str, int] = {}
         self.dropped: int | None = None
@@ -183,6 +185,16 @@ class Reader:
         if self.kind != "pcapng":
             raise ValueError(f"{self.path}: a pcap file has no blocks")
         return self._all_blocks(self.parts())
+
+    def again(self) -> Reader | None:
+        """Another reader of the same file, from its beginning; None for a stream, which is gone when read.
+
+        Raises as `open_pcap`.
+        """
+        origin = self._origin
+        if not isinstance(origin, (str, os.PathLike)) or os.fspath(origin) == "-":
+            return None
+        return Reader(origin) if stat.S_ISREG(os.stat(origin).st_mode) else None
 
     def close(self) -> None:
         """Close the file; a stream that was passed in stays open. Closing again does nothing."""

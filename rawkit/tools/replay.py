@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rawkit.engine import FrameBatch, PacedSender, PacketSocket, Transmitter, monotonic_ns, open_transmitter
+from rawkit.engine import (
+    FrameBatch,
+    PacedSender,
+    PacketSocket,
+    Transmitter,
+    monotonic_ns,
+    open_transmitter,
+    realtime_ns,
+)
 from rawkit.engine.pace import TimingError
-from rawkit.engine.rewrite import Rewriter
 from rawkit.errors import EngineError, RawkitError, UnknownInterface
-from rawkit.tools.replayplan import ETHERNET, Plan, ReplayConfig, prepared
+from rawkit.tools.replayplan import CHUNK, ETHERNET, Plan, ReplayConfig
 from rawkit.wire.frame import Frame
-
-CHUNK = 64
-TOPSPEED_CHUNK = 512
-"""Frames handed to C at a time, at most.
-
-Reading and counting take some 2.5 us a frame, between two chunks: the first frames of a chunk of 512 went a
-millisecond late at 50,000 frames/s, those of 64 0.15 ms. At topspeed nothing is late.
-"""
 
 SLICE = 0.1
 """Seconds in C at a time."""
@@ -42,9 +42,10 @@ class ReplayReport:
     `cut` frames were longer than the MTU and became `pieces`, which are frames to be sent like all others.
     `changed` frames went out with other octets than they had; of these `finished` with a transport checksum
     that had been left to the sender's network card. `failed` and `skipped` count by cause. A skipped frame
-    cannot go out as it was; `unsent` ones are those that were read when the replay ended early. Times are
-    of the monotonic clock. `backend` and `backend_reason` say how frames went and why so; `counted` is how
-    many the interface says it sent meanwhile, everybody's (None: not known yet, it is gone, there are two).
+    cannot go out as it was; `unsent` ones are those that were read when the replay ended early. `start_ns`
+    is when the first frame was due, since 1970; other times are of the monotonic clock. `backend` and
+    `backend_reason` say how frames went and why so; `counted` is how many the interface says it sent
+    meanwhile, everybody's (None: not known yet, it is gone, there are two).
     """
 
     interface: str
@@ -57,10 +58,13 @@ class ReplayReport:
     pieces: int = 0
     changed: int = 0
     finished: int = 0
+    start_ns: int = 0
     first_ns: int = 0
     last_ns: int = 0
     timing_error: TimingError | None = None
     """How late frames went; None when nothing was sent, nothing was timed (topspeed), or it goes on."""
+    lateness: dict[int, int] = field(default_factory=dict)
+    """Frames by how late they went: less than so many nanoseconds, and not less than half of it."""
     backend: str = ""
     backend_reason: str = ""
     counted: int | None = None
@@ -104,9 +108,11 @@ class ReplayReport:
             "skipped": self.skipped,
             "unsent": self.unsent,
             "counted": self.counted,
+            "start_ns": self.start_ns,
             "duration_ns": self.duration_ns,
             "pps": self.pps,
             "timing_error": self.timing_error,
+            "lateness": [{"below_ns": below, "frames": n} for below, n in sorted(self.lateness.items())],
         }
 
 
@@ -138,18 +144,16 @@ class Replay:
         self.config = config
         self.report = ReplayReport(config.interface, interface2=config.interface2)
         self._ask = ask
-        self._plan = Plan(frames, config, min(interface.mtu for interface in interfaces))
-        self._rewriter = None if config.as_is else config.rewrite.rewriter()
+        indexes = (interfaces[0].index, interfaces[-1].index) if config.interface2 else None
+        self._plan = Plan(frames, config, min(interface.mtu for interface in interfaces), indexes)
         self._stopped = False
         self._end_ns: int | None = None
         backend, self._reason = config.backend, ""
         if backend == "auto" and (ask is not None or not config.topspeed):
             # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
             backend, self._reason = "packet", "exact for frames that go one by one"
-        self._ifindexes: tuple[int, int] | None = None
         self._transmitter: Transmitter | PacketSocket
         if config.interface2:
-            self._ifindexes = interfaces[0].index, interfaces[1].index
             self._transmitter = PacketSocket(None, protocol=0)  # each frame says where it goes
         else:
             self._transmitter = open_transmitter(config.interface, backend)
@@ -164,10 +168,10 @@ class Replay:
     def __iter__(self) -> Iterator[ReplayReport]:
         with self._transmitter as transmitter:
             try:
-                for batch, due in self._batches():
-                    done = 0
-                    while done < len(due) and not self._is_over():
-                        done += self._send(batch, due, done)
+                for batch, first, n, due in self._chunks():
+                    end = first + n
+                    while first < end and not self._is_over():
+                        first += self._send(batch, first, end - first, due)
                         yield self.report
             finally:
                 self._finish(transmitter)
@@ -175,31 +179,32 @@ class Replay:
     async def __aiter__(self) -> AsyncIterator[ReplayReport]:
         with self._transmitter as transmitter:
             try:
-                for batch, due in self._batches():
-                    done = 0
-                    while done < len(due) and not self._is_over():
-                        done += await self._asend(batch, due, done)
+                for batch, first, n, due in self._chunks():
+                    end = first + n
+                    while first < end and not self._is_over():
+                        first += await self._asend(batch, first, end - first, due)
                         yield self.report
             finally:
                 self._finish(transmitter)
 
-    def _batches(self) -> Iterator[tuple[FrameBatch, list[int]]]:
-        """What goes out, a chunk at a time in a batch that is refilled, and when each frame is due."""
-        most = 1 if self._ask else TOPSPEED_CHUNK if self.config.topspeed else CHUNK
-        start_ns = 0
-        for batch, offsets in prepared(self._plan, self._rewriter, most, self._ifindexes):
-            note_plan(self.report, self._plan, self._rewriter)
-            if self._ask is not None and not self._ask(batch[0]):
+    def _chunks(self) -> Iterator[tuple[FrameBatch, int, int, array[int]]]:
+        """What goes out, some rows of a batch at a time, and when each row is due."""
+        for chunk in self._plan.chunks(1 if self._ask else CHUNK, self._start):
+            note_plan(self.report, self._plan)
+            if self._ask is not None and not self._ask(chunk[0][chunk[1]]):
                 return
-            # The clock starts when the first frames lie ready.
-            if start_ns == 0:
-                start_ns = monotonic_ns() + LEAD_NS
-                if self.config.duration is not None:
-                    self._end_ns = start_ns + round(self.config.duration * 1e9)
-            yield batch, [start_ns + offset_ns for offset_ns in offsets]
+            yield chunk
             if self._is_over():
                 return
-        note_plan(self.report, self._plan, self._rewriter)
+        note_plan(self.report, self._plan)
+
+    def _start(self) -> int:
+        """When the first frame is due: the clock starts when the first frames lie ready."""
+        start_ns = monotonic_ns() + LEAD_NS
+        if self.config.duration is not None:
+            self._end_ns = start_ns + round(self.config.duration * 1e9)
+        self.report.start_ns = realtime_ns() + LEAD_NS
+        return start_ns
 
     def _is_over(self) -> bool:
         return self._stopped or (self._end_ns is not None and monotonic_ns() >= self._end_ns)
@@ -209,23 +214,23 @@ class Replay:
         left = SLICE if self._end_ns is None else (self._end_ns - monotonic_ns()) / 1e9
         return max(min(SLICE, left), 0.0)
 
-    def _send(self, batch: FrameBatch, due: list[int], first: int) -> int:
+    def _send(self, batch: FrameBatch, first: int, n: int, due: array[int]) -> int:
         """Send for a SLICE at most; how many frames were dealt with."""
-        if self._paced is not None:
-            return self._note_paced(self._paced, self._paced.send(batch, due, first, timeout=self._slice()))
+        paced = self._paced
+        if paced is not None:
+            return self._note_paced(paced, paced.send(batch, due, first, n, timeout=self._slice()))
         try:
-            sent = self._transmitter.send_batch(batch, first, timeout=self._slice())
+            sent = self._transmitter.send_batch(batch, first, n, timeout=self._slice())
         except EngineError as error:
             return self._note_refused(error)
         return self._note_sent(batch, first, sent)
 
-    async def _asend(self, batch: FrameBatch, due: list[int], first: int) -> int:
-        if self._paced is not None:
-            return self._note_paced(
-                self._paced, await self._paced.asend(batch, due, first, timeout=self._slice())
-            )
+    async def _asend(self, batch: FrameBatch, first: int, n: int, due: array[int]) -> int:
+        paced = self._paced
+        if paced is not None:
+            return self._note_paced(paced, await paced.asend(batch, due, first, n, timeout=self._slice()))
         try:
-            sent = await self._transmitter.asend_batch(batch, first, timeout=self._slice())
+            sent = await self._transmitter.asend_batch(batch, first, n, timeout=self._slice())
         except EngineError as error:
             return self._note_refused(error)
         return self._note_sent(batch, first, sent)
@@ -267,15 +272,18 @@ class Replay:
             if told.before is not None and told.after is not None:
                 report.counted = told.after.tx_packets - told.before.tx_packets
         if self._paced is not None:
-            report.timing_error = self._paced.report().timing_error
+            paced = self._paced.report()
+            report.timing_error = paced.timing_error
+            for late_ns, n in paced.lateness.items():
+                below = 1 << late_ns.bit_length()
+                report.lateness[below] = report.lateness.get(below, 0) + n
 
 
-def note_plan(report: ReplayReport, plan: Plan, rewriter: Rewriter | None) -> None:
+def note_plan(report: ReplayReport, plan: Plan) -> None:
     """What is known of the frames before they are sent."""
     report.planned, report.cut, report.pieces = plan.planned, plan.cut, plan.pieces
     report.skipped = plan.skipped
-    if rewriter is not None:
-        report.changed, report.finished = rewriter.changed, rewriter.finished
+    report.changed, report.finished = plan.changed, plan.finished
 
 
 def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> ReplayReport:
@@ -292,13 +300,15 @@ def dry_run_to(path: str, frames: Iterable[Frame], config: ReplayConfig) -> Repl
     except UnknownInterface:
         mtu = ETHERNET_MTU
     plan = Plan(frames, config, mtu)
-    rewriter = None if config.as_is else config.rewrite.rewriter()
     report = ReplayReport(config.interface)
+    written = 0
     with create_pcap(path, linktype=ETHERNET) as writer:
-        for batch, offsets in prepared(plan, rewriter, TOPSPEED_CHUNK):
-            for octets, offset_ns in zip(batch, offsets):
-                writer.write(Frame(octets, time_ns=offset_ns, interface=config.interface))
-    note_plan(report, plan, rewriter)
+        for batch, first, n, due in plan.chunks():
+            for row in range(first, first + n):
+                writer.write(Frame(batch[row], time_ns=due[row], interface=config.interface))
+            written += n
+    note_plan(report, plan)
+    report.planned = written
     return report
 
 

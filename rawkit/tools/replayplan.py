@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
-from rawkit.engine import FrameBatch
-from rawkit.engine.rewrite import TAG_LEN, Rewriter
-from rawkit.errors import CaptureFileError, SplitError
-from rawkit.pcap import Reader
+from rawkit.engine import FrameBatch, Rate, Schedule
+from rawkit.engine.rewrite import TAG_LEN
+from rawkit.errors import SplitError
 from rawkit.tools.flowsides import FlowSides
+from rawkit.tools.replaysource import BATCH_LEN, Source
 from rawkit.tools.rewrite import Rewrite
 from rawkit.wire.fragment import fragment
 from rawkit.wire.frame import Frame
@@ -23,8 +24,8 @@ from rawkit.wire.udp import UDP
 ETHERNET = 1
 ETHERNET_LEN = 14
 UDP_LEN = 8
-CHUNK_LEN = 1 << 20
-"""Octets handed to C at a time, at most."""
+CHUNK = 512
+"""Frames handed to C at a time, at most."""
 
 _TAGS = (b"\x81\x00", b"\x88\xa8")
 
@@ -34,11 +35,12 @@ class ReplayConfig:
     """How a file is replayed.
 
     `speed` multiplies the file's own pace; `pps` sends at a steady rate of frames instead, `mbps` of a
-    million bits of frames (as they are in the file) a second, and `topspeed` without waiting. `skip` frames
-    at the beginning of the file are passed over, and after `limit` frames (over all passes) or `duration`
-    seconds it ends. `spin_ns` is how long before each deadline sleeping gives way to spinning (0: never
-    spin; None: as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`): "auto" is
-    live frames where they work at topspeed, and the packet socket for frames at their own times.
+    million bits of frames a second, and `topspeed` without waiting. The file is gone over `loop` times, and
+    of it the first `skip` frames and those of the first `start` seconds are passed over; after `limit`
+    frames (of all passes) or `duration` seconds it ends. `spin_ns` is how long before each deadline
+    sleeping gives way to spinning (0: never spin; None: as `default_spin_ns` says). `backend` is how frames
+    are sent (`open_transmitter`): "auto" is live frames where they work at topspeed, and the packet socket
+    for frames at their own times.
 
     With `interface2` only what clients send goes out of `interface`, and what servers send of the other (see
     `FlowSides`), by one packet socket.
@@ -57,6 +59,7 @@ class ReplayConfig:
     mtu: int | None = None
     loop: int = 1
     skip: int = 0
+    start: float = 0.0
     limit: int | None = None
     duration: float | None = None
     spin_ns: int | None = None
@@ -74,107 +77,175 @@ class ReplayConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"replay: {name} must be above 0, not {value}")
-        if self.skip < 0:
-            raise ValueError(f"replay: skip must be 0 or more, not {self.skip}")
+        for name in ("skip", "start"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"replay: {name} must be 0 or more, not {getattr(self, name)}")
+        if not self.topspeed:
+            Schedule(self.rate, self.speed)  # which knows its limits
+
+    @property
+    def rate(self) -> Rate | None:
+        """The steady rate, if it is one."""
+        if self.pps is not None:
+            return Rate(self.pps)
+        return None if self.mbps is None else Rate(self.mbps * 1e6, bits=True)
 
 
 class Plan:
-    """What goes out when: iterating gives `(offset_ns, octets)` for every frame that can be sent.
+    """What goes out when, before anything is sent: `chunks()` gives it.
 
-    `offset_ns` counts from the first frame's deadline and never decreases. `planned` counts the rows,
-    `skipped`, by reason, frames that cannot go out as they were; `cut` is how many frames were longer than
-    `mtu` (None: anything goes) and `pieces` what became of them, all of them planned. Rewriting is not done
-    here.
+    Frames longer than `mtu` (None: anything goes) are cut. With `ifindexes` each frame gets that of its
+    sender, client or server. `planned` counts what goes out; `skipped`, by reason, frames that cannot go out
+    as they were; `cut` is how many were longer than the MTU and `pieces` what became of them, all of them
+    planned.
     """
 
-    def __init__(self, frames: Iterable[Frame], config: ReplayConfig, mtu: int | None = None) -> None:
-        self.frames = frames
+    def __init__(
+        self,
+        frames: Iterable[Frame],
+        config: ReplayConfig,
+        mtu: int | None = None,
+        ifindexes: tuple[int, int] | None = None,
+    ) -> None:
         self._config = config
         self._mtu = None if config.as_is else config.mtu or mtu
+        self._ifindexes = ifindexes
+        self._sides = FlowSides()
+        self._source = Source(frames, config.loop, config.skip, round(config.start * 1e9), config.limit)
+        self._schedule = None if config.topspeed else Schedule(config.rate, config.speed)
+        self._rewriter = None if config.as_is else config.rewrite.rewriter()
         self.planned = 0
         self.cut = 0
         self.pieces = 0
         self.skipped: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        return self.rows(islice(self._passes(), self._config.limit))
+    @property
+    def changed(self) -> int:
+        """Frames that go with other octets than they had."""
+        return self._rewriter.changed if self._rewriter else 0
 
     @property
-    def has_no_times(self) -> bool:
-        """Whether all frames of the file go, once and without waiting."""
-        config = self._config
-        return config.topspeed and config.loop == 1 and config.skip == 0 and config.limit is None
+    def finished(self) -> int:
+        """Frames whose transport checksum had been left to hardware, and was computed."""
+        return self._rewriter.finished if self._rewriter else 0
 
-    def takes(self, batch: FrameBatch) -> bool:
-        """Whether every frame of a batch can go, and none has to be cut."""
-        lens, wire_lens = batch.lens()
-        if batch.linktype != ETHERNET or lens != wire_lens:
-            return False
-        most = CHUNK_LEN if self._mtu is None else self._mtu + ETHERNET_LEN
-        return min(lens, default=0) >= ETHERNET_LEN and max(lens) <= most
+    def chunks(
+        self, most: int = CHUNK, start: Callable[[], int] = int
+    ) -> Iterator[tuple[FrameBatch, int, int, array[int]]]:
+        """What goes out, in their order: rows [first, first + n) of a batch, and when each row is due (ns).
 
-    def rows(self, frames: Iterable[Frame]) -> Iterator[tuple[int, bytes]]:
-        """What iterating gives for the frames, each of which counts."""
-        config = self._config
-        offset_ns = 0
-        octets_n = 0
-        base_ns: int | None = None
-        end_ns = None if config.duration is None else round(config.duration * 1e9)
-        for frame in frames:
-            reason = unsendable(frame)
-            if reason:
-                self.skipped[reason] = self.skipped.get(reason, 0) + 1
-                continue
-            if config.pps is None and config.mbps is None and not config.topspeed:
-                if base_ns is None:
-                    base_ns = frame.time_ns
-                # A frame stamped before its predecessor goes right behind it.
-                offset_ns = max(offset_ns, round((frame.time_ns - base_ns) / config.speed))
-            pieces = self._pieces(frame)
-            for i, octets in enumerate(pieces):
-                if config.pps is not None:
-                    offset_ns = round(self.planned * 1e9 / config.pps)
-                elif config.mbps is not None:
-                    offset_ns = round(octets_n * 8000 / config.mbps)
-                if end_ns is not None and offset_ns >= end_ns:
-                    return
-                octets_n += len(octets)
-                self.planned += 1
-                if len(pieces) > 1:
-                    self.cut += i == 0
-                    self.pieces += 1
-                yield offset_ns, octets
-
-    def _passes(self) -> Iterator[Frame]:
-        """The file's frames, `loop` times over; each further pass follows the last by the mean gap.
-
-        To go over them again they are kept in memory.
+        `most` rows at a time; the batch is refilled. Moments count from what `start` gives, which is called
+        when the first frames lie ready, and never decrease; at topspeed all are 0.
         """
-        frames = islice(self.frames, self._config.skip, None)
-        if self._config.loop == 1:
-            yield from frames
-            return
-        kept = list(frames)
-        if not kept:
-            return
-        length_ns = max(kept[-1].time_ns - kept[0].time_ns, 0)
-        period_ns = length_ns + length_ns // max(len(kept) - 1, 1)
-        for i in range(self._config.loop):
-            for frame in kept:
-                time_ns = frame.time_ns + i * period_ns
-                yield Frame(frame.data, time_ns, frame.wire_len, frame.linktype, gso_len=frame.gso_len)
+        end_ns: int | None = None
+        due = array("q")
+        for batch, first, n in self._ready(most):
+            if len(due) < batch.capacity:
+                due = array("q", bytes(8 * batch.capacity))
+            if self.planned == 0:
+                start_ns = start()
+                if self._schedule is not None:
+                    self._schedule.start(start_ns)
+                if self._config.duration is not None:
+                    end_ns = start_ns + round(self._config.duration * 1e9)
+            self.planned += n
+            if self._schedule is not None:
+                self._schedule.plan(batch, first, n, due)
+                if end_ns is not None and due[first + n - 1] >= end_ns:
+                    yield batch, first, bisect_left(due, end_ns, first, first + n) - first, due
+                    return
+            yield batch, first, n, due
 
-    def _pieces(self, frame: Frame) -> list[bytes]:
-        if self._mtu is None or len(frame.data) <= self._mtu + ETHERNET_LEN:
-            return [frame.data]
+    def _ready(self, most: int) -> Iterator[tuple[FrameBatch, int, int]]:
+        """Rows as they go out, `most` at a time."""
+        rewriter = self._rewriter
+        if rewriter is None:
+            for batch, first, n in self._sendable():
+                for at in range(first, first + n, most):
+                    yield batch, at, min(most, first + n - at)
+            return
+        rewritten = FrameBatch(most, BATCH_LEN + most * TAG_LEN)
+        for batch, first, n in self._sendable():
+            done = 0
+            while done < n:
+                done += rewriter.append(batch, rewritten, first + done, n - done)
+                if done < n:
+                    yield rewritten, 0, len(rewritten)
+                    rewritten.clear()
+            if not n and len(rewritten):  # nobody waits for a full batch
+                yield rewritten, 0, len(rewritten)
+                rewritten.clear()
+
+    def _sendable(self) -> Iterator[tuple[FrameBatch, int, int]]:
+        """Rows that can go as they are, and pieces of others. An empty range ends each batch."""
+        period_ns = 0
+        number = 0
+        for batch, first, n in self._source.rows():
+            if self._source.current.number != number:
+                number = self._source.current.number
+                self._begin_pass(number, period_ns)
+            period_ns = self._source.current.period_ns
+            if self._ifindexes is not None:
+                for row in range(first, first + n):
+                    batch.handle.frames[row].ifindex = self._ifindexes[self._sides.side(batch[row])]
+            done = first
+            for odd in self._odd(batch, first, n):
+                if odd > done:
+                    yield batch, done, odd - done
+                yield from self._pieces(batch, odd)
+                done = odd + 1
+            if first + n > done:
+                yield batch, done, first + n - done
+            yield batch, 0, 0
+
+    def _begin_pass(self, number: int, period_ns: int) -> None:
+        if self._schedule is not None:
+            self._schedule.shift(period_ns)
+        if self._rewriter is not None and self._config.rewrite.varies:
+            self._rewriter.set_prefixes(self._config.rewrite.rules(number))
+
+    def _odd(self, batch: FrameBatch, first: int, n: int) -> list[int]:
+        """Rows that need a look of their own."""
+        if batch.linktype != ETHERNET:
+            return list(range(first, first + n))
+        lens, wire_lens = batch.lens()
+        most = BATCH_LEN if self._mtu is None else self._mtu + ETHERNET_LEN
+        if lens == wire_lens and min(lens) >= ETHERNET_LEN and max(lens) <= most:
+            return []
+        return [
+            row for row in range(first, first + n) if not ETHERNET_LEN <= lens[row] == wire_lens[row] <= most
+        ]
+
+    def _pieces(self, batch: FrameBatch, row: int) -> Iterator[tuple[FrameBatch, int, int]]:
+        record = batch.handle.frames[row]
+        frame = Frame(batch[row], record.time_ns, record.wire_len, batch.linktype, gso_len=record.gso_len)
+        reason = unsendable(frame)
+        if reason:
+            self.skipped[reason] = self.skipped.get(reason, 0) + 1
+            return
+        room = self._room(frame.data)
+        pieces = [frame.data] if room is None or len(frame.data) <= room else cut_frame(frame, room)
+        if len(pieces) == 1:
+            yield batch, row, 1
+            return
+        self.cut += 1
+        self.pieces += len(pieces)
+        cut = FrameBatch(len(pieces), sum(map(len, pieces)))
+        cut.extend(pieces, frame.time_ns)
+        for i in range(len(pieces)):
+            cut.handle.frames[i].ifindex = record.ifindex
+        yield cut, 0, len(pieces)
+
+    def _room(self, octets: bytes) -> int | None:
+        """How long the frame may be."""
+        if self._mtu is None:
+            return None
         # The kernel does not count the outermost tag.
-        room = self._mtu + ETHERNET_LEN + (TAG_LEN if frame.data[12:14] in _TAGS else 0)
-        tag = self._config.rewrite.add_tag
-        if tag and room > self._mtu + ETHERNET_LEN and not self._config.rewrite.remove_tag:
+        room = self._mtu + ETHERNET_LEN + (TAG_LEN if octets[12:14] in _TAGS else 0)
+        rewrite = self._config.rewrite
+        if rewrite.add_tag and room > self._mtu + ETHERNET_LEN and not rewrite.remove_tag:
             room -= TAG_LEN
-        if len(frame.data) <= room:
-            return [frame.data]
-        return cut_frame(frame, room)
+        return room
 
 
 def cut_frame(frame: Frame, room: int) -> list[bytes]:
@@ -213,83 +284,3 @@ def unsendable(frame: Frame) -> str:
     if len(frame.data) < ETHERNET_LEN:
         return "shorter than an Ethernet header"
     return ""
-
-
-def prepared(
-    plan: Plan, rewriter: Rewriter | None, most: int, ifindexes: tuple[int, int] | None = None
-) -> Iterator[tuple[FrameBatch, list[int]]]:
-    """The plan's frames, rewritten, and their offsets (ns): `most` at a time in a batch that is refilled.
-
-    With `ifindexes` each frame gets that of its sender, client or server. When reading fails, what came
-    before goes first.
-    """
-    if ifindexes is None and most > 1 and plan.has_no_times and isinstance(plan.frames, Reader):
-        yield from _prepared_whole(plan, plan.frames, rewriter, most)
-        return
-    yield from _prepared_rows(plan, rewriter, most, ifindexes)
-
-
-def _prepared_whole(
-    plan: Plan, reader: Reader, rewriter: Rewriter | None, most: int
-) -> Iterator[tuple[FrameBatch, list[int]]]:
-    """At topspeed frames need not be looked at one by one: batches go as they were read, but for odd ones."""
-    rewritten = FrameBatch(most, CHUNK_LEN + most * TAG_LEN)
-    for batch in reader.batches():
-        if not plan.takes(batch):
-            yield from _prepared_rows(plan.rows(batch.frames()), rewriter, most, None)
-            continue
-        if rewriter is None:
-            plan.planned += len(batch)
-            yield batch, [0] * len(batch)
-            continue
-        done = 0
-        while done < len(batch):
-            rewritten.clear()
-            n = rewriter.append(batch, rewritten, done, min(most, len(batch) - done))
-            done += n
-            plan.planned += n
-            yield rewritten, [0] * n
-
-
-def _prepared_rows(
-    rows: Iterable[tuple[int, bytes]],
-    rewriter: Rewriter | None,
-    most: int,
-    ifindexes: tuple[int, int] | None,
-) -> Iterator[tuple[FrameBatch, list[int]]]:
-    sides = FlowSides()
-    plain = FrameBatch(most, CHUNK_LEN)
-    rewritten = FrameBatch(most, CHUNK_LEN + most * TAG_LEN)
-    for chunk in _chunks(rows, most):
-        plain.clear()
-        plain.extend([octets for _, octets in chunk])
-        offsets = [offset_ns for offset_ns, _ in chunk]
-        if ifindexes is not None:
-            for row, (_, octets) in enumerate(chunk):
-                plain.handle.frames[row].ifindex = ifindexes[sides.side(octets)]
-        if rewriter is None:
-            yield plain, offsets
-            continue
-        rewritten.clear()
-        rewriter.append(plain, rewritten)
-        yield rewritten, offsets
-
-
-def _chunks(rows: Iterable[tuple[int, bytes]], most: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Rows in lists that fit a batch of `most`. When reading fails, what came before goes first."""
-    chunk: list[tuple[int, bytes]] = []
-    chunk_len = 0
-    damage: CaptureFileError | None = None
-    try:
-        for row in rows:
-            if len(chunk) == most or chunk_len + len(row[1]) > CHUNK_LEN:
-                yield chunk
-                chunk, chunk_len = [], 0
-            chunk.append(row)
-            chunk_len += len(row[1])
-    except CaptureFileError as error:
-        damage = error
-    if chunk:
-        yield chunk
-    if damage is not None:
-        raise damage

@@ -18,25 +18,32 @@ DOT1Q = 0x8100
 
 @dataclass(frozen=True)
 class PrefixMap:
-    """Addresses in `before` get the prefix of `after` and keep the bits behind it, at the ends told."""
+    """Addresses in `before` get the prefix of `after` and keep the bits behind it, at the ends told.
+
+    With `counts` each pass of a replay has its own: `after`, then the network behind it, and so on.
+    """
 
     before: Network
     after: Network
     at_source: bool = True
     at_destination: bool = True
+    counts: bool = False
 
     def __post_init__(self) -> None:
         if self.before.version != self.after.version:
             raise TargetError(f"{self.before}={self.after}: one is IPv4, the other IPv6")
 
-    def rule(self) -> PrefixRule:
-        """The same for C."""
+    def rule(self, number: int = 0) -> PrefixRule:
+        """The same for C, in pass `number`. Behind the last network comes the first one."""
         before, after = self.before, self.after
+        to = int(after.network_address)
+        if self.counts:
+            to = (to + number * after.num_addresses) % (1 << after.max_prefixlen)
         ends = SRC * self.at_source | DST * self.at_destination
         return PrefixRule(
             before.network_address.packed,
             before.prefixlen,
-            after.network_address.packed,
+            to.to_bytes(len(before.network_address.packed), "big"),
             after.prefixlen,
             ends,
         )
@@ -89,12 +96,21 @@ class Rewrite:
             src_mac=bytes(self.src_mac) if self.src_mac else None,
             vlan_remove=self.remove_tag,
             vlan_add=(tag.ethertype, tag.priority << 13 | tag.vid) if tag else None,
-            prefixes=[prefix.rule() for prefix in self.prefixes],
+            prefixes=self.rules(),
             ports=dict(self.ports),
             hop_limit=self.ttl,
             dscp=self.dscp,
             checksums=self.fix_checksums,
         )
+
+    def rules(self, number: int = 0) -> list[PrefixRule]:
+        """The prefixes as they are in pass `number`, from 0."""
+        return [prefix.rule(number) for prefix in self.prefixes]
+
+    @property
+    def varies(self) -> bool:
+        """Whether each pass is different."""
+        return any(prefix.counts for prefix in self.prefixes)
 
     @property
     def is_wanted(self) -> bool:

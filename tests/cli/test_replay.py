@@ -77,16 +77,32 @@ def test_a_replay_as_json(veth: VethPair, file: Path) -> None:
     header, report = map(json.loads, done.stdout.splitlines())
     assert header == {"type": "header", "schema": "rawkit.replay/1"}
     assert report.pop("timing_error").keys() == {"median_ns", "p99_ns", "max_ns"}
+    late = report.pop("lateness")
+    assert sum(row["frames"] for row in late) == 20
+    assert all(row["below_ns"].bit_count() == 1 for row in late)
     # A machine that is full sends the first packets late, and the others at their time all the same.
     duration_ns = report.pop("duration_ns")
     assert 0 < duration_ns < 5000 * MS
     assert report.pop("pps") == pytest.approx(19e9 / duration_ns, rel=0.1)
+    assert report.pop("start_ns") > START_NS
     assert report.pop("counted") >= 20
     assert report == {
         "type": "report", "file": str(file), "interface": "v0", "interface2": None, "backend": "packet",
         "backend_reason": "exact for frames that go one by one", "read": 20, "sent": 20, "octets": 1200,
         "cut": 0, "pieces": 0, "changed": 0, "finished": 0, "failed": {}, "skipped": {}, "unsent": 0,
     }  # fmt: skip
+
+
+@pytest.mark.net
+def test_how_late_packets_went_as_a_picture(veth: VethPair, file: Path) -> None:
+    done = replay(str(file), "-i", veth.near, "--plot")
+    assert (done.returncode, done.stderr) == (0, "")
+    bars = [
+        re.fullmatch(r" *[\d,.]+ to +[\d,.]+ us │[█▏]*( (\d+))?", line)
+        for line in done.stdout.splitlines()[3:]
+    ]
+    assert sum(int(bar[2] or 0) for bar in bars if bar) == 10
+    assert all(bars)
 
 
 @pytest.mark.net
@@ -186,13 +202,16 @@ def test_what_is_changed_and_cut(tmp_path: Path) -> None:
     "options",
     [
         "--map 10.0.0.0/8", "--map 10.0.0.0/8=::/0", "--map 10.0.0.1/8=10.0.0.0/8", "--port-map 80=65536",
-        "--port-map 1-9=65530", "--vlan-add 4096", "--vlan-add 1:2:3:4", "--as-is --ttl 3",
+        "--port-map 1-9=65530",
+        "--loop-map 10.0.0.0/8", "--pps 1e-9", "-x 1e-9", "--start -1", "--plot",
+        "--vlan-add 4096", "--vlan-add 1:2:3:4", "--as-is --ttl 3",
     ],
 )  # fmt: skip
 def test_changes_that_make_no_sense(file: Path, options: str) -> None:
     done = replay(str(file), "-i", "veth77", "--dry-run", str(file.with_name("out")), *options.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
+    assert "unexpected" not in done.stderr
 
 
 @pytest.mark.parametrize("options", [["-x", "2", "-t"], ["-p", "5", "-o"], ["-x", "2", "-M", "5"]])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,10 @@ from rawkit.addr import MAC
 from rawkit.errors import CaptureFileError, EngineError, PermissionDenied, RawkitError, UnknownInterface
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
-from rawkit.tools.replay import CHUNK, Replay, ReplayReport, areplay, dry_run_to, replay
+from rawkit.tools.replay import Replay, ReplayReport, areplay, dry_run_to, replay
 from rawkit.tools.replayplan import Plan, ReplayConfig
-from rawkit.tools.rewrite import Rewrite
+from rawkit.tools.replaysource import BATCH
+from rawkit.tools.rewrite import Rewrite, parse_prefix_map
 from rawkit.wire import TCP, UDP, Dot1Q, Ether, IPv4, IPv6, Packet
 from rawkit.wire.fragment import Reassembler
 from rawkit.wire.frame import Frame
@@ -45,7 +48,8 @@ def numbered(n: int, gap_ns: int = MS, length: int = 60) -> list[Frame]:
 
 
 def plan(frames: Iterable[Frame], **options: object) -> list[tuple[int, bytes]]:
-    return list(Plan(frames, ReplayConfig("veth0", **options)))  # type: ignore[arg-type]
+    chunks = Plan(frames, ReplayConfig("veth0", **options)).chunks()  # type: ignore[arg-type]
+    return [(due[row], batch[row]) for batch, first, n, due in chunks for row in range(first, first + n)]
 
 
 def offsets(frames: Iterable[Frame], **options: object) -> list[int]:
@@ -63,7 +67,7 @@ def test_the_pace_of_the_file_and_multiples_of_it() -> None:
 
 
 def test_a_steady_rate_counts_from_the_first_frame_and_never_drifts() -> None:
-    assert offsets(numbered(4), pps=3)[:4] == [0, 333_333_333, 666_666_667, 1_000_000_000]
+    assert offsets(numbered(4), pps=3)[:4] == [0, 333_333_333, 666_666_666, 1_000_000_000]
     assert offsets(numbered(3001), pps=3)[-1] == 1000 * 10**9
 
 
@@ -75,6 +79,37 @@ def test_a_frame_stamped_before_its_predecessor_goes_right_behind_it() -> None:
     frames = numbered(4, gap_ns=10)
     frames[2].time_ns = START_NS - 1000
     assert offsets(frames) == [0, 10, 10, 30]
+
+
+def test_each_pass_may_have_other_addresses(tmp_path: Path) -> None:
+    """A file is read anew for each pass, a stream is kept."""
+    packet = ETHER / IPv4(src="10.1.0.5", dst="192.0.2.2") / UDP(sport=1, dport=2)
+    path = tmp_path / "in.pcap"
+    with create_pcap(path) as writer:
+        writer.write(Frame(bytes(packet), START_NS))
+        writer.write(Frame(bytes(packet), START_NS + 10))
+    counting = replace(parse_prefix_map("10.1.0.0/16=10.254.0.0/16"), counts=True)
+    options = {"loop": 4, "rewrite": Rewrite(prefixes=(counting,))}
+    for stream in (False, True):
+        with open_pcap(io.BytesIO(path.read_bytes()) if stream else path) as reader:
+            octets, report = dry(tmp_path / "out.pcap", reader, **options)
+        packets = [Packet.parse(frame) for frame in octets]
+        sources = [str(packet[IPv4].src) for packet in packets]
+        assert sources[::2] == sources[1::2] == ["10.254.0.5", "10.255.0.5", "11.0.0.5", "11.1.0.5"]
+        assert all(verdict.state == "good" for packet in packets for verdict in packet.checksums())
+        assert (report.changed, report.read) == (8, 8)
+        with open_pcap(tmp_path / "out.pcap") as out:
+            assert [frame.time_ns for frame in out] == [0, 10, 20, 30, 40, 50, 60, 70]
+
+
+def test_the_first_seconds_may_be_passed_over() -> None:
+    frames = numbered(300, gap_ns=10)
+    assert offsets(frames, start=2.95e-6) == [0, 10, 20, 30, 40]
+    assert offsets(frames, start=2.95e-6, skip=1) == [0, 10, 20, 30]
+    assert offsets(frames, start=2.98e-6, loop=2) == [0, 10, 20, 30]
+    frames[297].time_ns = START_NS  # not passed over again
+    assert offsets(frames, start=2.95e-6) == [0, 10, 10, 30, 40]
+    assert offsets(frames, start=1, loop=3) == []
 
 
 def test_further_passes_follow_by_the_mean_gap() -> None:
@@ -194,7 +229,8 @@ def test_frames_that_cannot_go_out_as_they_were_are_skipped_with_the_reason() ->
     tunnel = Frame(b"\x45" + bytes(30), START_NS, linktype=101)
     stub = Frame(HEADER[:13], START_NS)
     wanted = Plan([tunnel, good[0], cut, stub, cut, good[1]], ReplayConfig("veth0"))
-    assert [offset_ns for offset_ns, _ in wanted] == [0, MS]
+    moments = [due[row] for _, first, n, due in wanted.chunks() for row in range(first, first + n)]
+    assert moments == [0, MS]
     assert wanted.planned == 2
     assert wanted.skipped == {
         "link type 101 is not Ethernet": 1,
@@ -252,7 +288,7 @@ def whole(report: ReplayReport, read: int) -> bool:
 
 @pytest.mark.net
 def test_every_frame_arrives_as_it_was_and_in_order(veth: VethPair, receiver: Receiver) -> None:
-    frames = numbered(3 * CHUNK + 7, gap_ns=20_000)
+    frames = numbered(3 * BATCH + 7, gap_ns=20_000)
     report = run(frames, veth.near)
     assert [frame.data for frame in receiver.frames()] == [frame.data for frame in frames]
     assert whole(report, len(frames))
@@ -294,8 +330,8 @@ def test_the_report_says_how_late_frames_went(veth: VethPair) -> None:
     """A reader that hesitates makes the frames behind late, and no frame early."""
 
     def hesitant() -> Iterator[Frame]:
-        for i, frame in enumerate(numbered(2 * CHUNK, gap_ns=1000)):
-            if i == CHUNK + 1:
+        for i, frame in enumerate(numbered(2 * BATCH, gap_ns=1000)):
+            if i == BATCH + 1:
                 time.sleep(0.05)
             yield frame
 
@@ -430,7 +466,7 @@ def test_a_full_queue_is_a_failure_where_waiting_would_make_others_late(
 def test_packets_before_damage_are_sent(veth: VethPair, receiver: Receiver, tmp_path: Path) -> None:
     path = tmp_path / "cut.pcap"
     with create_pcap(path) as writer:
-        for frame in numbered(CHUNK + 30, gap_ns=1000):
+        for frame in numbered(BATCH + 30, gap_ns=1000):
             writer.write(frame)
     path.write_bytes(path.read_bytes()[:-10])
     with open_pcap(path) as reader:
@@ -438,8 +474,8 @@ def test_packets_before_damage_are_sent(veth: VethPair, receiver: Receiver, tmp_
         with pytest.raises(CaptureFileError) as raised:
             for _ in replaying:
                 pass
-    assert raised.value.packet == CHUNK + 29
-    assert replaying.report.sent == CHUNK + 29 == len(receiver.frames())
+    assert raised.value.packet == BATCH + 29
+    assert replaying.report.sent == BATCH + 29 == len(receiver.frames())
 
 
 @pytest.mark.net
@@ -461,7 +497,7 @@ def test_an_interface_that_goes_ends_it_with_an_error_and_a_true_report(
             pass
     report = replaying.report
     assert 0 < report.sent < 400
-    assert 0 < report.unsent <= CHUNK + 1  # read ahead
+    assert 0 < report.unsent <= BATCH + 1  # read ahead
     assert whole(report, report.sent + report.unsent)
     if change == "down":
         assert len(receiver.frames()) == report.sent
@@ -475,7 +511,7 @@ def test_stop_from_another_thread(veth: VethPair, receiver: Receiver) -> None:
     for _ in replaying:
         pass
     assert 0 < replaying.report.sent < 400
-    assert 0 < replaying.report.unsent <= CHUNK + 1
+    assert 0 < replaying.report.unsent <= BATCH + 1
     assert whole(replaying.report, replaying.report.sent + replaying.report.unsent)
     assert len(receiver.frames()) == replaying.report.sent
     timer.join()
