@@ -265,6 +265,13 @@ void rk_xdp_close(struct rk_xdp *xdp);
  *   -EOPNOTSUPP  the kernel has no live frames (before 5.18) */
 int rk_xdp_send(struct rk_xdp *xdp, const struct rk_batch *batch, uint32_t first, uint32_t n,
                 int64_t deadline_ns);
+#define RK_XDP_PROOF_N 16 /* frames that the kernel hands to a driver in one go */
+
+/* Send up to RK_XDP_PROOF_N frames while the driver is watched; returns how many of them, from the first on, it
+ * took, which may be none.  Errors as above, and -ENOSYS where the kernel does not let it be watched. */
+int rk_xdp_prove(struct rk_xdp *xdp, const struct rk_batch *batch, uint32_t first, uint32_t n);
+/* Watch no longer: it costs everybody who redirects frames on this machine some nanoseconds. */
+void rk_xdp_trust(struct rk_xdp *xdp);
 
 /* ---- raw IP and ICMP datagram sockets (rk_rawip.c) ------------------------------------------ */
 

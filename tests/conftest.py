@@ -127,13 +127,17 @@ class VethPair:
         """The Ethernet header of a frame from near to far."""
         return self.far_mac + self.near_mac + ethertype.to_bytes(2, "big")
 
-    def receive_live_frames(self, on: bool = True) -> None:
-        """Switch GRO of the far end, without which a veth interface throws redirected frames away."""
+    def receive_live_frames(self, on: bool = True, *, near: bool = False) -> None:
+        """Switch GRO of the far end or the near one: without it the other throws redirected frames away."""
         from rawkit.engine.native import ffi  # an address that the kernel can follow
 
         value = ffi.new("uint32_t[2]", [0x2C, on])  # ETHTOOL_SGRO
-        request = struct.pack("=16sQ16x", self.far.encode(), int(ffi.cast("uintptr_t", value)))
-        with self.namespace.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        name = self.near if near else self.far
+        request = struct.pack("=16sQ16x", name.encode(), int(ffi.cast("uintptr_t", value)))
+        with (
+            nullcontext() if near else self.namespace.enter(),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        ):
             fcntl.ioctl(sock, 0x8946, request)  # SIOCETHTOOL
 
 

@@ -10,7 +10,6 @@ import os
 import socket
 import struct
 import threading
-import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -32,10 +31,8 @@ FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 AT_ONCE = 256
 """Frames that `asend_batch` sends at a time: some 0.3 ms."""
 
-# Frames that go first, until the interface's counters have shown that its driver sends them, and how long
-# that may take: virtual devices count at once, network cards report theirs now and then.
-_PROOF_N = 16
-_PROOF_SECONDS = 0.25
+# Frames that go first, while the kernel is asked what the interface's driver does with them.
+_PROOF_N: int = lib.RK_XDP_PROOF_N
 
 _ONLY_SENDS = 255  # IPPROTO_RAW: whole packets of any protocol
 
@@ -102,11 +99,7 @@ class Transmitter(Protocol):
     async def asend_batch(
         self, batch: FrameBatch, first: int = 0, n: int | None = None, timeout: float | None = None
     ) -> int:
-        """As `send_batch`, while the loop's other tasks go on; they get their turn every AT_ONCE frames.
-
-        The proof that an interface takes live frames holds the loop until its counters move, once, and for
-        at most a quarter of a second.
-        """
+        """As `send_batch`, while the loop's other tasks go on; they get their turn every AT_ONCE frames."""
 
     def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
         """For `PacedSender`."""
@@ -126,9 +119,9 @@ def open_transmitter(
 ) -> Transmitter:
     """Open `interface`, in `namespace` where one is given, for sending frames of its link layer.
 
-    "auto" takes XDP live frames where they may be used and work: the interface's counters have to show the
-    first of the caller's own frames; otherwise the packet socket sends these and all others. "xdp" raises
-    then. Taps on the sending interface (tcpdump there) do not see live frames. "ip" sends IP packets of both
+    "auto" takes XDP live frames where they may be used and work: the interface's driver has to take the first
+    of the caller's own frames; otherwise the packet socket sends these and all others. "xdp" raises then.
+    Taps on the sending interface (tcpdump there) do not see live frames. "ip" sends IP packets of both
     families, with their own headers, for which the kernel finds route and next hop; its `interface` may be
     None, for whichever the route leads to.
 
@@ -197,6 +190,20 @@ class _LiveFrames:
             if monotonic_ns() >= end_ns:
                 break
         return done
+
+    def prove(self, batch: FrameBatch, first: int, n: int) -> int:
+        """How many of these frames, of which it looks at _PROOF_N, the driver took; or a negative errno."""
+        with self._lock:
+            if not self._handle:
+                raise ValueError(f"the transmitter on {self.name} is closed")
+            result: int = lib.rk_xdp_prove(self._handle, batch.handle, first, n)
+        return result
+
+    def trust(self) -> None:
+        """There will be no more proofs."""
+        with self._lock:
+            if self._handle:
+                lib.rk_xdp_trust(self._handle)
 
     def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
         with self._lock:
@@ -397,7 +404,7 @@ class _Transmitter:
     def _send_some(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
         """Send one frame at least, without which it raises or the timeout has passed."""
         if self._live is not None and self._unproven > 0:
-            accepted = self._prove(batch, first, min(n, self._unproven), timeout)
+            accepted = self._prove(batch, first, min(n, self._unproven))
             if accepted > 0:
                 return accepted
         if self._live is not None:
@@ -411,32 +418,31 @@ class _Transmitter:
             raise ValueError(f"the transmitter on {self.name} is closed")
         return self._socket.send_batch(batch, first, n, timeout)
 
-    def _prove(self, batch: FrameBatch, first: int, n: int, timeout: float | None) -> int:
-        """Send some of the first frames live and see whether the interface counts them.
+    def _prove(self, batch: FrameBatch, first: int, n: int) -> int:
+        """Send some of the first frames live and see whether the driver takes them; how many it took.
 
-        Gives 0 when they have to go again, by the packet socket.
+        Gives 0 when they have to go again: by the packet socket, or to meet the reason of a refusal.
         """
         assert self._live is not None
-        before = self._counters().tx_packets
-        try:
-            accepted = self._live.send_batch(batch, first, n, timeout)
-        except EngineError:
-            return 0  # the next attempt deals with it
-        end_ns = deadline(_PROOF_SECONDS)
-        while (moved := self._counters().tx_packets - before) < accepted and monotonic_ns() < end_ns:
-            time.sleep(0.001)
-        if 2 * moved > accepted:  # a few may be somebody else's: IPv6 speaks unasked
-            self._unproven -= accepted
+        taken = self._live.prove(batch, first, n)
+        if taken == -errno.ENOSYS and self._socket is None:
+            self._unproven = 0  # it was asked for, and here nobody can tell
+        elif taken == -errno.ENOSYS:
+            self._fall_back("the kernel does not tell whether the driver takes live frames")
+        elif taken > 0:
+            self._unproven -= taken
             if self._choice == "auto":
-                self.reason = f"XDP live frames work: the interface counted {moved} of the first {accepted}"
-            return accepted
-        problem = f"the interface counted {moved} of the first {accepted} live frames"
-        if self._socket is None:
-            raise EngineError(
-                errno.EOPNOTSUPP, "send", self.name, f"{problem}; a veth peer needs GRO on (ethtool -K)"
-            )
-        self._fall_back(problem)
-        return 0
+                self.reason = "XDP live frames work: the driver took the first"
+        elif taken == 0:
+            problem = "the driver took none of the first live frames"
+            if self._socket is None:
+                raise EngineError(
+                    errno.EOPNOTSUPP, "send", self.name, f"{problem}; a veth peer needs GRO on (ethtool -K)"
+                )
+            self._fall_back(problem)
+        if self._live is not None and self._unproven <= 0:
+            self._live.trust()
+        return max(taken, 0)
 
     def send_paced(self, pace: Any, batch: FrameBatch, first: int, n: int, due: Any, end_ns: int) -> int:
         sent, failed = pace.sent, ffi.unpack(pace.failed, lib.RK_PACE_ERRNOS)
@@ -456,7 +462,7 @@ class _Transmitter:
             now_ns = monotonic_ns()
             if now_ns < due_ns:
                 return 0
-            if self._prove(batch, first, 1, 0):
+            if self._prove(batch, first, 1):
                 lib.rk_pace_count(pace, frame, due_ns, now_ns)
                 return 1
         if self._live is not None:

@@ -149,7 +149,7 @@ class Replay:
         self._stopped = False
         self._end_ns: int | None = None
         backend, self._reason = config.backend, ""
-        if backend == "auto" and (ask is not None or not config.topspeed):
+        if backend == "auto" and not config.topspeed:
             # Each call of live frames takes 15 us, of the packet socket 2, and few frames are due together.
             backend, self._reason = "packet", "exact for frames that go one by one"
         self._transmitter: Transmitter | PacketSocket
