@@ -37,7 +37,7 @@ ROOMS = {
     "tools": BASE | {"wire", "transport", "engine", "pcap", "bulk", "net", "link", "lab", "interop"},
     "cli": BASE
     | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "link", "lab", "tools", "interop"}
-    | {"privileges"},
+    | {"privileges", "report"},
 }
 # Methods that people look for on an object, and that only hand it on to a room above. The import stands in a
 # function, so that importing the object's own room loads no other.

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from rawkit.cli.transportseen import dissector_command
+
 ACTIONS = ("drop", "delay", "swap", "duplicate", "corrupt")
 
 
@@ -16,6 +18,7 @@ Examples:
   rawkit transport new courier                        writes courier.py, a protocol that works
   rawkit transport check courier.py:Courier           looks for what breaks it
   rawkit transport run courier.py:Courier             runs it between two hosts, over raw IP
+  rawkit transport dissector courier.py:Courier > courier.lua     shows its packets in Wireshark
   rawkit transport check rawkit.transport.protocols.go_back_n:GoBackN -o window=4 -o bits=3""",
 )
 def command() -> None:
@@ -246,12 +249,20 @@ def load(place: str) -> Any:
     Raises:
         click.UsageError: there is no such module or class, or it is none of a protocol.
     """
+    from rawkit.transport import Endpoint
+
+    cls = load_class(place)
+    if not issubclass(cls, Endpoint):
+        raise click.UsageError(f"{place!r}: {cls.__name__} is no class of a protocol")
+    return cls
+
+
+def load_class(place: str) -> type[Any]:
+    """The class at such a place, of whatever; raises as `load` does."""
     import importlib
     import importlib.util
     import os
     import sys
-
-    from rawkit.transport import Endpoint
 
     module_name, colon, name = place.rpartition(":")
     if not colon or not name:
@@ -272,8 +283,8 @@ def load(place: str) -> Any:
         except ModuleNotFoundError as error:
             raise click.UsageError(f"{place!r}: {error}") from None
     cls = getattr(module, name, None)
-    if not isinstance(cls, type) or not issubclass(cls, Endpoint):
-        raise click.UsageError(f"{place!r}: {name} is no class of a protocol in {module_name}")
+    if not isinstance(cls, type):
+        raise click.UsageError(f"{place!r}: there is no class {name} in {module_name}")
     return cls
 
 
@@ -288,3 +299,6 @@ def _option(text: str) -> tuple[str, Any]:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return name, value
+
+
+command.add_command(dissector_command)

@@ -349,6 +349,13 @@ class Endpoint:
             self.dropped["checksum"] += 1
 
 
+def soundness(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
+    """The function of octets, the header parsed from them and the path they came on that says whether the
+    checksums are right.
+    """
+    return _validator(header) or (lambda octets, parsed, path: checksum.add(0, octets) == 0xFFFF)
+
+
 def _validator(header: type[Header]) -> Callable[[bytes, Header, Path], bool] | None:
     """A function that says whether the checksums in octets of this header are right.
 

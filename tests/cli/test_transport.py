@@ -48,6 +48,10 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("check", "nowhere.py:X"), "nowhere.py: there is no such file"),
         (("check", "rawkit.nowhere:X"), "No module named 'rawkit.nowhere'"),
         (("check", "rawkit.sim:Transfer"), "Transfer is no class of a protocol"),
+        (("dissector", "rawkit.sim:Transfer"), "Transfer is no header, no protocol"),
+        (("dissector", "rawkit.sim:check"), "there is no class check"),
+        (("dissector", "rawkit.wire:UDP", "-O", "bits=3"), "options belong to a protocol class"),
+        (("dissector", "rawkit.wire:UDP", "--name", "My UDP"), "begins no names of Wireshark's"),
         (("check", SOUND, "-o", "numbers"), "expected NAME=VALUE"),
         (("check", SOUND, "--faults", "lose"), "no fault is called 'lose'"),
         (("new", "1st"), "'1st' is no name for a protocol"),
@@ -71,3 +75,22 @@ def test_new_does_not_write_over_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("my_proto.py").read_text() == "mine"
     assert run("new", "my_proto", "--force").exit_code == 0
     assert Path("my_proto.py").read_text() == text
+
+
+def test_a_dissector_goes_to_standard_output_or_a_file(tmp_path: Path) -> None:
+    place = "rawkit.transport.protocols.go_back_n:GoBackN"
+    printed = run(
+        "dissector", place, "-O", "bits=3", "-O", "window=7", "--ip-proto", "254", "--udp-port", "4321"
+    )
+    assert printed.exit_code == 0
+    assert "local roles = { numbers = 8, in_octets = false, cumulative = true }" in printed.output
+    assert 'DissectorTable.get("udp.port"):add(4321, proto)' in printed.output
+    path = tmp_path / "x.lua"
+    header = run("dissector", f"{place}Header", "--name", "gbn", "-o", str(path))
+    assert (header.exit_code, header.output) == (
+        0,
+        f"wrote {path}; try: tshark -X lua_script:{path} -r FILE\n",
+    )
+    script = path.read_text()
+    assert "local roles = { numbers = 65536, in_octets = false, cumulative = true }" in script
+    assert 'DissectorTable.get("ip.proto"):add(253, proto)' in script

@@ -65,7 +65,7 @@ class GoBackN(Endpoint, header=GoBackNHeader):
     ) -> None:
         if not 1 <= bits <= 16 or not 1 <= window < 2**bits:
             raise LocalProtocolError(f"{bits}-bit numbers allow windows of 1 to {2**bits - 1}, not {window}")
-        self.window, self.mask = window, 2**bits - 1
+        self.window, self.numbers, self.mask = window, 2**bits, 2**bits - 1
         self.rto = Rto()
         self.timeout_ns, self.gap_ns, self.tries, self.linger_ns = timeout_ns, gap_ns, tries, linger_ns
         self.units: deque[Unit] = deque()  # from `base` on, also those not sent yet

@@ -109,7 +109,8 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
                 f"{bits}-bit numbers allow windows of 1 to {1 << (bits - 1)}, not {window}"
             )
         self.messages, self.space = mode == "messages", SeqSpace(bits)
-        self.mask = self.space.size - 1
+        self.unit = "packets" if self.messages else "octets"
+        self.numbers, self.mask = self.space.size, self.space.size - 1
         self.most_window = 1 << (bits - 1)  # more, and an old packet may pass for a new one
         self.capacity, self.shift, self.first = window, 0 if mode == "messages" else shift, first
         self.wanted, self.control_options = control, dict(control_options or {})
