@@ -59,6 +59,11 @@ struct rk_batch {
  * -EINVAL when the lengths do not add up to octets_len. */
 int rk_batch_append(struct rk_batch *batch, const uint8_t *octets, size_t octets_len,
                     const uint32_t *lens, uint32_t n, int64_t time_ns);
+/* The first of frames [first, first + n) that the capture cut, or whose length is not within least..most; first + n
+ * where there is none.  -EINVAL for a range outside the batch. */
+int64_t rk_batch_odd(const struct rk_batch *batch, uint32_t first, uint32_t n, uint32_t least, uint32_t most);
+/* Octets of frames [first, first + n).  -EINVAL as before. */
+int64_t rk_batch_octets(const struct rk_batch *batch, uint32_t first, uint32_t n);
 
 /* ---- checksums (rk_csum.c, rk_cpu.c) ------------------------------------------------------ */
 

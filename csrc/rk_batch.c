@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "rk_internal.h"
+
 _Static_assert(sizeof(struct rk_frame) == 40, "Python reads the records with this layout");
 
 int rk_batch_append(struct rk_batch *batch, const uint8_t *octets, size_t octets_len,
@@ -35,4 +37,27 @@ int rk_batch_append(struct rk_batch *batch, const uint8_t *octets, size_t octets
         batch->arena_used += lens[i];
     }
     return 0;
+}
+
+int64_t rk_batch_odd(const struct rk_batch *batch, uint32_t first, uint32_t n, uint32_t least, uint32_t most)
+{
+    if (!rk_range_ok(first, n, batch->n))
+        return -EINVAL;
+    uint32_t row = first;
+    for (; row < first + n; row++) {
+        const struct rk_frame *frame = &batch->frames[row];
+        if (frame->cap_len != frame->wire_len || frame->cap_len < least || frame->cap_len > most)
+            break;
+    }
+    return row;
+}
+
+int64_t rk_batch_octets(const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    if (!rk_range_ok(first, n, batch->n))
+        return -EINVAL;
+    int64_t octets = 0;
+    for (uint32_t row = first; row < first + n; row++)
+        octets += batch->frames[row].cap_len;
+    return octets;
 }

@@ -18,6 +18,17 @@ int main(void)
     }
     EXPECT(batch->frames[2].offset, 4);
 
+    EXPECT(rk_batch_octets(batch, 0, 3), 7);
+    EXPECT(rk_batch_octets(batch, 2, 1), 3);
+    EXPECT(rk_batch_octets(batch, 1, 3), -EINVAL);
+    EXPECT(rk_batch_odd(batch, 0, 3, 0, 4), 3);
+    EXPECT(rk_batch_odd(batch, 0, 3, 1, 4), 1);
+    EXPECT(rk_batch_odd(batch, 1, 2, 0, 2), 2);
+    batch->frames[2].wire_len = 9;
+    EXPECT(rk_batch_odd(batch, 0, 3, 0, 4), 2);
+    batch->frames[2].wire_len = 3;
+    EXPECT(rk_batch_odd(batch, 3, 1, 0, 4), -EINVAL);
+
     /* Nothing fits any more, nothing changes. */
     EXPECT(rk_batch_append(batch, octets, 0, (uint32_t[]){0}, 1, 0), -ENOSPC);
     EXPECT(rk_batch_append(batch, octets, 0, NULL, 0, 0), 0);

@@ -148,12 +148,16 @@ class FrameBatch:
         """For each frame time_ns, where its octets are in `arena`, cap_len, wire_len, flags, ifindex."""
         return _PLAIN.iter_unpack(self._rows[: len(self) * _PLAIN.size])
 
-    def lens(self) -> tuple[list[int], list[int]]:
-        """The cap_len of each frame, and the wire_len of each."""
-        with memoryview(self._rows) as rows:
-            words = rows[: len(self) * _PLACE.size].cast("I")
-            n = _PLACE.size // 4
-            return words[3::n].tolist(), words[4::n].tolist()
+    def odd(self, first: int, n: int, least: int, most: int) -> int:
+        """The first of rows [first, first + n) that the capture cut, or whose length is not least..most.
+
+        first + n where there is none. Raises EngineError (EINVAL) for rows that are not there.
+        """
+        return check(lib.rk_batch_odd(self.handle, first, n, least, most), "look at frames")
+
+    def octets(self, first: int, n: int) -> int:
+        """How many octets rows [first, first + n) have.  Raises EngineError (EINVAL), as `odd`."""
+        return check(lib.rk_batch_octets(self.handle, first, n), "count octets")
 
     def refill(self) -> Any:
         """Close all views and return the handle for C to fill.

@@ -249,7 +249,7 @@ class Replay:
             report.last_ns = monotonic_ns()
             report.first_ns = report.first_ns or report.last_ns
             report.sent += sent
-            report.octets += sum(batch.lens()[0][first : first + sent])
+            report.octets += batch.octets(first, sent)
         return sent
 
     def _note_refused(self, error: EngineError) -> int:

@@ -204,17 +204,16 @@ class Plan:
         if self._rewriter is not None and self._config.rewrite.varies:
             self._rewriter.set_prefixes(self._config.rewrite.rules(number))
 
-    def _odd(self, batch: FrameBatch, first: int, n: int) -> list[int]:
+    def _odd(self, batch: FrameBatch, first: int, n: int) -> Iterator[int]:
         """Rows that need a look of their own."""
+        end = first + n
         if batch.linktype != ETHERNET:
-            return list(range(first, first + n))
-        lens, wire_lens = batch.lens()
+            yield from range(first, end)
+            return
         most = BATCH_LEN if self._mtu is None else self._mtu + ETHERNET_LEN
-        if lens == wire_lens and min(lens) >= ETHERNET_LEN and max(lens) <= most:
-            return []
-        return [
-            row for row in range(first, first + n) if not ETHERNET_LEN <= lens[row] == wire_lens[row] <= most
-        ]
+        while (row := batch.odd(first, end - first, ETHERNET_LEN, most)) < end:
+            yield row
+            first = row + 1
 
     def _pieces(self, batch: FrameBatch, row: int) -> Iterator[tuple[FrameBatch, int, int]]:
         record = batch.handle.frames[row]

@@ -138,7 +138,12 @@ def test_what_is_no_buffer_is_refused() -> None:
 
 def test_the_lengths_of_all_frames() -> None:
     batch = FrameBatch(4)
-    assert batch.lens() == ([], [])
+    assert batch.odd(0, 0, 1, 9) == 0
     batch.extend([b"abc", b"", b"12345"])
     batch.handle.frames[2].wire_len = 9
-    assert batch.lens() == ([3, 0, 5], [3, 0, 9])
+    assert (batch.octets(0, 3), batch.octets(1, 2), batch.octets(3, 0)) == (8, 5, 0)
+    assert (batch.odd(0, 3, 0, 9), batch.odd(0, 3, 1, 9), batch.odd(0, 2, 0, 9)) == (2, 1, 2)
+    with pytest.raises(EngineError):
+        batch.odd(2, 2, 0, 9)
+    with pytest.raises(EngineError):
+        batch.octets(4, 1)
