@@ -121,6 +121,11 @@ class Span(NamedTuple):
     zone: str = ""
 
 
+def span_of(address: IPAddress) -> Span:
+    """The span of one address."""
+    return Span(address.version, int(address), int(address), _zone(address))
+
+
 class TargetSet:
     """Addresses in the order they were named, each once, without holding them one by one.
 
@@ -170,7 +175,7 @@ class TargetSet:
         if not isinstance(address, (IPv4Address, IPv6Address)):
             return False
         number = int(address)
-        wanted = Span(address.version, number, number, _zone(address))
+        wanted = span_of(address)
         row = bisect_right(self._sorted, _by_place(wanted), key=_by_place) - 1
         if row < 0:
             return False

@@ -54,7 +54,7 @@ class Progress:
 def line(scan: Scan, seconds: float) -> str:
     """How far a scan is after so many seconds, and when it will have ended if it goes on like that."""
     summary = scan.summary
-    total = summary.targets * summary.ports
+    total = max((summary.targets - summary.down) * summary.ports, 1)
     known = summary.open + summary.closed + summary.filtered + summary.unfiltered + summary.open_filtered
     text = f"{known / total:.0%} of {total} ports known, {summary.open} open; {summary.probes} probes"
     # What does not answer is known only at the end of a scan: probes tell how far it is.

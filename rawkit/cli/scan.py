@@ -81,8 +81,14 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option("-sM", "kind", flag_value="maimon", hidden=True)
 @click.option("-sY", "kind", flag_value="sctp", hidden=True)
 @click.option("-sO", "kind", flag_value="protocol", hidden=True)
+@click.option("-sn", "kind", flag_value="hosts", help="Only say which hosts are there; no ports.")
 @click.option(
-    "-Pn", "_no_discovery", is_flag=True, expose_value=False, help="Accepted; hosts are never pinged."
+    "--discovery/--no-discovery",
+    " /-Pn",
+    "discovery",
+    default=None,
+    help="Ask first who is there, and scan the ports of those only  [default: with 16 targets and 8 ports or "
+    "more]",
 )
 @click.option(
     "--rate",
@@ -160,6 +166,7 @@ def command(
     targets: tuple[str, ...],
     ports: str | None,
     kind: str,
+    discovery: bool | None,
     rate: float | None,
     retries: int,
     timeout: str,
@@ -222,6 +229,14 @@ def command(
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
+    if kind == "hosts":
+        kind, only_hosts = "auto", True
+        if ports is not None or top is not None:
+            raise click.UsageError("-sn looks at no ports: --ports and --top make no sense with it")
+        if dry_run_path or state_path or masscan_json or zmap_csv or all_csv:
+            raise click.UsageError("-sn has --json, -oX and -oG, no other output and no state")
+    else:
+        only_hosts = False
     try:
         probe = probe_of(kind)
     except ValueError as error:
@@ -252,6 +267,7 @@ def command(
             seed=seed,
             shard=shard,
             contact=contact,
+            discovery=discovery,
             # Of a single host they need not be told one by one, and with --open not at all.
             report_closed=bool(streams)
             or kind not in BULK_KINDS
@@ -260,6 +276,10 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
+    if only_hosts:
+        from rawkit.cli.hosts import hosts
+
+        return hosts(config, as_json, nmap_xml, grepable)
     if dry_run_path is not None:
         from rawkit.tools.scan.dryrun import dry_run
 
@@ -427,7 +447,9 @@ class _TextReport:
         for address, host in self._hosts.items():
             self._show(address, host)
         if counted and summary.complete:  # of hosts whose ports are all closed nothing was told
-            self._without_open += self._targets.count - self._shown - self._silent - self._without_open
+            there = self._targets.count - summary.down
+            self._without_open += there - self._shown - self._silent - self._without_open
+        self._silent += summary.down
         if self._silent:
             emit(f"{self._silent} {_plural('host', self._silent)} without any answer")
         if self._without_open:
@@ -497,6 +519,7 @@ def _statistics(summary: ScanSummary, interrupted: bool) -> str:
     if missed is not None and missed.high:
         text += f"; {missed.low} to {missed.high} open ports may have been missed"
     for n, what in (
+        (summary.down, "hosts not there"),
         (summary.duplicates, "duplicate answers"),
         (summary.dropped, "answers dropped by the kernel"),
         (summary.refused, "probes refused by the kernel"),

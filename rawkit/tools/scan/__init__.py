@@ -8,15 +8,13 @@ that of the targets.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from rawkit.addr import TARGET_LIMIT, IPAddress, TargetSet, parse_ports, parse_target
+from rawkit.addr import TARGET_LIMIT, IPAddress, Span, TargetSet, parse_ports, parse_target, span_of
 from rawkit.clock import Clock, MonotonicClock
-from rawkit.engine.aio import Waits
 from rawkit.errors import PermissionDenied, TargetError
 from rawkit.tools.scan.config import AUTO as AUTO
 from rawkit.tools.scan.config import BULK_KINDS as BULK_KINDS
@@ -43,7 +41,7 @@ from rawkit.tools.scan.config import probe_of as probe_of
 from rawkit.tools.scan.config import public_count as public_count
 from rawkit.tools.scan.config import top_ports as top_ports
 from rawkit.tools.scan.tally import Tally
-from rawkit.tools.scan.waiting import Wait, wait
+from rawkit.tools.scan.waiting import Running, Wait
 
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
     from rawkit.tools.scan.missed import Missed
     from rawkit.tools.scan.probe import Probe
     from rawkit.tools.scan.syn import SynScan
+
+_DISCOVER_TARGETS, _DISCOVER_PORTS = 16, 8  # from which on it saves more than it costs
 
 Targets = str | IPAddress | Iterable[str | IPAddress] | TargetSet
 
@@ -69,6 +69,7 @@ def scan(
     shard: tuple[int, int] = (1, 1),
     exclude: Targets | None = None,
     contact: str = "",
+    discovery: bool | None = None,
 ) -> Scan:
     """Scan TCP or UDP ports: an iterator of `PortResult`, in the order in which they become known.
 
@@ -77,7 +78,8 @@ def scan(
     use. `kind` may be a `Probe` of your own. `timeout` is in seconds; the rest is as in `ScanConfig`.
 
     A SYN scan opens its sockets at once, in the thread's present network namespace; a connect scan opens them
-    as it goes on, and must be iterated over in the namespace it was made in. Closing the result, or iterating
+    as it goes on, as does any scan that begins with a discovery, and must be iterated over in the namespace
+    it was made in. Closing the result, or iterating
     to its end, closes them.
 
     Raises:
@@ -107,6 +109,7 @@ def scan(
             seed=seed,
             shard=shard,
             contact=contact,
+            discovery=discovery,
         )
     )
 
@@ -127,7 +130,7 @@ async def ascan(
             yield result
 
 
-class Scan(Iterator[PortResult]):
+class Scan(Running[PortResult]):
     """A running scan: an iterator of `PortResult`, and a context manager that closes its sockets.
 
     In a running asyncio loop `async for` does the same as `for`.
@@ -159,80 +162,77 @@ class Scan(Iterator[PortResult]):
         self._notify = notify
         self._clock = clock or MonotonicClock()
         self._opened: SynScan | CraftedScan | None = None
-        self._results = self._open()
+        self._down = 0
+        super().__init__(self._after_discovery() if self._discovers() else self._open(self.config))
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
 
-    def _open(self) -> Generator[PortResult | Wait]:
-        probe = self.config.probe
+    def _discovers(self) -> bool:
+        """Whether to look first who is there."""
+        config = self.config
+        if self._checkpoint is not None or config.shard != (1, 1):
+            return False
+        if config.discovery is not None:
+            return config.discovery
+        enough = config.targets.count >= _DISCOVER_TARGETS and len(config.ports) >= _DISCOVER_PORTS
+        return enough and _may_send_packets()
+
+    def _after_discovery(self) -> Generator[PortResult | Wait]:
+        from rawkit.tools.scan.discover import UP, discover
+
+        config = self.config
+        links = bool(config.discovery) or self.kind not in BULK_KINDS
+        there: list[Span] = []
+        for item in discover(config, self._tally, self._clock, lambda reason: None, links):
+            if isinstance(item, Wait):
+                yield item
+            elif item.state == UP:
+                there.append(span_of(item.address))
+            else:
+                self._down += 1
+        if self._down:
+            self._notify(
+                f"{len(there)} of {config.targets.count} hosts are there; -Pn scans the others all the same"
+            )
+        if there:
+            yield from self._open(replace(config, targets=TargetSet(there, config.targets.names)))
+
+    def _open(self, config: ScanConfig) -> Generator[PortResult | Wait]:
+        probe = config.probe
         if probe is not None:
             from rawkit.tools.scan.crafted import CraftedScan
 
-            self._opened = CraftedScan(self.config, probe, self._tally, self._clock, self._notify)
+            self._opened = CraftedScan(config, probe, self._tally, self._clock, self._notify)
             return self._opened.results()
         if self.kind in BULK_KINDS:
             from rawkit.tools.scan.syn import SynScan
 
             try:
-                self._opened = SynScan(self.config, self._tally, self._clock, self._checkpoint)
+                self._opened = SynScan(config, self._tally, self._clock, self._checkpoint)
                 return self._opened.results()
             except PermissionDenied as error:
-                if self.config.kind != AUTO or self.config.shard != (1, 1) or self._checkpoint is not None:
+                if config.kind != AUTO or config.shard != (1, 1) or self._checkpoint is not None:
                     raise
                 self.kind = CONNECT
                 self.fallback = str(error)
         if self.kind == UDP:
             from rawkit.tools.scan.udp import udp_scan
 
-            return udp_scan(self.config, self._tally, self._clock, self._notify)
+            return udp_scan(config, self._tally, self._clock, self._notify)
         from rawkit.tools.scan.connect import connect_scan
 
-        return connect_scan(self.config, self._tally, self._clock)
+        return connect_scan(config, self._tally, self._clock)
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> PortResult:
-        try:
-            while isinstance(item := next(self._results), Wait):
-                wait(item)
-        except BaseException:  # the end of the scan, an error, an interrupt: all end it
-            self.close()
-            raise
+    def _took(self, item: PortResult) -> None:
         self._tally.states[item.state] += 1
-        return item
-
-    async def __aiter__(self) -> AsyncGenerator[PortResult]:
-        import asyncio
-
-        waits = Waits()
-        try:
-            for item in self._results:
-                if not isinstance(item, Wait):
-                    self._tally.states[item.state] += 1
-                    yield item
-                elif item.timeout > 0:
-                    await waits.ready(item.descriptors, item.timeout)
-                else:
-                    await asyncio.sleep(0)
-        finally:
-            self.close()
 
     def close(self) -> None:
         """End the scan where it is. Closing again does nothing."""
         if self._ended_ns is None:
             self._ended_ns = self._clock.now_ns()
-        self._results.close()
+        super().close()
         if self._opened is not None:  # a generator that never started closes nothing
             self._opened.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def seed(self) -> int | None:
@@ -251,7 +251,7 @@ class Scan(Iterator[PortResult]):
         targets, ports = self.config.targets.count, len(self.config.ports)
         shard, shards = self.config.shard
         ended_ns = self._clock.now_ns() if self._ended_ns is None else self._ended_ns
-        complete = states.total() == len(range(shard - 1, targets * ports, shards))
+        complete = states.total() == len(range(shard - 1, (targets - self._down) * ports, shards))
         return ScanSummary(
             kind=self.kind,
             targets=targets,
@@ -266,6 +266,7 @@ class Scan(Iterator[PortResult]):
             duplicates=tally.duplicates,
             dropped=tally.dropped,
             refused=tally.refused,
+            down=self._down,
             missed=self._missed(complete),
             duration_ns=ended_ns - self._started_ns,
             fallback=self.fallback,
@@ -279,6 +280,16 @@ class Scan(Iterator[PortResult]):
         from rawkit.tools.scan.missed import estimate
 
         return estimate(tally.found[: tally.rounds], states[OPEN], tally.unanswered)
+
+
+def _may_send_packets() -> bool:
+    from rawkit.engine import PacketSocket
+
+    try:
+        PacketSocket(None, protocol=0).close()
+    except PermissionDenied:
+        return False
+    return True
 
 
 def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:

@@ -139,6 +139,11 @@ class ScanConfig:
     of a SYN scan that together are the whole, if they have the same seed. Without `report_closed` a SYN scan
     counts closed ports in its summary, and makes no results of them.
 
+    `discovery` looks first which hosts are there (`scan.discover`), and asks the ports of those only. None
+    does so where it saves more than it costs: with 16 targets and 8 ports or more, where raw sockets are
+    permitted, and neither for shards nor for scans that can be resumed; SYN scans then leave targets on a
+    link to their own questions there (ARP), which come in any case.
+
     Raises ValueError for a number out of range.
     """
 
@@ -155,6 +160,7 @@ class ScanConfig:
     report_closed: bool = True
     contact: str = ""
     probe: Probe | None = None
+    discovery: bool | None = None
 
     def __post_init__(self) -> None:
         if self.probe is None:
@@ -222,6 +228,7 @@ class ScanSummary:
     `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.
     `duplicates` are further answers for ports already known, `dropped` are answers that the kernel lost for
     lack of buffer space (their ports were probed again), `refused` are probes that the kernel would not send.
+    `down` hosts did not answer when it was asked who is there, and their ports are in none of the others.
     `missed` is an estimate of how many open ports were missed because probes or answers got lost, from what
     repetitions found; None where there is none (nothing answered, or it was no SYN scan from its beginning).
     `notes` say which of the targets were left out, and why.
@@ -240,6 +247,7 @@ class ScanSummary:
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0
+    down: int = 0
     duration_ns: int = 0
     missed: Missed | None = None
     fallback: str = ""

@@ -10,12 +10,15 @@ import csv
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TextIO
 from xml.sax.saxutils import quoteattr
 
 from rawkit.addr import IPAddress
 from rawkit.tools.scan import CLOSED, NO_ANSWER, OPEN, PortResult, Scan, ScanSummary
+
+if TYPE_CHECKING:
+    from rawkit.tools.scan.discover import DiscoverySummary, HostResult
 
 _LISTED_MAX = 25
 """Ports of one state other than open that nmap lists one by one."""
@@ -78,10 +81,7 @@ class NmapXml:
         self._stream, self._service, self._names = stream, service, scan.config.targets.names
         self._hosts = _ByHost(scan)
         ports = sorted(scan.config.ports)
-        self._write('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE nmaprun>\n')
-        self._write(f'<nmaprun scanner="nmap" args={quoteattr(arguments)} start="{self._hosts.started}"')
-        self._write(f' startstr={quoteattr(time.ctime(self._hosts.started))} version="rawkit"')
-        self._write(' xmloutputversion="1.05">\n')
+        self._write(_xml_begins(arguments, self._hosts.started))
         kind = _SCAN_TYPES.get(scan.kind, scan.kind)
         self._write(f'<scaninfo type="{kind}" protocol="{scan.protocol}" numservices="{len(ports)}"')
         self._write(f' services="{_ranges(ports)}"/>\n<verbose level="0"/>\n<debugging level="0"/>\n')
@@ -97,11 +97,7 @@ class NmapXml:
     def _host(self, results: list[PortResult]) -> None:
         address, proof = results[0].address, self._hosts.proof(results)
         state, reason, ttl = ("up", _reason(proof), proof.ttl or 0) if proof else ("down", "no-response", 0)
-        self._write(f'<host><status state="{state}" reason="{reason}" reason_ttl="{ttl}"/>\n')
-        self._write(f'<address addr="{address}" addrtype="ipv{address.version}"/>\n<hostnames>\n')
-        if name := self._names.get(address):
-            self._write(f'<hostname name={quoteattr(name)} type="user"/>\n')
-        self._write("</hostnames>\n<ports>")
+        self._write(_xml_host(address, state, reason, ttl, self._names.get(address)) + "<ports>")
         states = Counter(result.state for result in results)
         extra = {state for state, n in states.items() if state != OPEN and n > _LISTED_MAX}
         for state in sorted(extra):
@@ -128,12 +124,8 @@ class NmapXml:
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         for results in self._hosts.rest():
             self._host(results)
-        now = int(time.time())
-        self._write(f'<runstats><finished time="{now}" timestr={quoteattr(time.ctime(now))}')
-        self._write(f' elapsed="{summary.duration_ns / 1e9:.2f}"')
-        self._write(' exit="error" errormsg="interrupted"' if interrupted else ' exit="success"')
-        up, down = self._hosts.up, self._hosts.down
-        self._write(f'/><hosts up="{up}" down="{down}" total="{up + down}"/>\n</runstats>\n</nmaprun>\n')
+        up, down = self._hosts.up, self._hosts.down + summary.down
+        self._write(_xml_ends(up, down, summary.duration_ns, interrupted))
         self._stream.flush()
 
 
@@ -169,12 +161,8 @@ class Grepable:
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         for results in self._hosts.rest():
             self._host(results)
-        up, down = self._hosts.up, self._hosts.down
-        what = "interrupted" if interrupted else "done"
-        self._stream.write(
-            f"# rawkit {what} at {time.ctime()} -- {up + down} IP addresses ({up} hosts up) "
-            f"scanned in {summary.duration_ns / 1e9:.2f} seconds\n"
-        )
+        up, down = self._hosts.up, self._hosts.down + summary.down
+        self._stream.write(_grepable_ends(up, down, summary.duration_ns, interrupted))
         self._stream.flush()
 
 
@@ -264,9 +252,96 @@ class Csv:
         self._stream.flush()
 
 
+class HostReport(Protocol):
+    """What is told of a discovery, in some form."""
+
+    def add(self, result: HostResult) -> None: ...
+
+    def end(self, summary: DiscoverySummary, interrupted: bool = False) -> None: ...
+
+
+class NmapXmlHosts:
+    """nmap's XML of a scan without ports."""
+
+    def __init__(self, stream: TextIO, arguments: str, names: Mapping[IPAddress, str]) -> None:
+        self._stream, self._names = stream, names
+        stream.write(_xml_begins(arguments, int(time.time())))
+        stream.write('<verbose level="0"/>\n<debugging level="0"/>\n')
+
+    def add(self, result: HostResult) -> None:
+        reason = _words(result.reason if result.state == "up" else NO_ANSWER)
+        name = self._names.get(result.address)
+        text = _xml_host(result.address, result.state, reason, result.ttl or 0, name, result.mac)
+        self._stream.write(text + "</host>\n")
+
+    def end(self, summary: DiscoverySummary, interrupted: bool = False) -> None:
+        self._stream.write(_xml_ends(summary.up, summary.down, summary.duration_ns, interrupted))
+        self._stream.flush()
+
+
+class GrepableHosts:
+    """nmap's grepable lines of a scan without ports."""
+
+    def __init__(self, stream: TextIO, arguments: str, names: Mapping[IPAddress, str]) -> None:
+        self._stream, self._names = stream, names
+        stream.write(f"# rawkit scan initiated {time.ctime()} as: {arguments}\n")
+
+    def add(self, result: HostResult) -> None:
+        name = self._names.get(result.address, "")
+        self._stream.write(f"Host: {result.address} ({name})\tStatus: {result.state.capitalize()}\n")
+
+    def end(self, summary: DiscoverySummary, interrupted: bool = False) -> None:
+        self._stream.write(_grepable_ends(summary.up, summary.down, summary.duration_ns, interrupted))
+        self._stream.flush()
+
+
+def _xml_begins(arguments: str, started: int) -> str:
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE nmaprun>\n'
+        f'<nmaprun scanner="nmap" args={quoteattr(arguments)} start="{started}"'
+        f' startstr={quoteattr(time.ctime(started))} version="rawkit" xmloutputversion="1.05">\n'
+    )
+
+
+def _xml_host(
+    address: IPAddress, state: str, reason: str, ttl: int, name: str | None, mac: object = None
+) -> str:
+    """The beginning of a host's element."""
+    text = f'<host><status state="{state}" reason="{reason}" reason_ttl="{ttl}"/>\n'
+    text += f'<address addr="{address}" addrtype="ipv{address.version}"/>\n'
+    if mac is not None:
+        text += f'<address addr="{str(mac).upper()}" addrtype="mac"/>\n'
+    text += "<hostnames>\n"
+    if name:
+        text += f'<hostname name={quoteattr(name)} type="user"/>\n'
+    return text + "</hostnames>\n"
+
+
+def _xml_ends(up: int, down: int, duration_ns: int, interrupted: bool) -> str:
+    now = int(time.time())
+    end = 'exit="error" errormsg="interrupted"' if interrupted else 'exit="success"'
+    return (
+        f'<runstats><finished time="{now}" timestr={quoteattr(time.ctime(now))}'
+        f' elapsed="{duration_ns / 1e9:.2f}" {end}/>'
+        f'<hosts up="{up}" down="{down}" total="{up + down}"/>\n</runstats>\n</nmaprun>\n'
+    )
+
+
+def _grepable_ends(up: int, down: int, duration_ns: int, interrupted: bool) -> str:
+    what = "interrupted" if interrupted else "done"
+    return (
+        f"# rawkit {what} at {time.ctime()} -- {up + down} IP addresses ({up} hosts up) "
+        f"scanned in {duration_ns / 1e9:.2f} seconds\n"
+    )
+
+
 def _reason(result: PortResult) -> str:
-    own = result.reason.removeprefix("icmp ").replace(" ", "-").replace("'", "")
-    return _NMAP_REASONS.get(result.reason, own)
+    return _words(result.reason)
+
+
+def _words(reason: str) -> str:
+    own = reason.removeprefix("icmp ").replace(" ", "-").replace("'", "")
+    return _NMAP_REASONS.get(reason, own)
 
 
 def _ranges(ports: Sequence[int]) -> str:

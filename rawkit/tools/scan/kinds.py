@@ -12,17 +12,24 @@ class Kind:
     """A scan's probe has `flags`. A RST makes a port `reset`, silence `silent`, an ICMP error filtered.
 
     With `by_window`, a RST with a window that is not 0 makes the port open: some hosts let it show there.
+    `echo` is an ICMP echo request instead, whose "port" is the sequence number.
     """
 
-    flags: str
+    flags: str = ""
     reset: str = CLOSED
     silent: str = OPEN_FILTERED
     by_window: bool = False
+    echo: bool = False
 
     @property
     def opens(self) -> bool:
         """Whether probes ask for a connection."""
         return self.flags == "S"
+
+    @property
+    def answer(self) -> str:
+        """The reason of an open port."""
+        return "echo-reply" if self.echo else "syn-ack"
 
     def of_reset(self, window: int) -> str:
         """The state of a port that answers with a RST."""
@@ -40,3 +47,5 @@ KINDS = {
     "xmas": Kind("FPU"),
     "maimon": Kind("FA"),
 }
+
+ECHO = Kind(silent=FILTERED, echo=True)

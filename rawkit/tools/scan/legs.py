@@ -90,33 +90,33 @@ def refuse_groups(targets: TargetSet) -> tuple[TargetSet, tuple[str, ...]]:
 
 
 def plan_legs(
-    targets: TargetSet, interface: str = "", *, resolve: bool
+    targets: TargetSet, interface: str = "", *, resolve: bool, alone: bool = True
 ) -> tuple[list[Leg], list[Unreachable]]:
     """The legs that lead to the targets, and the targets that none leads to, with the reason.
 
     Up to 64 targets each have their route looked up. Among more, blocks of at most 256 addresses (or a 512th
     of all) go by the route of their first one; blocks end where this host's networks do, and its own
     addresses stand alone. `resolve` asks for Ethernet headers, and so for a question on the link (ARP,
-    neighbour discovery) about routers and lone targets.
+    neighbour discovery) about routers and, unless `alone` is false, about lone targets.
 
     Raises NoRoute when no route leads to any target.
     """
-    from rawkit import net
 
     groups: dict[tuple[object, ...], tuple[net.Route, list[Span]]] = {}
+    routes: dict[tuple[object, ...], net.Route | NoRoute] = {}  # by block
     unroutable: list[Span] = []
     reason: NoRoute | None = None
     size = 1 if targets.count <= _SINGLY else max(_CHUNK, targets.count // _LOOKUPS_MAX)
-    for span in _chunks(targets.spans, size, _borders()):
-        first = TargetSet([span])[0]
-        try:
-            route = net.route(first, via=interface or None)
-            if route.source is None:
-                raise NoRoute(f"no route to {first}: {route.interface} has no IPv{span.version} address")
-        except NoRoute as error:
-            reason = reason or error
+    borders = _borders()
+    for span in _chunks(targets.spans, size, borders):
+        block = span.version, span.zone, span.first // size, bisect_right(borders[span.version], span.first)
+        if (found := routes.get(block)) is None:
+            found = routes[block] = _route(TargetSet([span])[0], interface)
+        if isinstance(found, NoRoute):
+            reason = reason or found
             unroutable.append(span)
             continue
+        route = found
         key = (span.version, route.ifindex, route.source, route.next_hop)
         groups.setdefault(key, (route, []))[1].append(span)
     if reason is not None and not groups:
@@ -127,7 +127,7 @@ def plan_legs(
         assert route.source is not None
         leg: Leg | None = Leg(TargetSet(spans), route.source, route.interface, route.ifindex)
         if leg and resolve:
-            leg = _with_link(leg, route)
+            leg = _with_link(leg, route, alone)
         if leg:
             legs.append(leg)
         else:
@@ -135,7 +135,19 @@ def plan_legs(
     return legs, unreachable
 
 
-def _with_link(leg: Leg, route: net.Route) -> Leg | None:
+def _route(address: IPAddress, interface: str) -> net.Route | NoRoute:
+    from rawkit import net
+
+    try:
+        route = net.route(address, via=interface or None)
+    except NoRoute as error:
+        return error
+    if route.source is None:
+        return NoRoute(f"no route to {address}: {route.interface} has no IPv{address.version} address")
+    return route
+
+
+def _with_link(leg: Leg, route: net.Route, alone: bool) -> Leg | None:
     """The leg with its Ethernet header, where it can have one; None when the next hop does not answer."""
     from rawkit import net
 
@@ -144,7 +156,7 @@ def _with_link(leg: Leg, route: net.Route) -> Leg | None:
     if link.loopback or link.linktype != LINKTYPE_ETHERNET or link.mac is None:
         return leg
     version = leg.source.version
-    if route.next_hop is None and leg.targets.count > 1:
+    if route.next_hop is None and (leg.targets.count > 1 or not alone):
         return replace(leg, link=ether(None, link.mac, version), neighbours=True)
     neighbour = net.neighbour(route.next_hop or leg.targets[0], leg.ifindex, _NEIGHBOUR_TIMEOUT)
     if neighbour is None:

@@ -37,6 +37,8 @@ class NeighbourFinder:
     """Asks on one Ethernet interface, from an address of this host on it. Close it when done."""
 
     def __init__(self, ifindex: int, mac: MAC, source: IPAddress) -> None:
+        self.asked = 0
+        """How many questions were sent."""
         self._mac = mac
         self._source = source
         # For one EtherType the socket hears what comes in, not the questions that go out.
@@ -83,6 +85,7 @@ class NeighbourFinder:
                         sent = self._sock.send_batch(self._outbox, timeout=5.0)
                         pace.sent(sent, now_ns)
                         asked += sent
+                        self.asked += sent
                         last_ns = now_ns
                 else:
                     wait_until_ns = last_ns + min(timeout_ns, _WAIT_MAX_NS)

@@ -10,7 +10,7 @@ import struct
 
 from rawkit.addr import MAC, IPAddress
 
-TCP = 6
+ICMP, TCP, ICMPV6 = 1, 6, 58
 
 _HOP_LIMIT = 64
 _WINDOW = 1024
@@ -39,3 +39,8 @@ def tcp(sport: int, flags: str, version: int) -> bytes:
     options = struct.pack("!BBH", 2, 4, _MSS[version]) if "S" in flags else b""
     data_offset = (20 + len(options)) // 4 << 4
     return struct.pack("!HHIIBBHHH", sport, 0, 0, 0, data_offset, bits, _WINDOW, 0, 0) + options
+
+
+def echo(identifier: int, version: int) -> bytes:
+    """An ICMP echo request with room for the keyed hash that tells its answer."""
+    return struct.pack("!BBHHH8x", 8 if version == 4 else 128, 0, 0, identifier, 0)

@@ -92,14 +92,20 @@ class SynScan:
     """
 
     def __init__(
-        self, config: ScanConfig, tally: Tally, clock: Clock, checkpoint: Checkpoint | None = None
+        self,
+        config: ScanConfig,
+        tally: Tally,
+        clock: Clock,
+        checkpoint: Checkpoint | None = None,
+        kind: Kind | None = None,
     ) -> None:
+        """`kind` may be one that has no name."""
         self._config = config
         self._tally = tally
         self._clock = clock
         self._key = os.urandom(KEY_LEN)
         self.seed = int.from_bytes(os.urandom(8), "big") if config.seed is None else config.seed
-        self._kind = KINDS[SYN if config.kind == AUTO else config.kind]
+        self._kind = kind or KINDS[SYN if config.kind == AUTO else config.kind]
         self._checkpoint = checkpoint
         self._before = checkpoint.load(config) if checkpoint is not None else None
         if self._before is not None:
@@ -337,7 +343,7 @@ class SynScan:
             rtt_ns = None
         reporter = address
         if reply.state == REPLY_OPEN:
-            state, reason = OPEN, "syn-ack"
+            state, reason = OPEN, self._kind.answer
         elif reply.state == REPLY_CLOSED:
             state, reason = self._kind.of_reset(reply.window), "rst"
         else:
@@ -367,7 +373,11 @@ def _share(shard: tuple[int, int], base: int, n: int) -> range:
 
 
 def template(source: IPAddress, sport: int, kind: Kind = KINDS[SYN]) -> bytes:
-    """The probe: an IP packet with a TCP header from `source` and `sport` to nowhere yet."""
+    """The probe: an IP packet with a TCP header from `source` and `sport` to nowhere yet; of an echo request
+    that is the identifier."""
+    if kind.echo:
+        protocol = packets.ICMP if source.version == 4 else packets.ICMPV6
+        return packets.ip(source, protocol, packets.echo(sport, source.version))
     return packets.ip(source, packets.TCP, packets.tcp(sport, kind.flags, source.version))
 
 
