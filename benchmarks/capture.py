@@ -6,10 +6,12 @@ repeats, less is better. The frames are for nobody's MAC address: the receiver's
 they were captured. Sender and tool have a processor each. netsniff-ng gets as much memory as rawkit takes.
 Processor time is that of the tool between "live" and "all written"; what the kernel does for it in the
 sender's processor counts for nobody. rawkit's numbers have to add up in every run: captured + dropped is
-what arrived, and the file holds what was captured. The last cases are loops in Python that touch five fields
-of every packet (addresses, TTL, ports), beside scapy's sniff(store=0), for three seconds at a steady rate.
-"loses from" is the rate offered, in steps of two, at which a loop first loses anything. Prints one JSON
-object per line.
+what arrived, and the file holds what was captured. The same with frames of 1514 octets, 6 Gbit/s and more:
+there what limits all of them is how fast the kernel takes octets for a file. Then Ctrl-C on a link where
+nothing passes: how long until the tool has ended (5 s stand for "not before the next frame"). The last cases
+are loops in Python that touch five fields of every packet (addresses, TTL, ports), beside scapy's
+sniff(store=0), for three seconds at a steady rate. "loses from" is the rate offered, in steps of two, at
+which a loop first loses anything. Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -91,30 +93,39 @@ def main() -> None:
     with Lab() as lab, tempfile.TemporaryDirectory() as directory:
         lab.b.run(["ethtool", "-K", "veth0", "gro", "on"])
         os.sched_setaffinity(0, {0})
-        packet = Ether(dst=NOBODY, src=lab.a.mac) / IPv4(src=lab.a.ipv4, dst=lab.b.ipv4) / UDP(dport=9)
-        batch = FrameBatch(AT_ONCE, AT_ONCE * 60)
-        batch.extend([bytes(packet / bytes(18))] * AT_ONCE)
+        file = Path(directory, "capture")
+        short = frames_of(lab, 60)
         for backend in ("packet", "xdp"):
-            compare_tools(lab, backend, batch, Path(directory, "capture"))
-        compare_loops(lab, batch)
+            compare_tools(lab, backend, short, file, f"to a file, {backend} backend")
+        compare_tools(lab, "packet", frames_of(lab, 1514), file, "to a file, 1514 octets a frame")
+        compare_ends(lab, file)
+        compare_loops(lab, short)
+
+
+def frames_of(lab: Lab, length: int) -> FrameBatch:
+    """Frames of `length` octets from one host to the other's wire."""
+    packet = Ether(dst=NOBODY, src=lab.a.mac) / IPv4(src=lab.a.ipv4, dst=lab.b.ipv4) / UDP(dport=9)
+    batch = FrameBatch(AT_ONCE, AT_ONCE * length)
+    batch.extend([bytes(packet / bytes(length - 42))] * AT_ONCE)
+    return batch
 
 
 # ---- to a file
 
 
-def compare_tools(lab: Lab, backend: str, batch: FrameBatch, file: Path) -> None:
+def compare_tools(lab: Lab, backend: str, batch: FrameBatch, file: Path, title: str) -> None:
     runs: dict[str, list[tuple[float, float, float]]] = {}
     for name, command in TOOLS.items():
         if name.startswith("rawkit") or shutil.which(command.split()[0]):
             runs[name] = []
-        elif backend == "packet":
-            report({"case": "to a file", "peer_name": name, "missing": "not installed"})
+        else:
+            report({"case": title, "peer_name": name, "missing": "not installed"})
     try:
         for _ in range(REPEATS):
             for name in runs:
                 runs[name].append(capture_once(lab, name, backend, batch, file))
     except PermissionDenied as error:
-        report({"case": f"to a file, {backend} backend", "peer_name": backend, "missing": str(error)})
+        report({"case": title, "peer_name": backend, "missing": str(error)})
         return
     figures = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in runs.items()}
     for i, (what, unit) in enumerate((("lost", "%"), ("processor time", "ns/frame"), ("sent", "frames/s"))):
@@ -124,7 +135,7 @@ def compare_tools(lab: Lab, backend: str, batch: FrameBatch, file: Path) -> None
                     continue
                 if mine != "rawkit" and (what, peer) != ("processor time", "tcpdump"):
                     continue
-                case = f"to a file, {backend} backend: {what}" + (", pcapng" if mine != "rawkit" else "")
+                case = f"{title}: {what}" + (", pcapng" if mine != "rawkit" else "")
                 measure(case, figures[mine][i], figures[peer][i], unit, peer, better_more=what == "sent")
 
 
@@ -132,16 +143,7 @@ def capture_once(
     lab: Lab, name: str, backend: str, batch: FrameBatch, file: Path
 ) -> tuple[float, float, float]:
     """Percent lost, nanoseconds of processor time a frame, and frames sent a second."""
-    for path in (file, file.with_suffix(".pcap")):
-        path.unlink(missing_ok=True)
-    words = TOOLS[name].format(python=sys.executable, file=file, filter=FILTER)
-    with tool(lab, re.findall(r"'[^']*'|\S+", words)) as process:
-        end = time.monotonic() + 20
-        while not listens(process.pid):
-            if time.monotonic() > end or process.poll() is not None:
-                raise SystemExit(f"{name} does not capture: {process.communicate()[0]}")
-            time.sleep(0.02)
-        time.sleep(0.7)
+    with capturing(lab, name, file) as process:
         used = processor_ns(process.pid)
         start = time.perf_counter()
         with open_transmitter("veth0", backend, namespace=lab.a.namespace) as transmitter:
@@ -163,6 +165,22 @@ def capture_once(
         if not (captured == got == received - dropped and received == sent):
             raise SystemExit(f"{name}: sent {sent}, in the file {got}, but it says: {output}")
     return 100 * (sent - got) / sent, used / sent, sent / took
+
+
+@contextmanager
+def capturing(lab: Lab, name: str, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A tool that captures to a file."""
+    for path in (file, file.with_suffix(".pcap")):
+        path.unlink(missing_ok=True)
+    words = TOOLS[name].format(python=sys.executable, file=file, filter=FILTER)
+    with tool(lab, re.findall(r"'[^']*'|\S+", words)) as process:
+        end = time.monotonic() + 20
+        while not listens(process.pid):
+            if time.monotonic() > end or process.poll() is not None:
+                raise SystemExit(f"{name} does not capture: {process.communicate()[0]}")
+            time.sleep(0.02)
+        time.sleep(0.7)
+        yield process
 
 
 def listens(pid: int) -> bool:
@@ -196,6 +214,26 @@ def processor_ns(pid: int) -> int:
     """Processor time that all threads of a process have had."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
+# ---- Ctrl-C on a silent link
+
+
+def compare_ends(lab: Lab, file: Path) -> None:
+    names = [name for name in TOOLS if name == "rawkit" or shutil.which(TOOLS[name].split()[0])]
+    took: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(REPEATS):
+        for name in names:
+            with capturing(lab, name, file) as process:
+                start = time.perf_counter()
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=5)
+                took[name].append(1000 * (time.perf_counter() - start))
+    for name in names:
+        if name != "rawkit":
+            mine, theirs = statistics.median(took["rawkit"]), statistics.median(took[name])
+            measure("Ctrl-C on a silent link: ended after", mine, theirs, "ms", name)
 
 
 # ---- loops in Python
