@@ -65,6 +65,19 @@ int64_t rk_batch_odd(const struct rk_batch *batch, uint32_t first, uint32_t n, u
 /* Octets of frames [first, first + n).  -EINVAL as before. */
 int64_t rk_batch_octets(const struct rk_batch *batch, uint32_t first, uint32_t n);
 
+/* A batch to take frames from: those before `at` were taken. */
+struct rk_batch_rest {
+    const struct rk_batch *batch;
+    uint32_t at;
+};
+/* Append frames of several batches, copied, those with the earlier times first (of equal ones those of the
+ * batch named first; within a batch they stay in its order), and move each `at` past what was taken: at most
+ * n frames, none with a time after until_ns, none behind the last one of any batch (where that came from
+ * there may be more, earlier than the others'), and as many as there is room for.  Returns how many; -EINVAL
+ * for a frame or an `at` outside its batch, with all before it taken; -ENOSPC when the first does not fit. */
+int rk_batch_merge(struct rk_batch *batch, struct rk_batch_rest *rests, uint32_t rests_n, int64_t until_ns,
+                   uint32_t n);
+
 /* ---- checksums (rk_csum.c, rk_cpu.c) ------------------------------------------------------ */
 
 #define RK_CPU_PORTABLE 0

@@ -1,11 +1,10 @@
 /* Batches: an arena of octets and one record per frame, the only thing that moves many frames between
  * the engine and its callers. */
 #include "rk.h"
+#include "rk_internal.h"
 
 #include <errno.h>
 #include <string.h>
-
-#include "rk_internal.h"
 
 _Static_assert(sizeof(struct rk_frame) == 40, "Python reads the records with this layout");
 
@@ -60,4 +59,50 @@ int64_t rk_batch_octets(const struct rk_batch *batch, uint32_t first, uint32_t n
     for (uint32_t row = first; row < first + n; row++)
         octets += batch->frames[row].cap_len;
     return octets;
+}
+
+/* The rest whose next frame has the earliest time, until_ns at the latest; NULL when there is none. */
+static struct rk_batch_rest *earliest(struct rk_batch_rest *rests, uint32_t rests_n, int64_t until_ns)
+{
+    struct rk_batch_rest *found = NULL;
+    for (uint32_t i = 0; i < rests_n; i++) {
+        if (rests[i].at >= rests[i].batch->n)
+            continue;
+        int64_t time_ns = rests[i].batch->frames[rests[i].at].time_ns;
+        if (found ? time_ns < until_ns : time_ns <= until_ns) {
+            found = &rests[i];
+            until_ns = time_ns;
+        }
+    }
+    return found;
+}
+
+int rk_batch_merge(struct rk_batch *batch, struct rk_batch_rest *rests, uint32_t rests_n, int64_t until_ns,
+                   uint32_t n)
+{
+    if (batch->n > batch->capacity || batch->arena_used > batch->arena_len)
+        return -EINVAL;
+    for (uint32_t i = 0; i < rests_n; i++)
+        if (rests[i].at > rests[i].batch->n)
+            return -EINVAL;
+    uint32_t done = 0;
+    for (bool last = false; done < n && !last; done++) {
+        struct rk_batch_rest *rest = earliest(rests, rests_n, until_ns);
+        if (!rest)
+            break;
+        const struct rk_frame *frame = &rest->batch->frames[rest->at];
+        if (!rk_range_ok(frame->offset, frame->cap_len, rest->batch->arena_len))
+            return -EINVAL;
+        if (batch->n == batch->capacity || frame->cap_len > batch->arena_len - batch->arena_used) {
+            if (done == 0)
+                return -ENOSPC;
+            break;
+        }
+        memcpy(batch->arena + batch->arena_used, rest->batch->arena + frame->offset, frame->cap_len);
+        batch->frames[batch->n] = *frame;
+        batch->frames[batch->n++].offset = batch->arena_used;
+        batch->arena_used += frame->cap_len;
+        last = ++rest->at == rest->batch->n;
+    }
+    return (int)done;
 }

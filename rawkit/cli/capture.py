@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,6 +26,7 @@ Examples:
   rawkit capture -c 100 -w out.pcapng
   rawkit capture -C 100 -W 10 -w ring.pcapng.zst
   rawkit capture -G 1h -w '%Y%m%d-%H%M%S.pcapng'
+  rawkit capture -i eth0 -i wlan0 -Q in --until 'tcp[tcpflags] & tcp-rst != 0' -w both.pcapng
   rawkit capture -i lo --duration 5 --json icmp | jq .summary
   rawkit capture -i veth0 --explain 'vlan 7 and tcp port 80'
   rawkit lab run -- sh -c 'rawkit capture -c 6 icmp & sleep 1; rawkit ping -q -c 3 10.77.0.2'
@@ -33,8 +34,29 @@ Examples:
 Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permission.""",
 )
 @click.argument("filter", nargs=-1)
-@click.option("-i", "--interface", help="Interface  [default: the first that is up and is not lo]")
+@click.option(
+    "-i",
+    "--interface",
+    "interfaces",
+    metavar="NAME",
+    multiple=True,
+    help="Interface; may be given several times; any: all of them, without link headers  [default: the first "
+    "that is up and is not lo]",
+)
+@click.option(
+    "-Q",
+    "--direction",
+    type=click.Choice(["in", "out", "inout"]),
+    default="inout",
+    show_default=True,
+    help="What arrives, or what this host sends, alone.",
+)
 @click.option("-c", "--count", type=click.IntRange(min=1), help="Stop after N packets.")
+@click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
+@click.option(
+    "--octets", "most", metavar="SIZE", help="Stop after SIZE octets in packets, a number or 64k, 10M, 1G."
+)
+@click.option("--until", metavar="FILTER", help="Stop with the first packet that passes this filter too.")
 @click.option(
     "-w",
     "--write",
@@ -77,7 +99,6 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     help="Become USER, without any privilege, before the first packet. FILE is opened before; with -C or -G "
     "all files are made by USER.",
 )
-@click.option("--duration", metavar="TIME", help="Stop after TIME: 10 (seconds), 500ms, 2min.")
 @click.option("-p", "--promiscuous", is_flag=True, help="See frames for other hosts too.")
 @click.option(
     "-s", "--snaplen", type=click.IntRange(1, 262144), default=262144, help="Cut packets to N octets."
@@ -87,12 +108,13 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
     type=click.IntRange(1, 4000),
     default=64,
     show_default=True,
-    help="Octets kept while nobody reads, in MiB.",
+    help="Octets kept of each interface while nobody reads, in MiB.",
 )
 @click.option(
     "--latency",
     metavar="TIME",
-    help="A packet waits that long for others at most, 1ms to 1s  [default: 10ms; 100ms with -w alone]",
+    help="A packet waits that long for others at most, 1ms to 1s  [default: 10ms; with -w alone, and one "
+    "interface, 100ms]",
 )
 @click.option(
     "--ready-fd",
@@ -106,8 +128,12 @@ Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permissio
 @printing_options
 def command(
     filter: tuple[str, ...],
-    interface: str | None,
+    interfaces: tuple[str, ...],
+    direction: Literal["in", "out", "inout"],
     count: int | None,
+    duration: str | None,
+    most: str | None,
+    until: str | None,
     write: str | None,
     comments: tuple[str, ...],
     size: str | None,
@@ -115,7 +141,6 @@ def command(
     files: int | None,
     tee: bool,
     user: str | None,
-    duration: str | None,
     promiscuous: bool,
     snaplen: int,
     buffer: int,
@@ -127,7 +152,7 @@ def command(
     style: str,
     as_json: bool,
 ) -> None:
-    """Capture from an interface; FILTER is a tcpdump expression.
+    """Capture from interfaces; FILTER is a tcpdump expression.
 
     When "capturing on" appears (on standard error), no packet can be missed any more. Ctrl-C ends the
     capture; what was captured is complete, and the counters say what the kernel had to drop. While only a
@@ -147,8 +172,8 @@ def command(
     from rawkit.pcap.pack import pack_of_name
     from rawkit.pcap.writer import kind_of_name
     from rawkit.privileges import drop_privileges
-    from rawkit.tools.capture import Capture, explain
-    from rawkit.tools.capturefile import ClockWatch, describe, processor, system, write_statistics
+    from rawkit.tools.capture import ALL, Capture, explain
+    from rawkit.tools.capturefile import ClockWatch, describe, processor, remarks, system, write_statistics
     from rawkit.units import parse_duration
 
     if tee and write is None:
@@ -167,18 +192,25 @@ def command(
             os.fstat(ready_fd)
         except OSError as error:
             raise click.UsageError(f"--ready-fd {ready_fd}: {error.strerror}") from error
+    if ALL in interfaces and len(set(interfaces)) > 1:
+        raise click.UsageError("-i any means all interfaces: no other can be named beside it")
+    if promiscuous and ALL in interfaces:
+        raise click.UsageError("-p needs interfaces that are named")
     if latency is None:
-        latency = "10ms" if write is None or tee else "100ms"
+        latency = "10ms" if write is None or tee or len(interfaces) > 1 else "100ms"
     expression = " ".join(filter)
     if explanation:
-        emit(explain(interface, expression))
+        emit(explain(interfaces or None, expression))
         return
     with ExitStack() as stack:
         capture = stack.enter_context(
             Capture(
-                interface,
+                interfaces or None,
                 expression,
+                direction=direction,
                 count=count,
+                octets=None if most is None else _octets(most, "--octets"),
+                until=until,
                 duration_ns=duration_ns,
                 promiscuous=promiscuous,
                 snaplen=snaplen,
@@ -198,8 +230,10 @@ def command(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             before[number] = signal.signal(number, stop)
             stack.callback(signal.signal, number, before[number])
-        name = capture.interface.name
-        names = {capture.interface.index: name}
+        if len(set(capture.linktypes)) > 1 and write and kind_of_name(write) == "pcap":
+            raise click.UsageError(
+                f"{write}: a pcap file has one link type, and {capture.name} differ; pcapng"
+            )
         json = JsonLines("capture") if as_json else None
         printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
 
@@ -228,7 +262,7 @@ def command(
 
         def finish(file: PcapWriter | PcapngWriter) -> None:
             if isinstance(file, PcapngWriter):
-                write_statistics(file, capture, endings + _interruptions(capture) + clock.remarks())
+                write_statistics(file, capture, endings + remarks(capture) + clock.remarks())
 
         writer = None
         if write is not None:
@@ -236,7 +270,7 @@ def command(
                 writer = RotatingWriter(
                     write,
                     open_file,
-                    size=None if size is None else _octets(size),
+                    size=None if size is None else _octets(size, "-C"),
                     interval_ns=interval_ns,
                     files=files,
                     finish=finish,
@@ -247,9 +281,10 @@ def command(
                 reason = f"{error.filename}: {error.strerror}; with -C and -G, files are made as user {user}"
                 raise click.UsageError(reason) from error
             stack.enter_context(writer)
-        status(f"capturing on {name}" + (f", filter {expression!r}" if expression else ""))
-        if not capture.interface.up:
-            status(f"{name} is down: packets will come when it is up")
+        status(f"capturing on {capture.name}" + (f", filter {expression!r}" if expression else ""))
+        for interface in capture.interfaces:
+            if not interface.up and capture.name != ALL:
+                status(f"{interface.name} is down: packets will come when it is up")
         if ready_fd is not None:
             with os.fdopen(ready_fd, "wb") as ready:
                 ready.write(b"\n")
@@ -263,12 +298,12 @@ def command(
                     rates.show()
                 if writer is not None:
                     if len(batch):
-                        writer.write_batch(batch, interface_names=names)
+                        writer.write_batch(batch, interface_names=capture.names)
                     else:  # nobody is kept waiting for a packet that came; a busy writer flushes by itself
                         writer.rotate_when_due()
                         writer.flush()
                 if printer is not None:
-                    for frame in batch.frames(interface_names=names):
+                    for frame in batch.frames(interface_names=capture.names):
                         printer.write(frame)
         except EngineError as error:
             endings.append(f"ended by an error: {error}")
@@ -283,7 +318,7 @@ def command(
             finally:
                 # Told also when the disk is full, or the interface gone; the error follows.
                 _summarize(capture, writer, json)
-                for remark in clock.remarks():
+                for remark in remarks(capture) + clock.remarks():
                     status(remark)
 
 
@@ -347,27 +382,21 @@ def _check_rotation(write: str | None, size: str | None, interval_ns: int | None
         raise click.UsageError("-W has no meaning with both -C and -G")
 
 
-def _octets(size: str) -> int:
+def _octets(size: str, option: str) -> int:
     """A size as tcpdump's -C has it: millions of octets, or with k, M or G KiB, MiB or GiB."""
     match = re.fullmatch(r"0*([1-9]\d{0,8})([kKmMgG]?)", size, re.ASCII)
     if match is None:
-        raise click.UsageError(f"-C: bad size {size!r}: expected a number, or one with k, M or G: 100 or 64k")
+        raise click.UsageError(
+            f"{option}: bad size {size!r}: expected a number, or one with k, M or G: 100 or 64k"
+        )
     units = {"": 10**6, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     return int(match[1]) * units[match[2].lower()]
-
-
-def _interruptions(capture: Capture) -> list[str]:
-    """What there is to say of an interface that went down."""
-    if not capture.interruptions:
-        return []
-    return [f"{capture.interface.name} went down {counted(capture.interruptions, 'time')} meanwhile"]
 
 
 def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines | None) -> None:
     """Say how many packets there were, and what became of them."""
     from rawkit.cli.output import escape, status
 
-    name = capture.interface.name
     counters = capture.counters()
     details = capture.details()
     place = ""
@@ -381,6 +410,7 @@ def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines 
         + (f"; {writer.packets} written to {place}" if writer is not None else "")
     )
     if details.merged:
+        name = capture.name if len(capture.interfaces) == 1 else "NAME"
         status(
             f"{counted(details.merged, 'packet')} longer than on the wire: the kernel merges segments, or "
             f"leaves cutting them to the card (ethtool -K {name} gro off gso off tso off)"
@@ -389,12 +419,10 @@ def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines 
         status(
             f"{counted(details.undescribed, 'merged SCTP packet')} dropped: the kernel cannot describe them"
         )
-    for remark in _interruptions(capture):
-        status(remark)
     if json is not None:
         json.write(
             "summary",
-            interface=name,
+            interface=capture.name,
             captured=capture.captured,
             received=counters.received,
             dropped=counters.dropped,

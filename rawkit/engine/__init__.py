@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rawkit.engine.native import monotonic_ns, realtime_ns
     from rawkit.engine.pace import PacedSender, PaceReport, Rate, Schedule, wait_until
     from rawkit.engine.ring import PacketRing, RingBatch, RingCounters, fan_out
+    from rawkit.engine.ringset import RingSet
     from rawkit.engine.sockets import ETH_P_ALL, Counters, PacketSocket, RawIPSocket
     from rawkit.engine.transmit import TransmitReport, Transmitter, open_transmitter
 
@@ -36,6 +37,7 @@ __all__ = [
     "RawIPSocket",
     "RingBatch",
     "RingCounters",
+    "RingSet",
     "Schedule",
     "TransmitReport",
     "Transmitter",
@@ -55,6 +57,7 @@ _HOMES = {
     "native": ("monotonic_ns", "realtime_ns"),
     "pace": ("PaceReport", "PacedSender", "Rate", "Schedule", "wait_until"),
     "ring": ("PacketRing", "RingBatch", "RingCounters", "fan_out"),
+    "ringset": ("RingSet",),
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
     "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),
 }

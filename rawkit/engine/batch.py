@@ -159,6 +159,11 @@ class FrameBatch:
         """How many octets rows [first, first + n) have.  Raises EngineError (EINVAL), as `odd`."""
         return check(lib.rk_batch_octets(self.handle, first, n), "count octets")
 
+    def ifindexes(self) -> set[int]:
+        """The numbers of the interfaces that its frames came from."""
+        with memoryview(self._rows) as rows:
+            return set(rows[: len(self) * _PLACE.size].cast("i")[6 :: _PLACE.size // 4].tolist())
+
     def refill(self) -> Any:
         """Close all views and return the handle for C to fill.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,9 +19,19 @@ MAX_INSTRUCTIONS = 4096  # the kernel's limit, BPF_MAXINSNS
 # libpcap takes the cube of the length: 3 s for 400 hosts (8 kB), beyond this minutes without end.
 MAX_EXPRESSION = 16384
 
-# Classic BPF: load the kernel's "a VLAN tag was taken out of this frame" (SKF_AD_VLAN_TAG_PRESENT at
-# SKF_AD_OFF); if so accept the whole frame, else go on with what follows.
-_TAGGED_PASS = ((0x20, 0, 0, 0xFFFFF000 + 48), (0x15, 1, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+# Classic BPF. What the kernel knows of a frame lies at SKF_AD_OFF (<linux/filter.h>).
+_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_SKF_AD_OFF = 0xFFFFF000
+_PACKET_TYPE, _IFINDEX, _VLAN_TAG_PRESENT = _SKF_AD_OFF + 4, _SKF_AD_OFF + 8, _SKF_AD_OFF + 48
+_PACKET_OUTGOING = 4
+_PASS = (_RETURN, 0, 0, 0xFFFFFFFF)
+_REFUSE = (_RETURN, 0, 0, 0)
+
+# If a VLAN tag was taken out of this frame accept all of it, else go on with what follows.
+_TAGGED_PASS = ((_LOAD, 0, 0, _VLAN_TAG_PRESENT), (_IF_EQUAL, 1, 0, 0), _PASS)
+
+OUTGOING_ONLY = ((_LOAD, 0, 0, _PACKET_TYPE), (_IF_EQUAL, 1, 0, _PACKET_OUTGOING), _REFUSE)
+"""What to put in front of a program that shall see nothing but what this host sends (`Placement.after`)."""
 
 _VLAN: int = lib.RK_FRAME_VLAN
 
@@ -45,6 +55,26 @@ class Placement(NamedTuple):
     insns: Any
     insns_n: int
     user_flags: int | None
+
+    def after(self, first: Sequence[tuple[int, int, int, int]]) -> Placement:
+        """The same behind instructions that refuse some frames and let others through to their end."""
+        rest = [(i.code, i.jt, i.jf, i.k) for i in self.insns[0 : self.insns_n]] if self.insns_n else [_PASS]
+        user_flags = self.user_flags
+        if len(first) + len(rest) > MAX_INSTRUCTIONS:
+            rest, user_flags = [_PASS], 0
+        program = [*first, *rest]
+        return Placement(ffi.new("struct rk_insn[]", program), len(program), user_flags)
+
+
+def incoming_only_on(ifindex: int) -> tuple[tuple[int, int, int, int], ...]:
+    """What to put in front of a program that shall not see what this host sends on one interface."""
+    return (
+        (_LOAD, 0, 0, _IFINDEX),
+        (_IF_EQUAL, 0, 3, ifindex),
+        (_LOAD, 0, 0, _PACKET_TYPE),
+        (_IF_EQUAL, 0, 1, _PACKET_OUTGOING),
+        _REFUSE,
+    )
 
 
 class Filter:

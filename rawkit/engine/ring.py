@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rawkit.engine.aio import Waits
 from rawkit.engine.batch import FrameBatch, make_frames
-from rawkit.engine.filter import Filter, compile_filter
+from rawkit.engine.filter import OUTGOING_ONLY, Filter, Placement, compile_filter, incoming_only_on
 from rawkit.engine.interface import LINKTYPE_RAW, LINKTYPE_SLL2, Enterable, Origins, resolve
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns
 from rawkit.engine.sockets import ETH_P_ALL
@@ -113,6 +113,8 @@ class PacketRing:
         promiscuous: bool = False,
         all_multicast: bool = False,
         ignore_outgoing: bool = False,
+        only_outgoing: bool = False,
+        once: int = 0,
         segment_lengths: bool = True,
         hardware_time: bool = False,
         memory_len: int = MEMORY_LEN,
@@ -127,6 +129,8 @@ class PacketRing:
         `filter` is a tcpdump expression or a compiled one for this ring's `linktype`; it means the same as on
         a file.  Frames are cut to `snaplen` octets (a compiled filter has its own).
         `cooked`, `sll2`, `protocol`, `promiscuous` and `ignore_outgoing` are as for `PacketSocket`.
+        `only_outgoing` leaves nothing but what this host sends.  `once` is the number of an interface (the
+        loopback, among all) whose frames are wanted when they arrive, not also when they leave.
         `hardware_time` takes the card's stamps where it makes them (switched on with `hwstamp_ctl`, say);
         records of such frames have HARDWARE_TIME.
 
@@ -166,11 +170,14 @@ class PacketRing:
             self.linktype = linktype
             """LINKTYPE_ number of the frames (on all interfaces, not cooked: frames may differ)."""
             self.filter = filter
-            self._user_flags: int | None = None
-            insns, insns_n = ffi.NULL, 0
+            place = Placement(ffi.NULL, 0, None)
             if filter is not None:
-                sees = "" if sll2 else "packets" if cooked else "frames"
-                insns, insns_n, self._user_flags = filter.place(sees)
+                place = filter.place("" if sll2 else "packets" if cooked else "frames")
+            if only_outgoing:
+                place = place.after(OUTGOING_ONLY)
+            elif once:
+                place = place.after(incoming_only_on(once))
+            insns, insns_n, self._user_flags = place
             config = ffi.new(
                 "struct rk_ring_config *",
                 {
@@ -357,7 +364,7 @@ class PacketRing:
 
     def __iter__(self) -> Iterator[Frame]:
         for batch in self.batches():
-            yield from make_frames(batch, self._origin)
+            yield from make_frames(batch, self.origin)
 
     async def areceive(self, timeout: float | None = None, n: int | None = None) -> RingBatch:
         """As `receive`, in a running event loop."""
@@ -379,7 +386,7 @@ class PacketRing:
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         async for batch in self.abatches():
-            for frame in make_frames(batch, self._origin):
+            for frame in make_frames(batch, self.origin):
                 yield frame
 
     async def _readable(self, seconds: float) -> None:
@@ -390,7 +397,8 @@ class PacketRing:
         finally:
             os.close(fd)
 
-    def _origin(self, ifindex: int) -> tuple[str, int]:
+    def origin(self, ifindex: int) -> tuple[str, int]:
+        """Name ("" when it is gone) and LINKTYPE_ number of an interface that frames came from."""
         return self._origins.find(ifindex, self)
 
 

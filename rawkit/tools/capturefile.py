@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from rawkit.engine import monotonic_ns, realtime_ns
 from rawkit.net.ethtool import driver, offloads
+from rawkit.tools.capture import ALL
 
 if TYPE_CHECKING:
+    from rawkit.net import Interface
     from rawkit.pcap import PcapngWriter
     from rawkit.tools.capture import Capture
 
@@ -69,12 +71,22 @@ def system() -> str:
 
 
 def describe(file: PcapngWriter, capture: Capture, snaplen: int) -> None:
-    """Say in a file what is captured, and from what kind of interface.
+    """Say in a file what is captured, and from what kind of interfaces.
 
-    Its MTU and the offloads, for which there is no option, are in a comment: they say why frames may be
-    longer than the wire allows or lack their checksum.
+    Their MTUs and offloads, for which there is no option, are in a comment: they say why frames may be longer
+    than the wire allows or lack their checksum. What "any" counts has an entry of its own, the first; then
+    come the interfaces that there were at the opening.
     """
-    interface = capture.interface
+    if capture.name == ALL:
+        file.add_interface(ALL, capture.linktype, snaplen=snaplen, filter=capture.filter)
+        linktypes = [capture.linktype] * len(capture.interfaces)
+    else:
+        linktypes = capture.linktypes
+    for interface, linktype in zip(capture.interfaces, linktypes):
+        _describe(file, interface, linktype, snaplen, capture.filter)
+
+
+def _describe(file: PcapngWriter, interface: Interface, linktype: int, snaplen: int, filter: str) -> None:
     states = offloads(interface.name)
     comment = f"MTU {interface.mtu}"
     for title, wanted in (("offloads on", True), ("off", False)):
@@ -82,9 +94,9 @@ def describe(file: PcapngWriter, capture: Capture, snaplen: int) -> None:
             comment += f"; {title}: {', '.join(named)}"
     file.add_interface(
         interface.name,
-        capture.linktype,
+        linktype,
         snaplen=snaplen,
-        filter=capture.filter,
+        filter=filter,
         description=interface.kind or ("loopback" if interface.loopback else ""),
         hardware=driver(interface.name),
         mac=b"" if interface.mac is None or interface.loopback else bytes(interface.mac),
@@ -93,17 +105,30 @@ def describe(file: PcapngWriter, capture: Capture, snaplen: int) -> None:
 
 
 def write_statistics(file: PcapngWriter, capture: Capture, comments: Sequence[str]) -> None:
-    """The counters from the opening of the capture until now, and what happened meanwhile."""
-    counters = capture.counters()
+    """The counters of each interface from the opening of the capture until now.
+
+    What else happened stands in comments on the first one's.
+    """
     now_ns = realtime_ns()
-    file.write_statistics(
-        capture.interface.name,
-        accepted=counters.received,
-        dropped=counters.dropped,
-        os_dropped=counters.dropped,
-        delivered=capture.captured,
-        time_ns=now_ns,
-        start_ns=capture.opened_ns,
-        end_ns=now_ns,
-        comments=tuple(comments),
-    )
+    for name, (counters, delivered) in capture.counters_by_interface().items():
+        file.write_statistics(
+            name,
+            accepted=counters.received,
+            dropped=counters.dropped,
+            os_dropped=counters.dropped,
+            delivered=delivered,
+            time_ns=now_ns,
+            start_ns=capture.opened_ns,
+            end_ns=now_ns,
+            comments=tuple(comments),
+        )
+        comments = ()
+
+
+def remarks(capture: Capture) -> list[str]:
+    """What there is to say of interfaces that went down or away."""
+    return [
+        f"{name} went down {n} time{'' if n == 1 else 's'} meanwhile"
+        for name, n in capture.went_down.items()
+        if n
+    ] + [f"{name} disappeared meanwhile" for name in capture.disappeared]

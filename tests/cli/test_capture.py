@@ -407,6 +407,72 @@ def test_the_file_says_where_it_was_made_and_why_it_ended(veth: VethPair, tmp_pa
     assert addresses == [veth.near_mac]
 
 
+def tshark_fields(path: Path, *fields: str) -> list[list[str]]:
+    """What tshark says of some fields of each packet."""
+    argv = [oracle("tshark"), "-n", "-r", str(path), "-T", "fields"]
+    done = subprocess.run(
+        [*argv, *(word for field in fields for word in ("-e", field))],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def say_far(veth: VethPair, text: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(text, (veth.far_ipv4, 9999))
+
+
+def test_several_interfaces_in_one_file(veth: VethPair, tmp_path: Path) -> None:
+    """Each packet names its interface, and each interface has its description and counters."""
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", veth.near, "-i", "lo", "-c", "4", "-w", str(path), *FILTER) as process:
+        for text in (b"000000", b"000002"):
+            say_far(veth, text)
+            say(1)
+        messages = finish(process)[1]
+    assert messages.startswith("4 packets captured, 4 received by the filter, 0 dropped")
+    rows = tshark_fields(path, "frame.interface_name", "frame.packet_flags_direction", "frame.time_epoch")
+    assert [row[:2] for row in rows] == [[veth.near, "0x00000002"], ["lo", "0x00000001"]] * 2
+    assert [row[2] for row in rows] == sorted(row[2] for row in rows)
+    with open_pcap(path) as reader:
+        kinds = [block.kind for block in reader.blocks()]
+    assert kinds == [0x0A0D0D0A, 1, 1, 6, 6, 6, 6, 5, 5]
+    with open_pcap(path) as reader:
+        assert len(list(reader)) == 4
+        assert [(i.name, i.filter) for i in reader.interfaces] == [
+            (veth.near, "udp port 9999"), ("lo", "udp port 9999"),
+        ]  # fmt: skip
+        assert [(s.interface, s.accepted, s.delivered) for s in reader.statistics] == [
+            (veth.near, 2, 2), ("lo", 2, 2),
+        ]  # fmt: skip
+
+
+def test_any_names_the_interface_of_each_packet(veth: VethPair, tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    with capturing("-i", "any", "-Q", "inout", "-c", "2", "-w", str(path), *FILTER) as process:
+        say_far(veth, b"000000")
+        say(1)
+        finish(process)
+    assert tshark_fields(path, "frame.interface_name", "frame.protocols", "udp.dstport", "sll.pkttype") == [
+        [veth.near, "sll:ethertype:ip:udp:data", "9999", "4"],
+        ["lo", "sll:ethertype:ip:udp:data", "9999", "0"],
+    ]
+    with open_pcap(path) as reader:
+        assert len(list(reader)) == 2
+        assert [i.name for i in reader.interfaces][:2] == ["any", "lo"]
+        assert [(s.interface, s.delivered) for s in reader.statistics] == [("any", 2)]
+
+
+def test_it_stops_at_a_packet_or_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    for limit, n in ((["--until", "udp[13] = 0x37"], 8), (["--octets", "1k"], 22)):  # 48 octets each
+        with capturing("-i", "lo", *limit, "-w", str(path), *FILTER) as process:
+            say(60)
+            finish(process)
+        assert process.returncode == 0
+        assert texts(frames_of(path)) == list(range(n))
+
+
 @pytest.fixture
 def other_users() -> None:
     if not has_other_users():
@@ -640,6 +706,9 @@ def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> N
         (["-w", "-", "--json"], "-w - gives standard output to the file"),
         (["-w", "-", "--tee"], "-w - gives standard output to the file"),
         (["--comment", "x", "-w", "x.pcap"], "--comment needs -w FILE.pcapng"),
+        (["-i", "any"], "-i any means all interfaces"),
+        (["--octets", "x"], "--octets: bad size 'x'"),
+        (["--until", "bogus"], "filter 'bogus'"),
         (["--ready-fd", "77"], "--ready-fd 77: Bad file descriptor"),
         (["-W", "3"], "-W needs -C or -G"),
         (["-C", "1"], "-C and -G need -w FILE"),

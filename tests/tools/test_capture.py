@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
+import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from live import set_link
+from live import delete_link, set_link, varied
 from pyroute2 import IPRoute
 
 from rawkit.clock import FakeClock
 from rawkit.engine import PacketSocket, compile_filter
 from rawkit.errors import EngineError, FilterError, UnknownInterface
-from rawkit.tools.capture import Capture, capture, default_interface, explain
-from rawkit.wire import UDP
+from rawkit.tools.capture import Capture, Direction, capture, default_interface, explain
+from rawkit.wire import UDP, IPv4
 from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
@@ -374,6 +376,184 @@ def test_it_may_be_read_from_another_namespace(veth: VethPair, sink: socket.sock
         live.stop()
         assert numbers(list(live)) == [1]
         assert live.interruptions == 1
+
+
+def loopback(n: int, first: int = 0) -> None:
+    """n numbered datagrams to port 9999 over loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for i in range(first, first + n):
+            sock.sendto(b"%06d" % i, ("127.0.0.1", 9999))
+
+
+def test_frames_of_several_interfaces_come_in_the_order_of_their_times(
+    veth: VethPair, sink: socket.socket
+) -> None:
+    """Also where the later ones fill their block first, and the earlier one waits for the end of its time."""
+    with Capture(["lo", veth.near], WANTED, latency=0.05, buffer_len=4 << 20) as live:
+        for i in range(5):
+            loopback(1, 1000 * i)
+            burst(veth, 999, 1000 * i + 1)
+        live.stop()
+        frames = list(live)
+        assert numbers(frames) == list(range(5000))
+        assert [frame.time_ns for frame in frames] == sorted(frame.time_ns for frame in frames)
+        assert [frame.interface for frame in frames[999:1002]] == [veth.near, "lo", veth.near]
+        assert live.name == f"lo, {veth.near}"
+        assert live.counters() == (5000, 0)
+        assert live.counters_by_interface() == {"lo": ((5, 0), 5), veth.near: ((4995, 0), 4995)}
+
+
+def test_several_interfaces_in_a_loop(veth: VethPair, sink: socket.socket) -> None:
+    async def main() -> list[Frame]:
+        with Capture(["lo", veth.near], WANTED, count=20) as live:
+            burst(veth, 10)
+            loopback(20, 10)
+            return [frame async for frame in live]
+
+    assert numbers(asyncio.run(main())) == list(range(20))
+
+
+def test_one_of_several_interfaces_that_disappears_does_not_end_it(
+    veth: VethPair, sink: socket.socket
+) -> None:
+    with Capture(["lo", veth.near], WANTED, count=7) as live:
+        burst(veth, 5)
+        delete_link(veth.near)
+        frames = []
+        for batch in live.batches():
+            frames += batch.frames(interface_names=live.names)
+            if live.disappeared and len(frames) == 5:
+                loopback(2, 5)
+        assert numbers(frames) == list(range(7))
+        assert (live.disappeared, live.interruptions) == ([veth.near], 0)
+        assert live.counters() == (7, 0)
+
+
+@contextmanager
+def another(*addresses: str) -> Iterator[int]:
+    """One more interface, d0, with these addresses; its number."""
+    with IPRoute() as route:
+        route.link("add", ifname="d0", kind="veth", peer={"ifname": "d1"})
+        index: int = route.link_lookup(ifname="d0")[0]
+        for address in addresses:
+            route.addr("add", index=index, address=address, prefixlen=24)
+        route.link("set", index=route.link_lookup(ifname="d1")[0], state="up")
+    try:
+        set_link("d0", state="up")
+        yield index
+    finally:
+        with suppress(IndexError):  # a test may have taken it away
+            delete_link("d0")
+
+
+def test_the_last_of_several_interfaces_that_disappears_ends_it(veth: VethPair) -> None:
+    with another(), Capture([veth.near, "d0"], WANTED) as live:
+        delete_link(veth.near)
+        delete_link("d1")
+        with pytest.raises(EngineError, match="the interface disappeared"):
+            list(live)
+
+
+def test_link_types_do_not_mix_in_a_batch(veth: VethPair, sink: socket.socket) -> None:
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun is not there or not for this user")
+    tun = os.open("/dev/net/tun", os.O_RDWR)
+    try:
+        fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"t0", 0x1001))  # TUNSETIFF: TUN | NO_PI
+        with IPRoute() as route:
+            route.link("set", index=route.link_lookup(ifname="t0")[0], state="up")
+        with Capture(["t0", veth.near], WANTED, count=7) as live:
+            assert live.linktypes == [101, 1]
+            burst(veth, 2)
+            for i in (2, 3, 4):
+                packet = IPv4(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=9, dport=9999) / (b"%06d" % i)
+                os.write(tun, bytes(packet))
+            burst(veth, 2, 5)
+            batches = [(batch.linktype, batch.frames()) for batch in live.batches() if len(batch)]
+        assert {frame.linktype: linktype for linktype, frames in batches for frame in frames} == {
+            1: 1,
+            101: 101,
+        }
+        assert numbers([frame for _, frames in batches for frame in frames]) == list(range(7))
+    finally:
+        os.close(tun)
+
+
+@pytest.mark.parametrize("filter", [WANTED, None])
+def test_any_sees_all_interfaces_those_that_come_later_too(
+    veth: VethPair, sink: socket.socket, filter: str | None
+) -> None:
+    with Capture("any", filter) as live:
+        burst(veth, 2)
+        loopback(2, 2)
+        with another("10.79.0.1") as index:
+            with IPRoute() as route:
+                route.neigh("add", dst="10.79.0.2", lladdr="00:00:5e:00:53:02", ifindex=index)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"000004", ("10.79.0.2", 9999))
+            live.stop()
+            wanted = compile_filter(WANTED, 276)
+            frames = [frame for frame in live if wanted.matches(frame.data)]
+            assert live.names[index] == "d0"
+    assert numbers(frames) == [0, 1, 2, 3, 4, 4]
+    assert [(frame.interface, frame.direction) for frame in frames] == [
+        (veth.near, "in"), (veth.near, "in"), ("lo", "in"), ("lo", "in"), ("d0", "out"),
+        ("d1", "in"),
+    ]  # fmt: skip
+    assert {frame.linktype for frame in frames} == {276}
+
+
+@pytest.mark.parametrize(
+    ("interface", "direction", "wanted"),
+    [
+        ("v0", "in", [0]),
+        ("v0", "out", [1]),
+        ("v0", "inout", [0, 1]),
+        ("lo", "in", [2]),
+        ("lo", "out", [2]),
+        ("any", "in", [0, 2]),
+        ("any", "out", [1, 2]),
+        ("any", "inout", [0, 1, 2]),
+    ],
+)
+def test_a_direction_alone(
+    veth: VethPair, sink: socket.socket, interface: str, direction: Direction, wanted: list[int]
+) -> None:
+    with Capture(interface, WANTED, direction=direction) as live:
+        burst(veth, 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"000001", (veth.far_ipv4, 9999))
+        loopback(1, 2)
+        live.stop()
+        frames = list(live)
+    assert numbers(frames) == wanted
+    if direction != "inout":
+        assert {frame.direction for frame in frames} == {direction}
+
+
+def test_a_direction_alone_does_not_change_what_a_filter_says_of_tags(veth: VethPair) -> None:
+    frames = varied(veth)
+    with (
+        Capture(veth.near, "vlan and not arp", direction="out") as live,
+        PacketSocket(veth.near) as near,
+    ):
+        for octets in frames:
+            near.send(octets)
+        live.stop()
+        assert [frame.data for frame in live] == [frames[1], frames[2], frames[3]]
+
+
+def test_it_ends_with_the_first_frame_that_passes_another_filter(veth: VethPair, sink: socket.socket) -> None:
+    with Capture("lo", WANTED, until="udp[8:4] = 0x30303030 and udp[12:2] = 0x3037") as live:
+        loopback(20)
+        assert numbers(list(live)) == list(range(8))
+
+
+def test_it_ends_with_the_frame_that_reaches_so_many_octets(veth: VethPair, sink: socket.socket) -> None:
+    with Capture("lo", WANTED, octets=48 * 5 + 1) as live:
+        loopback(20)
+        assert numbers(list(live)) == list(range(6))
+        assert live.captured_octets == 48 * 6
 
 
 def test_promiscuous_sees_frames_for_other_hosts(veth: VethPair) -> None:
