@@ -159,7 +159,7 @@ namespaces are not allowed.""",
 @click.option("-o", "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the class.")
 @click.option(
     "--over",
-    type=click.Choice(["raw", "udp"]),
+    type=click.Choice(["raw", "udp", "tun", "packet"]),
     default="raw",
     show_default=True,
     help="What carries packets.",

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from rawkit.link.carrier import Flow as Flow
     from rawkit.link.experiment import Outcome as Outcome
     from rawkit.link.experiment import transfer as transfer
+    from rawkit.link.l2 import L2 as L2
     from rawkit.link.rawip import RawIP as RawIP
     from rawkit.link.stack import LinkDriver as LinkDriver
     from rawkit.link.stack import Listener as Listener
     from rawkit.link.stack import Stack as Stack
     from rawkit.link.stack import run as run
+    from rawkit.link.tun import Tun as Tun
     from rawkit.link.udp import UDP as UDP
     from rawkit.link.wiretrace import WireTrace as WireTrace
 
 _HOMES = {
     "carrier": "Carrier Flow",
+    "l2": "L2",
     "rawip": "RawIP",
     "stack": "LinkDriver Listener Stack run",
     "experiment": "Outcome transfer",
+    "tun": "Tun",
     "udp": "UDP",
     "wiretrace": "WireTrace",
 }

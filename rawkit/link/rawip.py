@@ -70,8 +70,7 @@ class RawIP(Carrier):
         except BaseException:
             self._socket.close()
             raise
-        if self.version == 6:
-            self._socket.ignore_path_mtu()
+        self._socket.ignore_path_mtu()  # the endpoint knows its path; the kernel may have been lied to
         self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._queue: list[bytes] = []

@@ -25,7 +25,7 @@ from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import Connected, Path, PeerClosed, Unreachable
 from rawkit.transport.keyed import PortAllocator
 
-HALF_OPEN_S = 30
+HALF_OPEN_NS = 30 * 10**9
 """How long an exchange that somebody began may say nothing before it is forgotten."""
 
 
@@ -82,7 +82,7 @@ class Listener:
 
     `on_begun(driver)` is called when one is connected, or has delivered something. Until then it is one of at
     most `backlog` exchanges; when there are more the oldest is forgotten, and so is one that says nothing for
-    `HALF_OPEN_S`. `most` bounds those that have begun.
+    `HALF_OPEN_NS`. `most` bounds those that have begun.
     """
 
     def __init__(
@@ -360,7 +360,7 @@ class Stack:
         driver = self._add(self._flow_of(path), listener.protocol(), listener.app(), path)
         driver.listener = listener
         listener.half_open[driver] = self.clock.now
-        self.clock.at(self.clock.now + HALF_OPEN_S * 10**9, self._expire, (listener, driver))
+        self.clock.at(self.clock.now + HALF_OPEN_NS, self._expire, (listener, driver))
         driver.open("server")
         return driver
 

@@ -8,18 +8,56 @@ from typing import TYPE_CHECKING
 
 from rawkit.engine.sockets import PacketSocket
 from rawkit.lab import Lab
-from rawkit.link import UDP, Carrier, Outcome, RawIP, transfer
+from rawkit.lab.setup import set_sysctls
+from rawkit.link import L2, UDP, Carrier, Outcome, RawIP, Tun, transfer
+from rawkit.net.netlink import ask
 from rawkit.pcap import create_pcap
 from rawkit.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from rawkit.lab.host import Host
 
-CARRIERS: dict[str, Callable[[Host, int, int], Carrier]] = {
-    "raw": lambda host, version, number: RawIP(number, version=version),
-    "udp": lambda host, version, number: UDP(version=version),
-}
-"""What makes a carrier for a host of the lab: (host, 4 or 6, protocol number)."""
+_OWN = {4: "10.77.{}.9", 6: "fd77:{}::9"}
+"""Addresses behind a host of the lab, for carriers with one of their own."""
+
+
+def open_carrier(lab: Lab, host: Host, over: str, version: int = 4, number: int = 253) -> Carrier:
+    """A carrier on a host of a lab: "raw", "udp", "tun" (an address behind the host) or "packet" (one more
+    host on the link).
+
+    With "tun" the lab's hosts forward packets from then on. A forwarding host does so with what is meant for
+    "packet" too, so that one lab is for one of the two.
+
+    Raises:
+        PermissionDenied: the carrier needs what this user lacks.
+        KeyError: there is no such carrier.
+    """
+    place = 1 if host is lab.a else 2
+    behind = _OWN[version].format(place)
+    beside = f"10.77.0.{place}9/24" if version == 4 else f"fd77::{place}9/64"
+    makers: dict[str, Callable[[], Carrier]] = {
+        "raw": lambda: RawIP(number, version=version),
+        "udp": lambda: UDP(version=version),
+        "tun": lambda: Tun(behind, number),
+        "packet": lambda: L2(host.interface, beside, number),
+    }
+    with host:
+        carrier = makers[over]()
+        if over == "tun":
+            try:
+                _lead_to(lab.b if host is lab.a else lab.a, host, version)
+            except BaseException:
+                carrier.close()
+                raise
+    return carrier
+
+
+def _lead_to(other: Host, host: Host, version: int) -> None:
+    """The way from one host to what is behind it, to the network behind the other."""
+    set_sysctls({"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"})
+    behind = f"{_OWN[version].format(1 if other.name == 'a' else 2)}/{32 if version == 4 else 128}"
+    gateway = str(other.ipv4 if version == 4 else other.ipv6)
+    ask(lambda route: route.route("replace", dst=behind, gateway=gateway), "lead to the other host")
 
 
 def run_in_lab(
@@ -38,15 +76,13 @@ def run_in_lab(
 ) -> Outcome:
     """Send octets from host a to host b and back; `rawkit.link.transfer` has the rest.
 
-    `over` is one of `CARRIERS`, `capture` a file for what passes host a's interface (pcapng, or pcap by its
-    name).
+    `over` is a carrier of `open_carrier`, `capture` a file for what passes host a's interface (pcapng, or
+    pcap by its name).
     """
-    make = CARRIERS[over]
+    client = open_carrier(lab, lab.a, over, version, number)
+    server = open_carrier(lab, lab.b, over, version, number)
     with lab.a:
-        client = make(lab.a, version, number)
         watch = None if capture is None else _Watch(lab.a.interface, capture)
-    with lab.b:
-        server = make(lab.b, version, number)
     remote = server.local or str(lab.b.ipv4 if version == 4 else lab.b.ipv6)
     try:
         return transfer(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rawkit.transport.cubic import Cubic as Cubic
     from rawkit.transport.delivery import DeliveryRate as DeliveryRate
     from rawkit.transport.delivery import RateSample as RateSample
+    from rawkit.transport.driver import App as App
+    from rawkit.transport.driver import Driver as Driver
     from rawkit.transport.endpoint import Context as Context
     from rawkit.transport.endpoint import Endpoint as Endpoint
     from rawkit.transport.endpoint import Packet as Packet
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "chance": "Substream chance draw stream_key",
+    "driver": "App Driver",
     "endpoint": "Context Endpoint Packet",
     "events": "Abort Close Closed Connected MtuChanged Path PeerClosed Read Reset Shutdown Unreachable "
     "Writable Write",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,4 +20,13 @@ def lab() -> Iterator[Lab]:
 def lossy() -> Iterator[Lab]:
     """Two hosts that lose packets on the way, 2 ms apart."""
     with Lab(delay="2ms", loss="3%", seed=7) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def forwarding() -> Iterator[Lab]:
+    """Two hosts that forward packets to the TUN devices behind them, over a link that loses some."""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun is not for this user")
+    with Lab(delay="1ms", loss="3%", seed=7) as lab:
         yield lab

@@ -9,7 +9,7 @@ from rawkit.lab import Lab
 
 pytestmark = pytest.mark.net
 
-OVER = ["raw", "udp"]
+OVER = ["raw", "udp", "packet"]
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -34,6 +34,15 @@ def test_octets_arrive_over_a_link_that_loses_packets(
     outcome = send(lossy, over, version, protocol, octets=60_000)
     assert outcome.complete
     assert outcome.closed
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_octets_arrive_between_tun_devices(forwarding: Lab, version: int, protocol: str) -> None:
+    outcome = send(forwarding, "tun", version, protocol, octets=60_000, back=10_000)
+    assert outcome.complete
+    assert outcome.closed
+    assert not sum(outcome.lost.values())
 
 
 def test_a_trace_joins_both_ends_and_shows_what_was_lost(lossy: Lab) -> None:
