@@ -78,6 +78,10 @@ struct rk_batch_rest {
 int rk_batch_merge(struct rk_batch *batch, struct rk_batch_rest *rests, uint32_t rests_n, int64_t until_ns,
                    uint32_t n);
 
+/* Set keep[i] to 0 for each frame of a batch whose time does not lie within [from_ns, until_ns); returns how many
+ * have one that is not 0 then. */
+int rk_batch_within(const struct rk_batch *batch, int64_t from_ns, int64_t until_ns, uint8_t *keep);
+
 /* ---- checksums (rk_csum.c, rk_cpu.c) ------------------------------------------------------ */
 
 #define RK_CPU_PORTABLE 0
@@ -773,7 +777,59 @@ struct rk_pcap_output {   /* a file being written, in little-endian order */
 int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   uint8_t *out, uint32_t out_len, uint32_t *used);
 
-/* ---- rewriting (rk_rewrite.c) ------------------------------------------------------------------ */
+/* ---- copying records (rk_pcap_copy.c) ---------------------------------------------------------- */
+
+struct rk_pcap_copy {
+    uint32_t big_endian;     /* of both files */
+    uint32_t record_len;     /* octets before each packet of a pcap file; 0: pcapng */
+    uint64_t options;        /* bit n: packets keep options of code n; UINT64_MAX: all of them, as they stand */
+    uint32_t interface_base; /* pcapng: what the number of an interface grows by */
+    uint32_t reserved;
+};
+
+/* Put the records of frames [first, first + n) of a batch that was read from a file, and has its records in its
+ * arena from *at on, into out[*used .. out_len): those whose `keep` is not 0 (NULL: all). With `edited` its frames
+ * from edited_first on stand in place of theirs, one for each of the n; the flags word tells when a checksum was
+ * finished. *at, *used and *copied move on. Returns how many frames were dealt with, or, where that is none of them,
+ * -ENOSPC when there is no room for the first (those left out never lack room), or -EINVAL for a range outside the
+ * batch or a frame that is not in the record at its place. */
+int rk_pcap_copy(const struct rk_pcap_copy *rules, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                 const uint8_t *keep, const struct rk_batch *edited, uint32_t edited_first, uint32_t *at, uint8_t *out,
+                 uint32_t out_len, uint32_t *used, uint32_t *copied);
+
+/* ---- anonymous addresses (rk_anonymise.c) ------------------------------------------------------- */
+
+#define RK_ANONYMOUS_KEY_LEN 16
+
+struct rk_anonymous_prefix { /* addresses that begin with it keep so many bits; with `whole` all of them */
+    uint8_t prefix[16];
+    uint32_t bits;
+    uint32_t addr_len; /* 4 or 16 */
+    uint32_t whole;
+};
+
+struct rk_anonymous_known { /* an address, and what stands in its place */
+    uint8_t from[16];
+    uint8_t to[16];
+    uint32_t addr_len; /* 0: none yet */
+};
+
+/* The longest prefix that an address has decides about `whole`. known is memory for what was worked out already, all
+ * zero at first; known_n may be 0. */
+struct rk_anonymous {
+    const struct rk_anonymous_prefix *kept;
+    struct rk_anonymous_known *known;
+    uint32_t kept_n;
+    uint32_t known_n;
+    uint8_t key[16];
+};
+
+/* Put another address in the place of one of 4 or 16 octets (IP: two that share a prefix, of whatever length, share
+ * one of that length afterwards) or 6 (MAC: groups and local addresses stay such; broadcasts, the zero address and
+ * groups that stand for a protocol stay as they are). -EINVAL for another length. */
+int rk_anonymous_address(const struct rk_anonymous *map, uint8_t *address, uint32_t addr_len);
+
+/* ---- rewriting (rk_rewrite.c, rk_rewrite_upper.c) ---------------------------------------------- */
 
 #define RK_REWRITE_DST_MAC 1
 #define RK_REWRITE_SRC_MAC 2
@@ -782,9 +838,17 @@ int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *ba
 #define RK_REWRITE_HOP_LIMIT 16   /* TTL */
 #define RK_REWRITE_DSCP 32
 #define RK_REWRITE_CHECKSUMS 64   /* compute anew, bad ones too, what is there as a whole */
-#define RK_REWRITE_ALL 127
+#define RK_REWRITE_KEEP_PAYLOAD 128 /* anonymous: what transport protocols and ICMP echo carry stays */
+#define RK_REWRITE_CUT 256        /* anonymous: frames end where nothing but zeros would follow */
+#define RK_REWRITE_ALL 511
 #define RK_REWRITE_SRC 1          /* the ends that a prefix is mapped at */
 #define RK_REWRITE_DST 2
+
+#define RK_LINK_ETHERNET 0
+#define RK_LINK_IP 1    /* no link header */
+#define RK_LINK_NULL 2  /* four octets, of a BSD loopback */
+#define RK_LINK_SLL 3   /* Linux "cooked" */
+#define RK_LINK_SLL2 4
 
 struct rk_rewrite_prefix {
     uint8_t from[16];
@@ -798,8 +862,10 @@ struct rk_rewrite_prefix {
 struct rk_rewrite {
     const struct rk_rewrite_prefix *prefixes; /* the first that fits an address counts */
     const uint16_t *ports; /* 65536 rows: what stands in place of each port; NULL: ports stay */
+    const struct rk_anonymous *anonymous; /* NULL, or in place of prefixes and ports */
     uint32_t prefixes_n;
     uint32_t flags;        /* RK_REWRITE_... */
+    uint32_t link;         /* RK_LINK_..., of all frames; addresses and tags of Ethernet are those of frames of it */
     uint16_t vlan_tpid;
     uint16_t vlan_tci;
     uint8_t hop_limit;
@@ -813,11 +879,17 @@ struct rk_rewrite_counters {
     uint64_t finished; /* of these, with a transport checksum that had been left to hardware */
 };
 
-/* Append Ethernet frames [first, first + n) of a batch to out, rewritten; each needs room for 4 octets more.
+/* Append frames [first, first + n) of a batch to out, rewritten; each needs room for 4 octets more.
  * Checksums are updated by what changed (RFC 1624): good ones stay good, bad ones bad. One that was left
  * to hardware (by RK_FRAME_CSUM_NOT_READY, which is taken off then, or because it is the pseudo-header's sum) is
- * computed where all it covers is there. Addresses are mapped in IP headers behind any VLAN tags, routing headers, source routes and home address options, in ARP and
- * neighbour discovery, and with ports in what ICMP errors quote; not in other payloads, nor inside tunnels.
+ * computed where all it covers is there. Addresses are mapped in IP headers behind any VLAN tags, routing headers,
+ * home address options, the options of IPv4 that have any, in ARP, ICMP, IGMP, MLD and neighbour discovery with its
+ * options, and with ports in what ICMP errors quote; not in other payloads, nor inside tunnels.
+ *
+ * Anonymous, MAC addresses are mapped as well, and addresses in tunnels (IP, GRE, VXLAN), SCTP and MPTCP; what is not
+ * understood becomes zero, and so do payloads. In fragments behind the first a word of 16 bits stays in each that
+ * keeps its sum, and so the checksum of the whole; the CRC of fragmented SCTP becomes wrong.
+ *
  * Counters grow. Returns how many frames fitted, or -EINVAL for
  * a range or a frame outside the batch, or rules that are none. */
 int rk_rewrite(const struct rk_rewrite *rules, const struct rk_batch *batch, uint32_t first, uint32_t n,

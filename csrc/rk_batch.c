@@ -106,3 +106,14 @@ int rk_batch_merge(struct rk_batch *batch, struct rk_batch_rest *rests, uint32_t
     }
     return (int)done;
 }
+
+int rk_batch_within(const struct rk_batch *batch, int64_t from_ns, int64_t until_ns, uint8_t *keep)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        int64_t time_ns = batch->frames[i].time_ns;
+        keep[i] = keep[i] && time_ns >= from_ns && time_ns < until_ns;
+        n += keep[i];
+    }
+    return n;
+}

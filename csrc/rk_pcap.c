@@ -3,46 +3,12 @@
  * Reading leaves the octets where they are: the arena of a batch holds a piece of the file, and its rows point
  * into it. Only packets are looked at here; what other blocks say, and what is wrong with a record, is for the
  * caller to find out. Every number from the file is checked before it is used, and added in 64 bits. */
-#include "rk.h"
-#include "rk_internal.h"
+#include "rk_pcap.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#define SECOND_NS 1000000000
-#define PCAP_RECORD_LEN 16u
-#define BLOCK_LEN 12u /* of an empty block: its type and its length twice */
-
-/* pcapng block types, options of packet blocks, and the flags word (section 4.3.1 of the draft) */
-#define OBSOLETE_PACKET 2u
-#define SIMPLE_PACKET 3u
-#define ENHANCED_PACKET 6u
-#define OPTION_END 0u
-#define OPTION_COMMENT 1u
-#define OPTION_FLAGS 2u
-#define FLAG_DIRECTIONS 3u
-#define FLAG_IN 1u
-#define FLAG_OUT 2u
-#define FLAG_CSUM_NOT_READY (1u << 9)
-#define FLAG_CSUM_VALID (1u << 10)
-#define FLAG_GSO (1u << 11)
-
 #define NOTE_LEN 64
-
-static inline uint16_t load16(const uint8_t *octets, bool big)
-{
-    return big ? rk_load_be16(octets) : rk_load_le16(octets);
-}
-
-static inline uint32_t load32(const uint8_t *octets, bool big)
-{
-    return big ? rk_load_be32(octets) : rk_load_le32(octets);
-}
-
-static inline uint32_t padding(uint32_t len)
-{
-    return -len & 3;
-}
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 

@@ -1,76 +1,18 @@
-/* rk_rewrite.c: frames with other addresses, ports, tags, hop limits, and the checksums that go with them.
- *
- * Checksums are not computed but updated by what changed (RFC 1624): a good one stays good, and a bad one, which
- * may be the point of the packet, as bad as it was.  It also works where the octets that a checksum covers are not
- * all there: in fragments and in what ICMP errors quote. */
-#include "rk.h"
+/* rk_rewrite.c: frames with other addresses, ports, tags, hop limits, and the checksums that go with them: the
+ * link and IP.  rk_rewrite_upper.c has what IP carries, and says how checksums are kept. */
+#include "rk_rewrite.h"
 
 #include <errno.h>
-
-#include "rk_internal.h"
 
 #define TAG_LEN 4
 #define ETHERNET_LEN 14
 #define IP4_LEN 20
 #define IP6_LEN 40
+#define SLL_LEN 16
+#define SLL2_LEN 20
 
-enum { ICMP = 1, TCP = 6, UDP = 17, AH = 51, ICMP6 = 58, SCTP = 132, UDP_LITE = 136 };
-
-enum { V4 = 1, V6 = 2 };
-
-/* Where protocols keep their Internet checksum. */
-static const struct place {
-    uint8_t protocol;
-    uint8_t at;
-    uint8_t families;
-    bool pseudo; /* it covers a pseudo-header */
-    bool ports;  /* the header begins with two ports */
-    bool all;    /* it covers all that follows, always */
-} places[] = {
-    {TCP, 16, V4 | V6, .pseudo = true, .ports = true, .all = true},
-    {UDP, 6, V4 | V6, .pseudo = true, .ports = true, .all = true},
-    {ICMP, 2, V4, .all = true},
-    {ICMP6, 2, V6, .pseudo = true, .all = true},
-    {UDP_LITE, 6, V4 | V6, .pseudo = true, .ports = true},
-    {33, 6, V4 | V6, .pseudo = true, .ports = true}, /* DCCP (RFC 4340 section 9) */
-    {89, 12, V6, .pseudo = true, .all = true},       /* OSPFv3 (RFC 5340 section A.3.1) */
-    {103, 2, V6, .pseudo = true},                    /* PIM (RFC 7761 section 4.9) */
-    {135, 4, V6, .pseudo = true, .all = true},       /* mobility header (RFC 6275 section 6.1.1) */
-    {139, 4, V4 | V6, .pseudo = true, .all = true},  /* HIP (RFC 7401 section 5.1) */
-};
-
-/* An IP packet being changed. */
-struct packet {
-    const struct rk_rewrite *rules;
-    uint8_t *src, *dst; /* the addresses that the pseudo-header has: a routing header knows the last hop */
-    uint32_t addr_len;
-    uint32_t upper_len; /* as the IP header says */
-    uint32_t pseudo;    /* what their change adds to the pseudo-header's sum */
-    bool pseudo_changed;
-    bool quoted;        /* by an ICMP error: only its beginning may be there */
-    bool first;         /* the upper header begins here */
-    bool whole;         /* all that the upper checksum covers is here */
-    bool not_ready;     /* its transport checksum is still to be computed */
-    bool finished;      /* that was done */
-};
-
-static void rewrite_ip(struct packet *packet, uint8_t *octets, uint32_t len);
-
-/* sum, plus the difference that new octets in place of old ones make; len is even. */
-static uint32_t add_change(uint32_t sum, const uint8_t *old_octets, const uint8_t *new_octets, size_t len)
-{
-    sum += (uint16_t)~rk_csum_add(0, old_octets, len);
-    return rk_csum_add(sum, new_octets, len);
-}
-
-/* RFC 1624 section 3, equation 3, for the sum of any number of changed words. */
-static void update_at(uint8_t *at, uint32_t change)
-{
-    uint32_t sum = (uint16_t)~rk_load_be16(at) + change;
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    rk_store_be16(at, (uint16_t)~sum);
-}
+/* The group of all whose address has the same last three octets (RFC 4291 section 2.7.1). */
+static const uint8_t solicited[] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
 
 static bool has_prefix(const uint8_t *address, const uint8_t *prefix, uint32_t bits)
 {
@@ -79,9 +21,23 @@ static bool has_prefix(const uint8_t *address, const uint8_t *prefix, uint32_t b
            (rest == 0 || (address[octets] ^ prefix[octets]) >> (8 - rest) == 0);
 }
 
-/* The first rule that fits counts. */
-static void map_address(const struct rk_rewrite *rules, uint8_t *address, uint32_t addr_len, uint32_t end)
+void rk_blank_out(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
+    if (!packet->rules->anonymous || len == 0)
+        return;
+    memset(octets, 0, len);
+    if (packet->blank->to != octets)
+        packet->blank->from = octets;
+    packet->blank->to = octets + len;
+}
+
+/* The first rule that fits counts. */
+void rk_map_address(const struct rk_rewrite *rules, uint8_t *address, uint32_t addr_len, uint32_t end)
+{
+    if (rules->anonymous) {
+        rk_anonymous_address(rules->anonymous, address, addr_len);
+        return;
+    }
     for (uint32_t i = 0; i < rules->prefixes_n; i++) {
         const struct rk_rewrite_prefix *rule = &rules->prefixes[i];
         if (rule->addr_len != addr_len || !(rule->ends & end) || !has_prefix(address, rule->from, rule->from_bits))
@@ -96,185 +52,93 @@ static void map_address(const struct rk_rewrite *rules, uint8_t *address, uint32
     }
 }
 
-/* Map an address of the packet; with `pseudo` its change goes into the pseudo-header's. */
-static void map_in_pseudo(struct packet *packet, uint8_t *address, uint32_t end, bool pseudo)
+/* An address of the pseudo-header is another one now. */
+static void note_pseudo(struct rk_changed *packet, const uint8_t *before, const uint8_t *after)
 {
-    uint8_t before[16];
-    memcpy(before, address, packet->addr_len);
-    map_address(packet->rules, address, packet->addr_len, end);
-    if (pseudo && memcmp(before, address, packet->addr_len) != 0) {
-        packet->pseudo = add_change(packet->pseudo, before, address, packet->addr_len);
+    if (memcmp(before, after, packet->addr_len) != 0) {
+        packet->pseudo = rk_add_change(packet->pseudo, before, after, packet->addr_len);
         packet->pseudo_changed = true;
     }
 }
 
-/* ---- above IP ------------------------------------------------------------------------------------- */
-
-static void map_ports(const struct rk_rewrite *rules, uint8_t *ports)
+/* Map an address of the packet; with `pseudo` its change goes into the pseudo-header's. */
+static void map_in_pseudo(struct rk_changed *packet, uint8_t *address, uint32_t end, bool pseudo)
 {
-    rk_store_be16(ports, rules->ports[rk_load_be16(ports)]);
-    rk_store_be16(ports + 2, rules->ports[rk_load_be16(ports + 2)]);
-}
-
-/* The CRC is linear: what the ports' change makes of a good one is done to a bad one as well.  Of a fragment it
- * cannot be known, so there the ports stay. */
-static void rewrite_sctp(struct packet *packet, uint8_t *octets, uint32_t len)
-{
-    bool renew = packet->not_ready || packet->rules->flags & RK_REWRITE_CHECKSUMS;
-    if (packet->quoted && packet->rules->ports && len >= 4)
-        map_ports(packet->rules, octets); /* nobody verifies the checksum of a quote */
-    if (!packet->whole || len < 12 || (!packet->rules->ports && !renew))
-        return;
-    uint32_t stored = rk_load_le32(octets + 8);
-    memset(octets + 8, 0, 4);
-    uint32_t before = rk_crc32c(0, octets, len);
-    if (packet->rules->ports)
-        map_ports(packet->rules, octets);
-    uint32_t after = rk_crc32c(0, octets, len);
-    rk_store_le32(octets + 8, renew ? after : stored ^ before ^ after);
-    packet->finished = packet->not_ready;
-}
-
-/* Addresses in an ICMP message, and the packet that an error quotes. */
-static void rewrite_icmp(struct packet *packet, uint8_t protocol, uint8_t *octets, uint32_t len)
-{
-    if (packet->quoted || len < 8)
-        return;
-    uint8_t type = octets[0];
-    if (protocol == ICMP) {
-        if (type == 5) /* redirect (RFC 792) */
-            map_address(packet->rules, octets + 4, 4, RK_REWRITE_DST);
-        if (type != 3 && type != 4 && type != 5 && type != 11 && type != 12)
-            return;
-    } else {
-        /* Neighbour solicitation and advertisement; redirect (RFC 4861 sections 4.3 to 4.5). */
-        for (uint32_t at = 8; at < (type == 137 ? 40 : type == 135 || type == 136 ? 24 : 0); at += 16)
-            if (at + 16 <= len)
-                map_address(packet->rules, octets + at, 16, RK_REWRITE_DST);
-        if (type < 1 || type > 4)
-            return;
-    }
-    struct packet quote = {.rules = packet->rules, .quoted = true};
-    rewrite_ip(&quote, octets + 8, len - 8);
-}
-
-static const struct place *place_of(uint8_t protocol, uint8_t family)
-{
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (places[i].protocol == protocol && places[i].families & family)
-            return &places[i];
-    return NULL;
-}
-
-static uint16_t upper_checksum(const struct packet *packet, const struct place *place, const uint8_t *octets,
-                               uint32_t len)
-{
-    uint32_t sum = 0;
-    if (place->pseudo)
-        sum = rk_csum_pseudo(packet->src, packet->dst, packet->addr_len, place->protocol, len);
-    return (uint16_t)~rk_csum_add(sum, octets, len);
-}
-
-/* Whether a transport checksum is what a host leaves for its network card to finish, going by the octets: the sum
- * of the pseudo-header, from before its addresses were changed.  A good one may have that value by chance, which does
- * no harm where it can be computed; fragments were never left to a card. */
-static bool looks_unfinished(const struct packet *packet, uint8_t protocol, uint16_t stored)
-{
-    if ((protocol != TCP && protocol != UDP) || stored == 0 || !packet->whole || !packet->dst)
-        return false;
-    uint32_t sum = rk_csum_pseudo(packet->src, packet->dst, packet->addr_len, protocol, packet->upper_len);
-    return (stored + packet->pseudo) % 0xffff == sum % 0xffff;
-}
-
-static void rewrite_upper(struct packet *packet, uint8_t protocol, uint8_t *octets, uint32_t len)
-{
-    if (!packet->first)
-        return;
-    if (protocol == SCTP) {
-        rewrite_sctp(packet, octets, len);
-        return;
-    }
-    const struct place *place = place_of(protocol, packet->addr_len == 4 ? V4 : V6);
-    if (!place)
-        return;
-    bool changed = place->pseudo && packet->pseudo_changed;
-    uint32_t change = changed ? packet->pseudo : 0;
-    if (place->ports && packet->rules->ports && len >= 4) {
-        uint8_t before[4];
-        memcpy(before, octets, 4);
-        map_ports(packet->rules, octets);
-        if (memcmp(before, octets, 4) != 0) {
-            change = add_change(change, before, octets, 4);
-            changed = true;
-        }
-    } else if ((protocol == ICMP || protocol == ICMP6) && (packet->rules->prefixes_n > 0 || packet->rules->ports)) {
-        uint32_t before = rk_csum_add(0, octets, len);
-        rewrite_icmp(packet, protocol, octets, len);
-        uint32_t after = rk_csum_add(0, octets, len);
-        if (before != after) {
-            change = (uint16_t)~before + after + change;
-            changed = true;
-        }
-    }
-    if (len < place->at + 2u)
-        return;
-    uint8_t *at = octets + place->at;
-    bool may_be_zero = protocol != UDP && protocol != UDP_LITE;
-    uint16_t stored = rk_load_be16(at);
-    packet->not_ready = packet->not_ready || looks_unfinished(packet, protocol, stored);
-    bool none = protocol == UDP && stored == 0 && !packet->not_ready; /* RFC 768: none was computed */
-    bool renew = packet->not_ready || packet->rules->flags & RK_REWRITE_CHECKSUMS;
-    if (renew && place->all && packet->whole && packet->dst && !(none && packet->addr_len == 4)) {
-        rk_store_be16(at, 0);
-        rk_store_be16(at, upper_checksum(packet, place, octets, len));
-        packet->finished = packet->not_ready;
-    } else if (!changed || none) {
-        return;
-    } else if (packet->not_ready) { /* what stands there is the pseudo-header's sum, not complemented */
-        update_at(at, (uint16_t)~change);
-        return;
-    } else {
-        if (!may_be_zero && stored == 0xffff) /* stands for 0 */
-            rk_store_be16(at, 0);
-        update_at(at, change);
-    }
-    if (!may_be_zero && rk_load_be16(at) == 0)
-        rk_store_be16(at, 0xffff);
+    uint8_t before[16];
+    memcpy(before, address, packet->addr_len);
+    rk_map_address(packet->rules, address, packet->addr_len, end);
+    if (pseudo)
+        note_pseudo(packet, before, address);
 }
 
 /* ---- IP ------------------------------------------------------------------------------------------ */
 
+/* Where a time stamp option (RFC 791) has an address before each time. */
+static void map_stamps(struct rk_changed *packet, uint8_t *option, uint32_t len)
+{
+    if (len < 4 || ((option[3] & 15) != 1 && (option[3] & 15) != 3))
+        return;
+    uint32_t at = 4;
+    for (; at + 8 <= len; at += 8)
+        rk_map_address(packet->rules, option + at, 4, RK_EITHER_END);
+    rk_blank_out(packet, option + at, len - at);
+}
+
 /* With a source route that is not at its end the last hop of it is what the pseudo-header has
  * (RFC 1122 section 3.2.1.8 (c)). */
-static void map_source_route(struct packet *packet, uint8_t *options, uint32_t len)
+static void map_route(struct rk_changed *packet, uint8_t *option, uint32_t len)
 {
-    for (uint32_t at = 0; at + 2 <= len && options[at] != 0;) {
-        uint8_t kind = options[at], option_len = options[at + 1];
-        if (kind == 1) {
+    if (len < 7) {
+        if (len > 3)
+            rk_blank_out(packet, option + 3, len - 3);
+        return;
+    }
+    uint32_t last = 3 + (len - 7) / 4 * 4;
+    bool route = option[0] != 7, on_its_way = route && option[2] <= len;
+    if (on_its_way)
+        packet->dst = option + last;
+    for (uint32_t hop = 3; hop <= last; hop += 4)
+        map_in_pseudo(packet, option + hop, route ? RK_REWRITE_DST : RK_EITHER_END, on_its_way && hop == last);
+    rk_blank_out(packet, option + last + 4, len - last - 4);
+}
+
+static void map_options(struct rk_changed *packet, uint8_t *options, uint32_t len)
+{
+    uint32_t at = 0;
+    while (at < len && options[at] != 0) {
+        uint8_t *option = options + at;
+        if (option[0] == 1) {
             at++;
             continue;
         }
-        if (option_len < 2 || option_len > len - at)
-            return;
-        if ((kind == 131 || kind == 137) && option_len >= 7) {
-            uint32_t last = at + option_len - 4;
-            bool on_its_way = options[at + 2] <= option_len;
-            if (on_its_way)
-                packet->dst = options + last;
-            for (uint32_t hop = at + 3; hop <= last; hop += 4)
-                map_in_pseudo(packet, options + hop, RK_REWRITE_DST, on_its_way && hop == last);
+        if (at + 2 > len || option[1] < 2 || option[1] > len - at)
+            break;
+        switch (option[0]) {
+        case 7: case 131: case 137: /* recorded, loose and strict routes */
+            map_route(packet, option, option[1]);
+            break;
+        case 68:
+            map_stamps(packet, option, option[1]);
+            break;
+        case 11: case 12: case 25: case 148: /* MTU probes, quick start, router alert: they tell nothing */
+            break;
+        default:
+            rk_blank_out(packet, option + 2, option[1] - 2u);
         }
-        at += option_len;
+        at += option[1];
     }
+    rk_blank_out(packet, options + at, len - at);
 }
 
-static void rewrite_ip4(struct packet *packet, uint8_t *octets, uint32_t len)
+static void rewrite_ip4(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
     const struct rk_rewrite *rules = packet->rules;
     uint32_t header_len = (octets[0] & 15) * 4u;
     uint32_t total_len = rk_load_be16(octets + 2);
-    if (header_len < IP4_LEN || header_len > len || (total_len > 0 && total_len < header_len))
+    if (header_len < IP4_LEN || header_len > len || (total_len > 0 && total_len < header_len)) {
+        rk_blank_out(packet, octets + 1, len - 1);
         return;
+    }
     uint32_t end = total_len > 0 && total_len < len ? total_len : len;
     uint16_t place = rk_load_be16(octets + 6);
     uint8_t before[60];
@@ -284,7 +148,7 @@ static void rewrite_ip4(struct packet *packet, uint8_t *octets, uint32_t len)
     packet->whole = (place & 0x3fff) == 0 && total_len <= len && !packet->quoted;
     packet->src = octets + 12;
     packet->dst = octets + 16;
-    map_source_route(packet, octets + IP4_LEN, header_len - IP4_LEN);
+    map_options(packet, octets + IP4_LEN, header_len - IP4_LEN);
     map_in_pseudo(packet, octets + 12, RK_REWRITE_SRC, true);
     map_in_pseudo(packet, octets + 16, RK_REWRITE_DST, packet->dst == octets + 16);
     if (!packet->quoted && rules->flags & RK_REWRITE_HOP_LIMIT)
@@ -295,7 +159,7 @@ static void rewrite_ip4(struct packet *packet, uint8_t *octets, uint32_t len)
         rk_store_be16(octets + 10, 0);
         rk_store_be16(octets + 10, rk_csum(octets, header_len));
     } else if (memcmp(before, octets, header_len) != 0) {
-        update_at(octets + 10, add_change(0, before, octets, header_len));
+        rk_update_at(octets + 10, rk_add_change(0, before, octets, header_len));
     }
     uint8_t next = octets[9];
     uint32_t at = header_len;
@@ -304,12 +168,13 @@ static void rewrite_ip4(struct packet *packet, uint8_t *octets, uint32_t len)
         at += octets[at + 1] * 4u + 8;
     }
     packet->upper_len = (total_len > 0 ? total_len : len) - at;
-    rewrite_upper(packet, next, octets + at, end - at);
+    rk_rewrite_upper(packet, next, octets + at, end - at);
+    rk_blank_out(packet, octets + end, len - end);
 }
 
 /* The addresses in a routing header, all of them destinations. Of those that are not used up the last is what
  * the pseudo-header has (RFC 8200 section 8.1). */
-static void map_routing(struct packet *packet, uint8_t *octets, uint32_t len)
+static void map_routing(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
     uint8_t type = octets[2];
     bool on_its_way = octets[3] > 0;
@@ -324,32 +189,53 @@ static void map_routing(struct packet *packet, uint8_t *octets, uint32_t len)
         uint8_t *address = octets + 8 + i * 16;
         map_in_pseudo(packet, address, RK_REWRITE_DST, address == packet->dst);
     }
+    rk_blank_out(packet, octets + 8 + n * 16, len - 8 - n * 16);
 }
 
-/* A home address option is what the pseudo-header has for a source (RFC 6275 section 6.3). */
-static void map_home_address(struct packet *packet, uint8_t *octets, uint32_t len)
+/* Hop-by-hop and destination options. A home address is what the pseudo-header has for a source (RFC 6275
+ * section 6.3). */
+static void map_options6(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
-    for (uint32_t at = 2; at + 2 <= len;) {
-        if (octets[at] == 0) {
+    uint32_t at = 2;
+    while (at < len) {
+        uint8_t *option = octets + at;
+        if (option[0] == 0) {
             at++;
             continue;
         }
-        uint32_t option_len = octets[at + 1];
-        if (option_len > len - at - 2)
-            return;
-        if (octets[at] == 201 && option_len == 16) {
-            packet->src = octets + at + 2;
+        if (at + 2 > len || option[1] > len - at - 2)
+            break;
+        uint32_t option_len = option[1];
+        if (option[0] == 201 && option_len == 16) {
+            packet->src = option + 2;
             map_in_pseudo(packet, packet->src, RK_REWRITE_SRC, true);
+        } else if (option[0] != 4 && option[0] != 5 && option[0] != 38 && option[0] != 194) {
+            /* not a tunnel's limit, router alert, quick start, jumbo payload */
+            rk_blank_out(packet, option + 2, option_len);
         }
         at += 2 + option_len;
     }
+    rk_blank_out(packet, octets + at, len - at);
 }
 
-static void rewrite_ip6(struct packet *packet, uint8_t *octets, uint32_t len)
+/* Whom a neighbour solicitation asks is in the group that it is sent to: the group follows the address. */
+static bool follow_target(struct rk_changed *packet, uint8_t *group, uint8_t *solicitation, uint32_t len)
+{
+    if (!packet->rules->anonymous || len < 24 || solicitation[0] != 135 ||
+        memcmp(group, solicited, sizeof solicited) != 0 || memcmp(group + 13, solicitation + 21, 3) != 0)
+        return false;
+    uint8_t before[16], target[16];
+    memcpy(before, group, 16);
+    memcpy(target, solicitation + 8, 16);
+    rk_map_address(packet->rules, target, 16, RK_REWRITE_DST);
+    memcpy(group + 13, target + 13, 3);
+    note_pseudo(packet, before, group);
+    return true;
+}
+
+static void rewrite_ip6(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
     const struct rk_rewrite *rules = packet->rules;
-    if (len < IP6_LEN)
-        return;
     uint32_t payload_len = rk_load_be16(octets + 4);
     uint32_t end = payload_len > 0 && IP6_LEN + payload_len < len ? IP6_LEN + payload_len : len;
     packet->addr_len = 16;
@@ -371,8 +257,8 @@ static void rewrite_ip6(struct packet *packet, uint8_t *octets, uint32_t len)
             break;
         if (next == 43) {
             map_routing(packet, octets + at, header_len);
-        } else if (next == 60) {
-            map_home_address(packet, octets + at, header_len);
+        } else if (next == 0 || next == 60) {
+            map_options6(packet, octets + at, header_len);
         } else if (next == 44) {
             uint16_t place = rk_load_be16(octets + at + 2);
             packet->first = place >> 3 == 0;
@@ -382,52 +268,149 @@ static void rewrite_ip6(struct packet *packet, uint8_t *octets, uint32_t len)
         at += header_len;
     }
     map_in_pseudo(packet, octets + 8, RK_REWRITE_SRC, packet->src == octets + 8);
-    map_in_pseudo(packet, octets + 24, RK_REWRITE_DST, packet->dst == octets + 24);
+    if (next != ICMP6 || !packet->first || packet->dst != octets + 24 ||
+        !follow_target(packet, octets + 24, octets + at, end - at))
+        map_in_pseudo(packet, octets + 24, RK_REWRITE_DST, packet->dst == octets + 24);
     if (!packet->quoted && rules->flags & RK_REWRITE_HOP_LIMIT)
         octets[7] = rules->hop_limit;
     if (!packet->quoted && rules->flags & RK_REWRITE_DSCP) /* the upper six bits of the traffic class */
         rk_store_be16(octets, (uint16_t)((rk_load_be16(octets) & 0xf03f) | rules->dscp << 6));
     packet->upper_len = (payload_len > 0 ? IP6_LEN + payload_len : len) - at;
-    rewrite_upper(packet, next, octets + at, end - at);
+    rk_rewrite_upper(packet, next, octets + at, end - at);
+    rk_blank_out(packet, octets + end, len - end);
 }
 
-static void rewrite_ip(struct packet *packet, uint8_t *octets, uint32_t len)
+void rk_rewrite_ip(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
     if (len >= IP4_LEN && octets[0] >> 4 == 4)
         rewrite_ip4(packet, octets, len);
     else if (len >= IP6_LEN && octets[0] >> 4 == 6)
         rewrite_ip6(packet, octets, len);
+    else
+        rk_blank_out(packet, octets, len);
 }
 
-/* ---- Ethernet ------------------------------------------------------------------------------------ */
+/* ---- links --------------------------------------------------------------------------------------- */
 
 static bool is_tag(uint16_t ethertype)
 {
     return ethertype == 0x8100 || ethertype == 0x88a8 || ethertype == 0x9100;
 }
 
-/* Change what follows the link header; whether a transport checksum was finished. */
-static bool rewrite_network(const struct rk_rewrite *rules, uint8_t *octets, uint32_t len, bool not_ready)
+/* ARP for IPv4 (RFC 826), and its reverse: the sender's and the target's addresses. */
+static void rewrite_arp(struct rk_changed *packet, uint8_t *octets, uint32_t len)
 {
+    const struct rk_rewrite *rules = packet->rules;
+    if (len < 28 || rk_load_be16(octets + 2) != 0x0800 || octets[4] != 6 || octets[5] != 4) {
+        rk_blank_out(packet, octets, len);
+        return;
+    }
+    for (uint32_t at = 8; rules->anonymous && at <= 18; at += 10)
+        rk_anonymous_address(rules->anonymous, octets + at, 6);
+    rk_map_address(rules, octets + 14, 4, RK_REWRITE_SRC);
+    rk_map_address(rules, octets + 24, 4, RK_REWRITE_DST);
+    rk_blank_out(packet, octets + 28, len - 28);
+}
+
+static void rewrite_ethertype(struct rk_changed *packet, uint16_t ethertype, uint8_t *octets, uint32_t len)
+{
+    if (ethertype == 0x0800 || ethertype == 0x86dd)
+        rk_rewrite_ip(packet, octets, len);
+    else if (ethertype == 0x0806 || ethertype == 0x8035)
+        rewrite_arp(packet, octets, len);
+    else
+        rk_blank_out(packet, octets, len);
+}
+
+/* Anonymous MAC addresses. That of an IP group follows the group (RFC 1112 section 6.4, RFC 2464 section 7), which
+ * is `group` now, of addr_len octets, and was the one that the address told before, with so many octets of it. */
+static void hide_macs(const struct rk_rewrite *rules, uint8_t *octets, uint32_t follows, const uint8_t *group,
+                      uint32_t addr_len)
+{
+    if (follows > 0) {
+        memcpy(octets + 6 - follows, group + addr_len - follows, follows);
+        if (follows == 3)
+            octets[3] &= 0x7f;
+    } else {
+        rk_anonymous_address(rules->anonymous, octets, 6);
+    }
+    rk_anonymous_address(rules->anonymous, octets + 6, 6);
+}
+
+/* How many octets at the end of an Ethernet destination are those of the IP group at `group`. */
+static uint32_t follows_group(const uint8_t *mac, const uint8_t *group, uint32_t addr_len)
+{
+    static const uint8_t ip4_group[] = {0x01, 0x00, 0x5e}, ip6_group[] = {0x33, 0x33};
+    if (addr_len == 4 && memcmp(mac, ip4_group, 3) == 0 && group[0] >> 4 == 14 && mac[3] == (group[1] & 0x7f) &&
+        memcmp(mac + 4, group + 2, 2) == 0)
+        return 3;
+    return addr_len == 16 && memcmp(mac, ip6_group, 2) == 0 && memcmp(mac + 2, group + 12, 4) == 0 ? 4 : 0;
+}
+
+void rk_rewrite_ethernet(struct rk_changed *packet, uint8_t *octets, uint32_t len)
+{
+    const struct rk_rewrite *rules = packet->rules;
+    if (len < ETHERNET_LEN) {
+        rk_blank_out(packet, octets, len);
+        return;
+    }
     uint32_t at = 12;
     while (at + 2 + TAG_LEN <= len && is_tag(rk_load_be16(octets + at)))
         at += TAG_LEN;
-    if (at + 2 > len)
-        return false;
     uint16_t ethertype = rk_load_be16(octets + at);
     at += 2;
-    if (ethertype == 0x0800 || ethertype == 0x86dd) {
-        struct packet packet = {.rules = rules, .not_ready = not_ready};
-        rewrite_ip(&packet, octets + at, len - at);
-        return packet.finished;
+    const uint8_t *group = NULL;
+    uint32_t addr_len = 0, follows = 0;
+    if (ethertype == 0x0800 && len >= at + IP4_LEN)
+        group = octets + at + 16, addr_len = 4;
+    else if (ethertype == 0x86dd && len >= at + IP6_LEN)
+        group = octets + at + 24, addr_len = 16;
+    if (rules->anonymous && group)
+        follows = follows_group(octets, group, addr_len);
+    rewrite_ethertype(packet, ethertype, octets + at, len - at);
+    if (rules->anonymous)
+        hide_macs(rules, octets, follows, group, addr_len);
+}
+
+/* Headers of Linux's "cooked" captures (LINKTYPE_LINUX_SLL and SLL2): one link address, of any kind. */
+static void rewrite_cooked(struct rk_changed *packet, uint8_t *octets, uint32_t len)
+{
+    bool second = packet->rules->link == RK_LINK_SLL2;
+    uint32_t header_len = second ? SLL2_LEN : SLL_LEN;
+    if (len < header_len) {
+        rk_blank_out(packet, octets, len);
+        return;
     }
-    /* ARP for IPv4 (RFC 826): the sender's and the target's address. */
-    if (ethertype == 0x0806 && len - at >= 28 && rk_load_be16(octets + at + 2) == 0x0800 && octets[at + 4] == 6 &&
-        octets[at + 5] == 4) {
-        map_address(rules, octets + at + 14, 4, RK_REWRITE_SRC);
-        map_address(rules, octets + at + 24, 4, RK_REWRITE_DST);
+    uint8_t *address = octets + (second ? 12 : 6);
+    uint32_t addr_len = second ? octets[11] : rk_load_be16(octets + 4);
+    rewrite_ethertype(packet, rk_load_be16(octets + (second ? 0 : 14)), octets + header_len, len - header_len);
+    if (!packet->rules->anonymous)
+        return;
+    if (addr_len == 6 || addr_len == 4) {
+        rk_anonymous_address(packet->rules->anonymous, address, addr_len);
+        memset(address + addr_len, 0, 8 - addr_len);
+    } else {
+        memset(address, 0, 8);
     }
-    return false;
+}
+
+/* Change the whole frame, but for the tags and addresses that copy_tagged has put there. */
+static void rewrite_frame(struct rk_changed *packet, uint8_t *octets, uint32_t len)
+{
+    switch (packet->rules->link) {
+    case RK_LINK_ETHERNET:
+        rk_rewrite_ethernet(packet, octets, len);
+        break;
+    case RK_LINK_IP:
+        rk_rewrite_ip(packet, octets, len);
+        break;
+    case RK_LINK_NULL:
+        if (len >= 4)
+            rk_rewrite_ip(packet, octets + 4, len - 4);
+        break;
+    default:
+        rewrite_cooked(packet, octets, len);
+    }
 }
 
 /* Copy a frame with the tags it is to have; its new length. */
@@ -461,7 +444,9 @@ static void note_tag(struct rk_frame *row, const uint8_t *octets)
 
 static bool rules_ok(const struct rk_rewrite *rules)
 {
-    if (rules->flags & ~(uint32_t)RK_REWRITE_ALL)
+    if (rules->flags & ~(uint32_t)RK_REWRITE_ALL || rules->link > RK_LINK_SLL2)
+        return false;
+    if (rules->anonymous && (rules->prefixes_n > 0 || rules->ports))
         return false;
     for (uint32_t i = 0; i < rules->prefixes_n; i++) {
         const struct rk_rewrite_prefix *rule = &rules->prefixes[i];
@@ -490,18 +475,24 @@ int rk_rewrite(const struct rk_rewrite *rules, const struct rk_batch *batch, uin
         struct rk_frame *row = &out->frames[out->n];
         *row = *frame;
         row->offset = out->arena_used;
-        if (len < ETHERNET_LEN) {
-            memcpy(to, from, len);
-        } else {
+        if (rules->link == RK_LINK_ETHERNET && len >= ETHERNET_LEN) {
             row->cap_len = copy_tagged(rules, from, len, to);
             row->wire_len = frame->wire_len + row->cap_len - len;
             if (rules->flags & (RK_REWRITE_VLAN_REMOVE | RK_REWRITE_VLAN_ADD))
                 note_tag(row, to);
-            if (rewrite_network(rules, to, row->cap_len, frame->flags & RK_FRAME_CSUM_NOT_READY)) {
-                row->flags &= ~(uint32_t)RK_FRAME_CSUM_NOT_READY;
-                counters->finished++;
-            }
+        } else {
+            memcpy(to, from, len);
         }
+        struct rk_blank blank = {0};
+        struct rk_changed packet = {
+            .rules = rules, .blank = &blank, .not_ready = frame->flags & RK_FRAME_CSUM_NOT_READY};
+        rewrite_frame(&packet, to, row->cap_len);
+        if (packet.finished) {
+            row->flags &= ~(uint32_t)RK_FRAME_CSUM_NOT_READY;
+            counters->finished++;
+        }
+        if (rules->flags & RK_REWRITE_CUT && blank.to == to + row->cap_len)
+            row->cap_len = (uint32_t)(blank.from - to);
         counters->changed += row->cap_len != len || memcmp(from, to, len) != 0;
         out->arena_used += row->cap_len;
         out->n++;

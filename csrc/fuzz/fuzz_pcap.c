@@ -14,7 +14,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rk_pcap_file file = {.big_endian = data[0] & 1,
                                 .record_len = data[0] & 2 ? 24 : 16,
                                 .tick_ns = data[0] & 4 ? 1 : 1000};
-    struct records records = {.read = read_pcap, .file = &file, .header_len = file.record_len, .last_ifindex = 1};
+    struct records records = {
+        .read = read_pcap,
+        .file = &file,
+        .copy = {.big_endian = file.big_endian, .record_len = file.record_len, .options = UINT64_MAX},
+        .header_len = file.record_len,
+        .last_ifindex = 1};
     check_records(&records, data + 2, size - 2, data[1] * (size_t)17);
     return 0;
 }

@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                         .big_endian = data[0] & 1};
     struct records records = {.read = read_pcapng,
                               .file = &section,
+                              .copy = {.big_endian = section.big_endian, .options = UINT64_MAX},
                               .header_len = 12,
                               .last_ifindex = (int32_t)section.interfaces_n};
     check_records(&records, data + 2, size - 2, data[1] * (size_t)17);

@@ -18,6 +18,7 @@
 struct records {
     int (*read)(const struct records *records, struct rk_batch *batch, uint32_t *at);
     const void *file;
+    struct rk_pcap_copy copy; /* to a file of the same kind */
     uint32_t header_len;  /* least octets of a record before the packet */
     int32_t last_ifindex; /* of the interfaces, which count from 1 */
 };
@@ -78,6 +79,42 @@ static inline void write_again(const struct rk_batch *batch)
     free(out);
 }
 
+/* Copies of the records are the same octets; with shorter packets they are records all the same. */
+static inline void copy_again(const struct records *records, const struct rk_batch *batch, uint32_t end)
+{
+    uint32_t at = 0, used = 0, copied = 0, len = batch->arena_used + 32 * batch->n + 1;
+    uint8_t *out = malloc(len);
+    int done = 0;
+    while ((uint32_t)done < batch->n) {
+        int n = rk_pcap_copy(&records->copy, batch, (uint32_t)done, batch->n - (uint32_t)done, NULL, NULL, 0, &at, out,
+                             len, &used, &copied);
+        REQUIRE(n > 0);
+        done += n;
+    }
+    REQUIRE(at == end && used == end && copied == batch->n && memcmp(out, batch->arena, end) == 0);
+    struct rk_batch *edited = batch_of(batch->arena, batch->arena_used, batch->n + 1);
+    for (uint32_t i = 0; i < batch->n; i++) {
+        edited->frames[i] = batch->frames[i];
+        edited->frames[i].cap_len -= edited->frames[i].cap_len / 2; /* not 0: that might look like a file header */
+        edited->frames[i].flags &= ~(uint32_t)RK_FRAME_CSUM_NOT_READY;
+    }
+    edited->n = batch->n;
+    at = used = copied = 0;
+    struct rk_pcap_copy few = records->copy;
+    few.options = 1 << 2;
+    REQUIRE(rk_pcap_copy(&few, batch, 0, batch->n, NULL, edited, 0, &at, out, len, &used, &copied) == (int)batch->n);
+    struct rk_batch *back = batch_of(out, used, batch->n + 1);
+    uint32_t back_at = 0;
+    REQUIRE(records->read(records, back, &back_at) == RK_PCAP_MORE && back_at == used && back->n == batch->n);
+    for (uint32_t i = 0; i < batch->n; i++)
+        REQUIRE(back->frames[i].cap_len == edited->frames[i].cap_len &&
+                memcmp(back->arena + back->frames[i].offset, edited->arena + edited->frames[i].offset,
+                       back->frames[i].cap_len) == 0);
+    drop(back);
+    drop(edited);
+    free(out);
+}
+
 /* Read the octets whole, and again up to `split` with few rows at a time: the same packets both times. */
 static inline void check_records(const struct records *records, const uint8_t *octets, size_t len, size_t split)
 {
@@ -108,7 +145,8 @@ static inline void check_records(const struct records *records, const uint8_t *o
     } while (part->n > 0);
     drop(part);
 
-    write_again(whole);
+    copy_again(records, whole, at);
+    write_again(whole); /* last: it marks frames */
     drop(whole);
 }
 

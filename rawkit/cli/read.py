@@ -113,7 +113,7 @@ def copy_selected(
         flags = []
         for matches in selected.choose(batch):
             seen += 1
-            flags.append(matches and done != count and number in (None, seen))
+            flags.append(bool(matches) and done != count and number in (None, seen))
             done += flags[-1]
         return flags, done != count and (number is None or seen < number)
 

@@ -204,6 +204,16 @@ class FrameBatch:
                 f"{self.handle.arena_used} of {self.arena_len} octets are in use",
             )
 
+    def within(self, from_ns: int, until_ns: int, wanted: bytearray) -> int:
+        """Set the octet in `wanted` to 0 for each frame whose time is not in [from_ns, until_ns).
+
+        Gives how many are not 0 then.
+        """
+        if len(wanted) < len(self):
+            raise ValueError(f"{len(wanted)} octets for {len(self)} frames")
+        n: int = lib.rk_batch_within(self.handle, from_ns, until_ns, ffi.from_buffer("uint8_t[]", wanted))
+        return n
+
     def keep(self, wanted: Sequence[int]) -> int:
         """Drop the frames whose entry in `wanted` is 0, and return how many stay, in the order they had."""
         handle = self.refill()

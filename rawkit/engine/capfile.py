@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rawkit.engine.native import check, ffi, lib
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from rawkit.engine.batch import FrameBatch
 
 MAX_PACKET_LEN: int = lib.RK_PCAP_PACKET_LEN
@@ -111,6 +113,79 @@ class RecordWriter:
         self._used[0] = used
         with ffi.from_buffer("uint8_t[]", out, require_writable=True) as room:
             result = lib.rk_pcap_write(self._output, batch.handle, first, n, room, len(room), self._used)
+        return result, self._used[0]
+
+
+class RecordCopier:
+    """Copies records of a capture file, as they stand or with other octets in their packets.
+
+    `record_len` is how many octets stand before each packet of a pcap file, 0 for pcapng. Of a pcapng
+    packet's options those stay whose code is in `options` (None: all, and all that stands there), and
+    `interface_base` is added to the number of its interface.
+    """
+
+    def __init__(
+        self,
+        *,
+        big_endian: bool,
+        record_len: int = 0,
+        options: Iterable[int] | None = None,
+        interface_base: int = 0,
+    ) -> None:
+        mask = 2**64 - 1 if options is None else sum(1 << code for code in options)
+        self._rules = ffi.new(
+            "struct rk_pcap_copy *",
+            {
+                "big_endian": big_endian,
+                "record_len": record_len,
+                "options": mask,
+                "interface_base": interface_base,
+            },
+        )
+        self._at = ffi.new("uint32_t *")
+        self._used = ffi.new("uint32_t *")
+        self._copied = ffi.new("uint32_t *")
+        self.at = 0
+        """Where in the batch's arena the record of the next frame begins."""
+        self.copied = 0
+        """Records put by the last call."""
+
+    def put(
+        self,
+        batch: FrameBatch,
+        first: int,
+        n: int,
+        out: bytearray,
+        used: int,
+        keep: ReadableBuffer | None = None,
+        edited: FrameBatch | None = None,
+        edited_first: int = 0,
+    ) -> tuple[int, int]:
+        """Put the records of frames [first, first + n) into out[used:]: those whose octet in `keep` is not 0.
+
+        `edited` has a frame for each of the n, from `edited_first` on, that stands in place of it. Gives how
+        many frames were dealt with, or the negative errno that kept the first from it (`rk_pcap_copy`), and
+        how much of `out` is in use then.
+        """
+        self._at[0], self._used[0], self._copied[0] = self.at, used, 0
+        flags = ffi.NULL if keep is None else ffi.from_buffer("uint8_t[]", keep)
+        other = ffi.NULL if edited is None else edited.handle
+        with ffi.from_buffer("uint8_t[]", out, require_writable=True) as room:
+            result: int = lib.rk_pcap_copy(
+                self._rules,
+                batch.handle,
+                first,
+                n,
+                flags,
+                other,
+                edited_first,
+                self._at,
+                room,
+                len(room),
+                self._used,
+                self._copied,
+            )
+        self.at, self.copied = self._at[0], self._copied[0]
         return result, self._used[0]
 
 

@@ -154,15 +154,15 @@ class Filter:
             check(lib.rk_filter_run(_libpcap(), self._insns, self._n, batch, 0, 1, keep), "run filter") == 1
         )
 
-    def match_batch(self, batch: FrameBatch) -> list[bool]:
-        """Whether each frame of a batch passes, in order."""
+    def match_batch(self, batch: FrameBatch) -> bytearray:
+        """For each frame of a batch, in order, 1 when it passes and 0 when it does not."""
         n = len(batch)
         keep = bytearray(n)
         result = lib.rk_filter_run(
             _libpcap(), self._insns, self._n, batch.handle, 0, n, ffi.from_buffer(keep)
         )
         check(result, "run filter")
-        return list(map(bool, keep))
+        return keep
 
     def sift(self, batch: FrameBatch, flags: int = 0) -> int:
         """Drop the frames of a batch that do not pass, cut the others to `snaplen`; return how many are left.

@@ -165,6 +165,16 @@ class Reader:
             raise ValueError(f"{self.path}: more than {_MAX_KEPT_LEN} octets before the first interface")
         return self._checked_parts()
 
+    @property
+    def byte_order(self) -> str:
+        """ "<" or ">": of a pcap file, or of the section of a pcapng file that was read last."""
+        return self._order
+
+    @property
+    def batch_start(self) -> int:
+        """Where the records of the batch given out last begin in its arena."""
+        return self._batch_pos
+
     def spans(self, batch: FrameBatch) -> Iterator[tuple[int, int]]:
         """Where the record of each packet in the batch given out last begins and ends in its arena."""
         buf, start = batch.arena, self._batch_pos

@@ -26,10 +26,10 @@ class Selection:
         if expression:
             self._filter(linktype)
 
-    def choose(self, batch: FrameBatch) -> list[bool]:
-        """Whether each frame of a batch matches; they have the batch's link type."""
+    def choose(self, batch: FrameBatch) -> bytearray:
+        """For each frame of a batch 1 when it matches, else 0; they have the batch's link type."""
         if not self.expression:
-            return [True] * len(batch)
+            return bytearray(b"\1") * len(batch)
         return self._filter(batch.linktype).match_batch(batch)
 
     def matches(self, frame: Frame) -> bool:

@@ -6,8 +6,11 @@ import io
 import subprocess
 
 import pytest
+from capfiles import Maker
 from oracles import oracle
 
+from rawkit.engine.batch import CSUM_NOT_READY
+from rawkit.engine.rewrite import PrefixRule, Rewriter
 from rawkit.errors import CaptureFileError, EngineError
 from rawkit.pcap import copy_pcap, open_pcap
 from rawkit.pcap.sink import BUFFER_LEN
@@ -129,3 +132,130 @@ def test_tshark_finds_in_a_copy_what_stood_in_the_file(make, tmp_path):
     capinfos = subprocess.run([oracle("capinfos"), path], capture_output=True, text=True, check=True).stdout
     assert "maker" in capinfos
     assert "Number of decryption secrets in file: 1" in capinfos
+
+
+# ---- edited
+
+
+def edited(octets, **rules):
+    out = io.BytesIO()
+    with open_pcap(io.BytesIO(octets)) as reader:
+        copy_pcap(reader, out, edit=Rewriter(**rules))
+    return out.getvalue()
+
+
+def every_option(make: Maker, data: bytes, flags: int = 1) -> bytes:
+    """Each block that may hold `data`, an Ethernet frame, and every option that the draft has."""
+    packet = b"".join(
+        (
+            make.option(1, b"comment"), make.option(2, make.pack("I", flags)), make.option(3, b"\2hash"),
+            make.option(4, bytes(8)), make.option(5, b"\1" * 8), make.option(6, b"\2" * 4),
+            make.option(7, b"\0verdict"), make.option(2988, b"1234text"), make.option(2989, b"1234\0\1"),
+            make.option(0x777, b"unknown"), make.option(0, b""), b"\xee" * 4,
+        )
+    )  # fmt: skip
+    interface = b"".join(make.option(code, b"%d" % code) for code in (2, 3, 8, 10, 11, 12, 15, 777))
+    addresses = (
+        make.option(4, bytes(8))
+        + make.option(5, bytes(17))
+        + make.option(6, bytes(6))
+        + make.option(7, bytes(8))
+    )
+    numbers = b"".join(make.option(code, bytes(8)) for code in range(2, 9))
+    return b"".join(
+        (
+            make.shb(make.option(2, b"hw") + make.option(1, b"note") + make.option(777, b"x")),
+            make.idb(1, 262144, interface + addresses + make.option(9, b"\x09") + make.option(0, b"")),
+            make.epb(data, options=packet),
+            make.block(4, make.pack("HH", 1, 9) + b"\xc0\0\2\1name\0" + bytes(3) + make.pack("HH", 0, 0)),
+            make.spb(data),
+            make.isb(options=make.option(1, b"why") + numbers),
+            make.block(9, b"__REALTIME_TIMESTAMP=1\n"),
+            make.block(10, make.pack("II", 0x544C534B, 4) + b"key\n"),
+            make.obsolete(data, drops=7, options=packet),
+            make.block(0xBAD, make.pack("I", 32473) + b"custom"),
+            make.block(0x40000BAD, make.pack("I", 32473) + b"custom, not to be copied"),
+            make.block(0x80000001, b"vendor"),
+            make.epb(data[:20], wire_len=len(data)),
+        )
+    )  # fmt: skip
+
+
+FRAME = bytes.fromhex(
+    "02000000000202000000000108004500002000010000401100000a0000010a00000200010002000c0000"
+) + b"four"  # fmt: skip
+
+
+def test_an_edit_that_changes_nothing_gives_the_same_octets(make_both):
+    other = Maker(">" if make_both.order == "<" else "<")
+    for octets in (
+        make_both.pcap_header(magic=0xA1B2CD34) + make_both.record(FRAME, extra=b"modified") * 2,
+        make_both.every_block() + other.every_block() + every_option(make_both, FRAME),
+    ):
+        assert edited(octets) == octets
+
+
+@pytest.mark.parametrize("length", [46, 47, 48, 49, 300])
+def test_an_edit_changes_packets_and_nothing_else(make_both, length):
+    """Neither blocks nor options, known or not; the lengths follow."""
+    data = FRAME.ljust(length, b".")
+    tagged = data[:12] + b"\x81\0\0\x07" + data[12:]
+    # Bit 9 of the flags says that the checksum is not computed; it is now.
+    before, after = every_option(make_both, data, 0x201), every_option(make_both, tagged, 1)
+    # The last packet was cut: what is cut stays cut, and the tag makes it longer.
+    after = after[: -len(make_both.epb(tagged[:20]))] + make_both.epb(tagged[:24], wire_len=len(tagged))
+    got = edited(before, vlan_add=(0x8100, 7))
+    with open_pcap(io.BytesIO(got)) as reader, open_pcap(io.BytesIO(after)) as wanted:
+        for block, want in zip(reader.blocks(), wanted.blocks(), strict=True):
+            assert without_checksum(block.octets) == without_checksum(want.octets)
+
+
+def without_checksum(octets: bytes) -> bytes:
+    """Without the UDP checksum, which is not what this is about."""
+    at = octets.find(b"\0\1\0\2\0\x0c")
+    return octets if at < 0 else octets[: at + 6] + b"??" + octets[at + 8 :]
+
+
+def test_the_flags_tell_that_a_checksum_was_finished(make_both):
+    """A partial checksum, as a card would get it, with bit 9 set."""
+    flags = make_both.option(1, b"kept") + make_both.option(2, make_both.pack("I", 0x202))
+    octets = make_both.shb() + make_both.idb() + make_both.epb(FRAME, options=flags)
+    out = edited(octets, prefixes=[PrefixRule(b"\x0a\0\0\0", 8, b"\xc0\xa8\0\0", 16)])
+    for file, not_ready in ((octets, CSUM_NOT_READY), (out, 0)):
+        with open_pcap(io.BytesIO(file)) as reader:
+            batch = next(reader.batches())
+            assert batch.records()[0].flags & CSUM_NOT_READY == not_ready
+    with open_pcap(io.BytesIO(out)) as reader:
+        (frame,) = reader
+    assert frame.comments == ("kept",)
+    assert frame.direction == "out"
+    assert [v.state for v in frame.packet().checksums() if v.layer.__name__ == "UDP"] == ["good"]
+
+
+def test_a_simple_packet_that_cannot_tell_its_length_becomes_an_enhanced_one(make_both):
+    octets = make_both.shb() + make_both.idb(snaplen=20) + make_both.spb(FRAME[:20], wire_len=60)
+    out = edited(octets, vlan_add=(0x8100, 7))
+    with open_pcap(io.BytesIO(out)) as reader:
+        (frame,) = reader
+    assert (frame.data, frame.wire_len, frame.time_ns) == (
+        FRAME[:12] + b"\x81\0\0\x07" + FRAME[12:20],
+        64,
+        0,
+    )
+
+
+def test_blocks_may_be_left_out_and_options_chosen(make_both):
+    octets = every_option(make_both, FRAME)
+    out = io.BytesIO()
+    with open_pcap(io.BytesIO(octets)) as reader:
+        copy_pcap(
+            reader,
+            out,
+            blocks=lambda block: block.octets if block.kind in (0x0A0D0D0A, 1) else b"",
+            options=(2, 4),
+        )
+    with open_pcap(io.BytesIO(out.getvalue())) as reader:
+        blocks = list(reader.blocks())
+    assert [block.kind for block in blocks] == [0x0A0D0D0A, 1, 6, 3, 2, 6]
+    assert [[code for code, _ in block.options] for block in blocks[2:]] == [[2, 4], [], [2, 4], []]
+    assert len(blocks[1].options) == 13
