@@ -43,7 +43,11 @@ ROOMS = {
 # function, so that importing the object's own room loads no other.
 LATE = {("rawkit.wire.packet", "rawkit.interop.scapy")}
 # Modules that are for nothing else than the library.
-ABOUT = {"rawkit.sim.loop": ("asyncio",), "rawkit.transport.streams": ("asyncio",)}
+ABOUT = {
+    "rawkit.tools.payloadreplay": ("asyncio",),
+    "rawkit.sim.loop": ("asyncio",),
+    "rawkit.transport.streams": ("asyncio",),
+}
 HEAVY = {"scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"}
 
 

@@ -30,12 +30,13 @@ Examples:
   rawkit replay http.pcapng -i veth0 -t -l 100 --loop-map 10.0.0.0/24=10.1.0.0/24
   rawkit replay http.pcapng -i veth0 -I veth1         clients' packets on veth0, servers' on veth1
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
+  rawkit replay http.pcapng --payload --to 127.0.0.1:8080    the requests again, and are the answers the same?
 
-Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input; 77 without permission;
-130 when interrupted.""",
+Exit status: 0 when every packet went out, or with --payload all answers are the same; 1 when not; 2 for bad
+input; 77 without permission; 130 when interrupted.""",
 )
 @click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
-@click.option("-i", "--interface", required=True, help="Ethernet interface to send on.")
+@click.option("-i", "--interface", help="Ethernet interface to send on.")
 @click.option(
     "-I",
     "--intf2",
@@ -87,6 +88,24 @@ Exit status: 0 when every packet went out; 1 when some did not; 2 for bad input;
     metavar="FILE",
     help="Write what would be sent, send nothing.",
 )
+@click.option(
+    "--payload",
+    is_flag=True,
+    help="Let real sockets say what clients said; see below.",
+)
+@click.option(
+    "--to",
+    metavar="HOST[:PORT]",
+    help='Where --payload connects; "captured": to the servers of the capture.',
+)
+@click.option(
+    "--wait",
+    type=_ABOVE_0,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="So long without an octet ends the waiting for an answer.",
+)
 @click.option("--plot", is_flag=True, help="Draw how late packets went.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON lines.")
 def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: bool, **options: Any) -> int:
@@ -97,6 +116,10 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     Checksums follow what is changed: good ones stay good and bad ones bad; those left to hardware are
     completed. The report says how many packets were sent, what failed and why, and how late packets went
     against plan.
+
+    With --payload no packet of the file is sent. For each of its TCP connections, and its UDP ports, a socket
+    connects to --to, says what the client said with the same gaps, and compares what comes back with what the
+    server said: octet for octet, of HTTP/1 status and content. Needs no privilege; works on loopback.
     """
     import signal
     from dataclasses import replace
@@ -109,6 +132,15 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     from rawkit.tools.replayplan import ReplayConfig
     from rawkit.tools.rewrite import parse_prefix_map
 
+    wait, to = options.pop("wait"), options.pop("to")
+    if options.pop("payload"):
+        from rawkit.cli.replaypayload import play
+
+        return play(file, to, wait, options, as_json)
+    if to is not None:
+        raise click.UsageError("--to goes with --payload")
+    if options["interface"] is None:
+        raise click.UsageError("Missing option '-i' / '--interface'")
     one_by_one = options.pop("one_at_a_time")
     if sum([one_by_one, *(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed"))]) > 1:
         raise click.UsageError("--speed, --pps, --mbps, --topspeed and --one-at-a-time exclude each other")

@@ -43,8 +43,10 @@ class FlowSides:
     def side(self, octets: bytes) -> int:
         """CLIENT or SERVER."""
         ends = ends_of(octets)
-        if ends is None:
-            return CLIENT
+        return CLIENT if ends is None else self.side_of(ends)
+
+    def side_of(self, ends: Ends) -> int:
+        """The same, of a packet whose ends are known."""
         if ends.sport < 0:
             return self._by_host(ends)
         flow = (ends.protocol, ends.src, ends.dst, ends.sport, ends.dport)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from rawkit.engine import PacketSocket
+from rawkit.lab import servers
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
 from rawkit.wire import TCP, Dot1Q, Ether, IPv4, Packet, checksum
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 HEADER = bytes.fromhex("00005e005302 00005e005301 88b5")
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
+PCAPS = Path(__file__).parents[2] / "pcaps"
 
 
 def replay(*args: str) -> subprocess.CompletedProcess[str]:
@@ -308,3 +314,64 @@ def test_damage_is_an_error_after_the_report(veth: VethPair, file: Path) -> None
     assert done.returncode == 2
     assert done.stdout.startswith("9 packets, 540 octets sent on v0")
     assert re.fullmatch(rf"rawkit replay: {file}: .* \(offset \d+, after 9 packets\)\n", done.stderr)
+
+
+# ---- --payload ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lab_server() -> Iterator[int]:
+    """The port, on loopback, of the server whose answers are in pcaps/http.pcapng."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        servers.serve_http(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield port
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_payloads_on_loopback_without_privilege() -> None:
+    with lab_server() as port:
+        done = replay(str(PCAPS / "http.pcapng"), "--payload", "--to", f"127.0.0.1:{port}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == [
+            "tcp 10.77.0.1:57526 > 10.77.0.2:80: same",
+            "1 conversation, 1 answered as in the capture; 73 octets sent, 3962 received",
+        ]
+        done = replay(str(PCAPS / "http.pcapng"), "--payload", "--to", f"127.0.0.1:{port}", "-tl3", "--json")
+    lines = list(map(json.loads, done.stdout.splitlines()))
+    assert lines[0] == {"type": "header", "schema": "rawkit.replay-payload/1"}
+    assert [line["verdict"] for line in lines[1:4]] == ["same"] * 3
+    assert lines[4]["conversations"] == lines[4]["good"] == 3
+
+
+def test_payloads_without_a_server() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        done = replay(str(PCAPS / "http.pcapng"), "--payload", "--to", f"127.0.0.1:{sock.getsockname()[1]}")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "failed: Connection refused" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--payload", "--payload needs --to HOST[:PORT], or --to captured"),
+        ("--payload --to 127.0.0.1 -i lo", "--payload sends no packets: --interface does not go with it"),
+        ("--payload --to 127.0.0.1:0", "payload: port 0; possible are 1..65535"),
+        ("--payload --to :80", "--to :80: say HOST or HOST:PORT"),
+        ("--to 127.0.0.1 -i lo", "--to goes with --payload"),
+        ("-t", "Missing option '-i' / '--interface'"),
+    ],
+)
+def test_payload_options_that_make_no_sense(file: Path, options: str, said: str) -> None:
+    done = replay(str(file), *options.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"rawkit replay: {said}; see 'rawkit replay --help'\n"
