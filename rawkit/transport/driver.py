@@ -184,8 +184,8 @@ class Driver:
         due_ns = timer.due_ns
         if due_ns is None:
             return
-        if due_ns > self.clock.now:
-            self._arm(timer, due_ns)
+        if due_ns > armed_ns:
+            self._arm(timer, max(due_ns, self.clock.now))  # in real time it may be late already
             return
         timer.due_ns = None
         if self.trace is not None:

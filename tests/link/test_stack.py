@@ -172,7 +172,7 @@ def test_protocols_without_ports_get_some_where_wanted_and_else_have_one_exchang
             client.do(Write(bytes([n]) * 3000))
         until(lambda: sum(len(data) for app in apps for data in app.received) == 9000, a.stack, b.stack)
         assert sorted(app.received[0][0] for app in apps) == [0, 1, 2]
-        assert clients[0].path.room == 1500 - 20 - 4
+        assert clients[0].path.room == clients[0].path.mtu - 20 - 4
     a, b = pair(lab, StopAndWait)
     with a, b:
         a.stack.connect(StopAndWait(), "10.77.0.2")
