@@ -516,9 +516,24 @@ int rk_probe_match(const struct rk_probe_plan *plan, const struct rk_batch *batc
 #define RK_BOARD_ANSWERED 1
 #define RK_BOARD_ABSENT 2 /* never sent: nobody has the address, its row of next_hops is zero */
 
+#define RK_TIMING_EPOCHS 4
+
+/* How long answers take, and how many come: what a pace is found from.  Boards may share one. */
+struct rk_timing {
+    int64_t rtt_max_ns; /* of the answers timed: those to probes sent once */
+    int64_t rtt_sum_ns;
+    uint64_t rtt_n;
+    /* How many rows were answered of those last sent in each of the latest epochs, which begin at epoch_ns; the newest
+     * first. */
+    int64_t epoch_ns[RK_TIMING_EPOCHS];
+    uint32_t epoch_answers[RK_TIMING_EPOCHS];
+};
+
+/* From now_ns on a new epoch counts what is answered. */
+void rk_timing_begin_epoch(struct rk_timing *timing, int64_t now_ns);
+
 /* What is known of some probes of a plan: row i is the probe at position first + i * step.  The arrays
  * have rows_n rows each and belong to the caller. */
-#define RK_BOARD_EPOCHS 4
 struct rk_board {
     uint64_t first;
     uint64_t step;
@@ -527,17 +542,10 @@ struct rk_board {
     uint8_t *states;     /* RK_BOARD_... */
     uint8_t *probes;     /* how often each was sent, at most 255 */
     int64_t *sent_ns;    /* when it was sent last */
-    uint32_t counted;    /* answers that were only counted */
-    uint32_t rtt_n;      /* answers timed: to probes sent once */
-    int64_t rtt_max_ns;  /* the slowest of these */
-    int64_t rtt_sum_ns;
-    int64_t *rtt_ns;     /* rows_n rows for these times, the others stay as they are; or NULL */
+    int64_t *rtt_ns;     /* the times of answers to probes sent once, other rows stay as they are; or NULL */
+    struct rk_timing *timing;
+    uint64_t counted;    /* answers that were only counted */
     uint64_t duplicates; /* answers to rows that had one */
-    uint64_t strays;     /* right cookies, but of no row: probes of earlier boards */
-    /* How many rows were answered of those last sent in each of the latest epochs, which begin at epoch_ns; the newest
-     * first. */
-    int64_t epoch_ns[RK_BOARD_EPOCHS];
-    uint32_t epoch_answers[RK_BOARD_EPOCHS];
 };
 
 /* Fill the batch, emptied first, with the next n unanswered probes from row `from` on, and rows with where they
@@ -545,16 +553,57 @@ struct rk_board {
  * fits only when no unanswered row is left; -EINVAL as rk_probe_fill, or for a board outside the plan. */
 int rk_board_fill(const struct rk_probe_plan *plan, struct rk_board *board, struct rk_batch *batch, uint32_t from,
                   uint32_t n, uint32_t *rows);
-/* From now_ns on a new epoch counts what is answered. */
-void rk_board_begin_epoch(struct rk_board *board, int64_t now_ns);
-/* The probes of n rows were sent. */
-void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns);
-/* As rk_probe_match, but of a board's rows, each answer once: further ones, and those of other probes, are counted
- * and passed over, and so are those of a state whose bit (1 << RK_PROBE_...) is set in `counted`.  rows_out[i] is the
- * row of replies[i]. */
-int rk_board_match(const struct rk_probe_plan *plan, struct rk_board *board, const struct rk_batch *batch,
-                   uint32_t link_skip, uint32_t counted, uint32_t first, struct rk_probe_reply *replies,
-                   uint32_t *rows_out, uint32_t replies_n, uint32_t *next);
+
+/* ---- runs (rk_run.c) ---------------------------------------------------------------------------- */
+
+/* One of the ways in which a run's probes leave, by a thread of its own. */
+struct rk_run_way {
+    void *sender;
+    int by;                 /* RK_BY_PACKET or RK_BY_RAWIP */
+    int error;              /* negative errno: why the probe of refused_row cannot be sent; it counts as answered
+                             * then. Or -ENOBUFS: the device's queue stayed full.  0: nothing of the kind */
+    struct rk_batch *batch; /* room for what leaves by one system call */
+    uint32_t *rows;         /* of its frames, as many as batch->capacity */
+    uint32_t next;          /* frames [next, batch->n) were filled in and are still to leave */
+    uint32_t refused_row;
+};
+
+struct rk_run_board {
+    const struct rk_probe_plan *plan;
+    struct rk_board *board;
+};
+
+/* A round over a board: its unanswered probes leave, and answers are taken off it, and off others, meanwhile. */
+struct rk_run {
+    const struct rk_run_board *boards; /* of one IP version, whose templates have the same source port and key */
+    uint32_t boards_n;
+    uint32_t board;         /* the one whose probes leave */
+    struct rk_run_way *ways;
+    uint32_t ways_n;
+    uint32_t cursor;        /* the row from which on nothing was filled in in this round */
+    void *receiver;         /* where answers come: IP packets, without link header */
+    int receive_by;         /* as rk_run_way.by */
+    uint32_t counted;       /* answers of a state whose bit (1 << RK_PROBE_...) is set are only counted */
+    struct rk_batch *inbox; /* room for some of what comes at once */
+    struct rk_probe_reply *replies; /* the other answers, each row's first; */
+    uint32_t *replies_board;        /* whose board's rows, */
+    uint32_t *replies_row;          /* and which; all three of replies_n, */
+    uint32_t replies_n;             /* which is no less than inbox->capacity */
+    uint32_t found;         /* out: how many replies there are */
+    uint32_t sent;          /* out: how many probes left */
+    uint64_t strays;        /* answers with right cookies, but of no row: to probes of earlier boards */
+    uint32_t more;          /* out: answers may be waiting in the receiver, whatever its descriptor says */
+};
+
+/* Send n probes, and take what answers come, until
+ *   - they have left, or the board has no more for this round;
+ *   - one of the ways met an error;
+ *   - replies has no room left, deadline_ns passed, or a signal came.
+ * Answers that are here by then have been taken, as far as there is room.  From 512 probes on each way has a
+ * thread, the first one the caller's.  Nothing is waited for
+ * but full queues; n 0 only takes answers.
+ * Returns 0, -EINVAL for parts that do not fit, or what receiving came to. */
+int rk_board_run(struct rk_run *run, uint32_t n, int64_t deadline_ns);
 
 /* ---- dissection (rk_dissect.c) ------------------------------------------------------------------ */
 

@@ -48,4 +48,21 @@ bool rk_probe_find_position(const struct rk_probe_plan *plan, uint32_t addr_len,
 void rk_probe_write(const struct rk_probe_plan *plan, const struct rk_probe_writer *writer,
                     const struct rk_probe_place *target, struct rk_batch *batch);
 
+/* Boards (rk_board.c). 0, or -EINVAL for a board outside its plan, or a plan as above. */
+int rk_board_prepare(const struct rk_probe_plan *plan, const struct rk_board *board, struct rk_probe_writer *writer);
+/* Find the next n unanswered rows from the cursor on, which moves behind them. Returns how many there were. */
+uint32_t rk_board_claim(const struct rk_board *board, uint32_t *cursor, uint32_t n, uint32_t *rows);
+/* Append the probes of n rows to a batch that has room for them. Rows without next hop are moved behind the others.
+ * Returns how many others there are. Changes nothing of the board: no answer can make a row another target's. */
+uint32_t rk_board_write(const struct rk_probe_plan *plan, const struct rk_probe_writer *writer,
+                        const struct rk_board *board, uint32_t *rows, uint32_t n, struct rk_batch *batch);
+/* n rows, unanswered until now, become RK_BOARD_ABSENT. */
+void rk_board_absent(struct rk_board *board, const uint32_t *rows, uint32_t n);
+/* The probes of n rows were sent, or are about to be. */
+void rk_board_sent(struct rk_board *board, const uint32_t *rows, uint32_t n, int64_t now_ns);
+/* Mark the row that a reply answers. Returns 1 for its first answer; 0 for a further one, or one of a state whose bit
+ * (1 << RK_PROBE_...) is set in `counted`, which are counted; -ENOENT when it is no answer to a row. */
+int rk_board_take(const struct rk_probe_plan *plan, struct rk_board *board, uint32_t addr_len,
+                  const struct rk_probe_reply *reply, uint32_t counted, uint32_t *row);
+
 #endif

@@ -3,6 +3,7 @@
 #include "rk_test.h"
 
 #include "rk_internal.h"
+#include "rk_probe.h"
 
 #define SPORT 40000
 #define ADDRESSES 7
@@ -43,6 +44,7 @@ static struct rk_probe_plan plan_of(uint64_t seed, bool link)
 
 struct room {
     struct rk_board board;
+    struct rk_timing timing;
     uint8_t states[PROBES], probes[PROBES];
     int64_t sent_ns[PROBES], rtt_ns[PROBES];
     uint32_t rows[PROBES];
@@ -53,7 +55,7 @@ static void set_up(struct room *room, uint64_t first, uint64_t step, uint32_t ro
     memset(room, 0, sizeof *room);
     room->board = (struct rk_board){.first = first, .step = step, .rows_n = rows_n, .left = rows_n,
                                     .states = room->states, .probes = room->probes, .sent_ns = room->sent_ns,
-                                    .rtt_ns = room->rtt_ns};
+                                    .rtt_ns = room->rtt_ns, .timing = &room->timing};
 }
 
 /* What the target of a probe answers: a frame with addresses and ports swapped. */
@@ -82,13 +84,21 @@ static uint32_t number_of(const uint8_t *probe)
     return address_i * PORTS + port_i;
 }
 
+/* First answers of states that are not counted; *strays becomes the answers to no row. */
 static int match(const struct rk_probe_plan *plan, struct room *room, const struct rk_batch *batch, uint32_t counted,
-                 struct rk_probe_reply *replies, uint32_t *rows)
+                 uint32_t *rows, uint32_t *strays)
 {
-    uint32_t next;
-    int n = rk_board_match(plan, &room->board, batch, 0, counted, 0, replies, rows, PROBES, &next);
+    struct rk_probe_reply replies[PROBES];
+    uint32_t next, taken = 0;
+    int n = rk_probe_match(plan, batch, 0, 0, replies, PROBES, &next);
     EXPECT(next, batch->n);
-    return n;
+    *strays = 0;
+    for (int i = 0; i < n; i++) {
+        int found = rk_board_take(plan, &room->board, 4, &replies[i], counted, &rows[taken]);
+        *strays += found == -ENOENT;
+        taken += found == 1;
+    }
+    return (int)taken;
 }
 
 /* Two rounds, in which every other row answers; every probe once a round. */
@@ -126,19 +136,18 @@ static void rounds(uint64_t seed, uint64_t first, uint64_t step, uint32_t rows_n
     EXPECT(sent, rows_n);
     for (uint32_t i = 0; i < in->n; i++)
         in->frames[i].time_ns = 1000 + 10 * i;
-    struct rk_probe_reply replies[PROBES];
-    uint32_t rows[PROBES], open_n = (rows_n + 3) / 4, answered = (rows_n + 1) / 2;
-    EXPECT(match(&plan, &room, in, 1u << RK_PROBE_CLOSED, replies, rows), open_n);
+    uint32_t strays, rows[PROBES], open_n = (rows_n + 3) / 4, answered = (rows_n + 1) / 2;
+    EXPECT(match(&plan, &room, in, 1u << RK_PROBE_CLOSED, rows, &strays), open_n);
     EXPECT(room.board.counted, answered - open_n);
     EXPECT(room.board.left, rows_n - answered);
-    EXPECT(room.board.rtt_n, answered);
-    EXPECT(room.board.rtt_max_ns, answered ? 10 * (answered - 1) : 0);
-    EXPECT(room.board.rtt_sum_ns, answered ? 5 * answered * (answered - 1) : 0);
+    EXPECT(room.timing.rtt_n, answered);
+    EXPECT(room.timing.rtt_max_ns, answered ? 10 * (answered - 1) : 0);
+    EXPECT(room.timing.rtt_sum_ns, answered ? 5 * answered * (answered - 1) : 0);
     for (uint32_t i = 0; i < open_n; i++)
         EXPECT(rows[i], 4 * i);
     for (uint32_t i = 0; i < rows_n; i++)
         EXPECT(room.rtt_ns[i], i % 2 == 0 ? 10 * (i / 2) : 0);
-    EXPECT(match(&plan, &room, in, 0, replies, rows), 0);
+    EXPECT(match(&plan, &room, in, 0, rows, &strays), 0);
     EXPECT(room.board.duplicates, answered);
     /* Again, only those without an answer. */
     sent = from = 0;
@@ -156,8 +165,8 @@ static void rounds(uint64_t seed, uint64_t first, uint64_t step, uint32_t rows_n
         from = 0;
         EXPECT(rk_board_fill(&plan, &room.board, out, 0, 1, room.rows), 1);
         add(in, reply, answer(out->arena, 0x12, reply));
-        EXPECT(match(&plan, &room, in, 0, replies, rows), 1);
-        EXPECT(room.board.rtt_n, answered);
+        EXPECT(match(&plan, &room, in, 0, rows, &strays), 1);
+        EXPECT(room.timing.rtt_n, answered);
     }
     drop_batch(out);
     drop_batch(in);
@@ -188,18 +197,17 @@ static void epochs(void)
     set_up(&room, 0, 1, PROBES);
     struct rk_batch *out = new_batch(PROBES, 4096), *in = new_batch(PROBES, 4096);
     uint8_t reply[64];
-    struct rk_probe_reply replies[PROBES];
-    uint32_t rows[PROBES];
-    for (uint32_t epoch = 0, from = 0; epoch <= RK_BOARD_EPOCHS; from += ++epoch) { /* of 1, 2, 3, ... probes */
-        rk_board_begin_epoch(&room.board, 1000 * (epoch + 1));
+    uint32_t strays, rows[PROBES];
+    for (uint32_t epoch = 0, from = 0; epoch <= RK_TIMING_EPOCHS; from += ++epoch) { /* of 1, 2, 3, ... probes */
+        rk_timing_begin_epoch(&room.timing, 1000 * (epoch + 1));
         EXPECT(rk_board_fill(&plan, &room.board, out, from, epoch + 1, room.rows), epoch + 1);
         rk_board_sent(&room.board, room.rows, epoch + 1, 1000 * (epoch + 1));
         for (uint32_t i = 0; i <= epoch; i++)
             add(in, reply, answer(out->arena + out->frames[i].offset, 0x12, reply));
     }
-    EXPECT(match(&plan, &room, in, 0, replies, rows), in->n);
-    for (uint32_t age = 0; age < RK_BOARD_EPOCHS; age++)
-        EXPECT(room.board.epoch_answers[age], RK_BOARD_EPOCHS + 1 - age);
+    EXPECT(match(&plan, &room, in, 0, rows, &strays), in->n);
+    for (uint32_t age = 0; age < RK_TIMING_EPOCHS; age++)
+        EXPECT(room.timing.epoch_answers[age], RK_TIMING_EPOCHS + 1 - age);
     drop_batch(out);
     drop_batch(in);
 }
@@ -215,10 +223,9 @@ static void strays(void)
     uint8_t reply[64];
     for (uint32_t i = 0; i < out->n; i++)
         add(in, reply, answer(out->arena + out->frames[i].offset, 0x12, reply));
-    struct rk_probe_reply replies[PROBES];
-    uint32_t rows[PROBES];
-    EXPECT(match(&plan, &room, in, 0, replies, rows), 5);
-    EXPECT(room.board.strays, PROBES - 5);
+    uint32_t strays, rows[PROBES];
+    EXPECT(match(&plan, &room, in, 0, rows, &strays), 5);
+    EXPECT(strays, PROBES - 5);
     EXPECT(room.board.left, 0);
     drop_batch(out);
     drop_batch(in);
@@ -233,12 +240,9 @@ static void refused(void)
         uint64_t first, step;
         uint32_t rows_n;
     } wrong[] = {{0, 0, 1}, {0, 1, PROBES + 1}, {PROBES, 1, 1}, {0, UINT64_MAX, 3}, {UINT64_MAX, 1, 2}, {1, 7, 4}};
-    struct rk_probe_reply replies[1];
-    uint32_t rows[1], next;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         set_up(&room, wrong[i].first, wrong[i].step, wrong[i].rows_n);
         EXPECT(rk_board_fill(&plan, &room.board, out, 0, 1, room.rows), -EINVAL);
-        EXPECT(rk_board_match(&plan, &room.board, out, 0, 0, 0, replies, rows, 1, &next), -EINVAL);
     }
     set_up(&room, 0, 1, 1);
     plan.order.n = 5;

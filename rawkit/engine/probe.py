@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,6 +50,11 @@ class ProbeReply(NamedTuple):
     icmp_type: int
     icmp_code: int
     window: int
+
+
+def read_replies(octets: Any, n: int) -> Iterator[ProbeReply]:
+    """The first n of an array of `struct rk_probe_reply`, whose octets these are."""
+    return map(ProbeReply._make, _REPLY.iter_unpack(octets[: n * _REPLY.size]))
 
 
 class ProbePlan:
@@ -108,7 +113,7 @@ class ProbePlan:
             ffi.new("uint16_t[]", list(ports)),
             ffi.from_buffer("uint8_t[]", next_hops) if next_hops else ffi.NULL,
         )
-        self._plan = plan = ffi.new("struct rk_probe_plan *")
+        self.handle = plan = ffi.new("struct rk_probe_plan *")
         plan.packet, plan.link, plan.spans, plan.ports, plan.next_hops = self._kept
         plan.packet_len, plan.link_len = len(packet), len(link)
         plan.spans_n, plan.addresses_n, plan.ports_n = len(spans), self.addresses_n, self.ports_n
@@ -126,14 +131,14 @@ class ProbePlan:
 
         Raises: EngineError (EINVAL) for a template of another kind, a range outside the plan.
         """
-        return check(lib.rk_probe_fill(self._plan, batch.refill(), first, n), "fill with probes")
+        return check(lib.rk_probe_fill(self.handle, batch.refill(), first, n), "fill with probes")
 
     def target(self, position: int) -> tuple[bytes, int]:
         """The address (octets) and the port of the probe at a position.
 
         Raises: EngineError (EINVAL), as `fill`.
         """
-        check(lib.rk_probe_target(self._plan, position, self._address, self._port), "find a probe's target")
+        check(lib.rk_probe_target(self.handle, position, self._address, self._port), "find a probe's target")
         return bytes(ffi.buffer(self._address, self.address_len)), self._port[0]
 
     def match(self, batch: FrameBatch, link_skip: int = 0) -> list[ProbeReply]:
@@ -146,15 +151,43 @@ class ProbePlan:
         while self._next[0] < len(batch):
             n = check(
                 lib.rk_probe_match(
-                    self._plan, batch.handle, link_skip, self._next[0], self._replies, _REPLIES_N, self._next
+                    self.handle, batch.handle, link_skip, self._next[0], self._replies, _REPLIES_N, self._next
                 ),
                 "match answers",
             )
-            replies += self._read(n)
+            replies += read_replies(self._octets, n)
         return replies
 
-    def _read(self, n: int) -> Iterator[ProbeReply]:
-        return map(ProbeReply._make, _REPLY.iter_unpack(self._octets[: n * _REPLY.size]))
+
+class Timing:
+    """How long answers take, and how many come. Boards that are worked on together may share one."""
+
+    def __init__(self) -> None:
+        self.handle = ffi.new("struct rk_timing *")
+
+    @property
+    def timed(self) -> int:
+        """How many answers to probes sent once were timed."""
+        return int(self.handle.rtt_n)
+
+    @property
+    def slowest_ns(self) -> int:
+        """The longest of these times."""
+        return int(self.handle.rtt_max_ns)
+
+    @property
+    def rtt_sum_ns(self) -> int:
+        """All of these times together."""
+        return int(self.handle.rtt_sum_ns)
+
+    def begin_epoch(self, now_ns: int) -> None:
+        """From now on answers count for another epoch."""
+        lib.rk_timing_begin_epoch(self.handle, now_ns)
+
+    @property
+    def epoch_answers(self) -> list[int]:
+        """How many answers came to what was last sent in each of the latest 4 epochs, the newest first."""
+        return list(self.handle.epoch_answers)
 
 
 class Board:
@@ -165,24 +198,31 @@ class Board:
     """
 
     def __init__(
-        self, plan: ProbePlan, rows_n: int, first: int = 0, step: int = 1, *, timed: bool = False
+        self,
+        plan: ProbePlan,
+        rows_n: int,
+        first: int = 0,
+        step: int = 1,
+        *,
+        timing: Timing | None = None,
+        timed: bool = False,
     ) -> None:
         self.plan = plan
+        self.timing = timing or Timing()
         self.rows_n, self.first, self.step = rows_n, first, step
         self._states = bytearray(rows_n)
         self._probes = ffi.new("uint8_t[]", max(rows_n, 1))
         self._sent_ns = ffi.new("int64_t[]", max(rows_n, 1))
-        self._board = board = ffi.new("struct rk_board *")
+        self.handle = board = ffi.new("struct rk_board *")
         board.first, board.step, board.rows_n, board.left = first, step, rows_n, rows_n
         self._states_view = ffi.from_buffer("uint8_t[]", self._states, require_writable=True)
+        board.timing = self.timing.handle
         board.states, board.probes, board.sent_ns = self._states_view, self._probes, self._sent_ns
         self.rtts_ns = array("q", [-1]) * (rows_n if timed else 0)
         """Of each row whose answer was timed; -1 of others."""
         self._rtts_view = ffi.from_buffer("int64_t[]", self.rtts_ns, require_writable=True)
         board.rtt_ns = self._rtts_view if timed else ffi.NULL
         self._filled = ffi.new("uint32_t[]", 1)
-        self._filled_n = 0
-        self._matched = ffi.new("uint32_t[]", _REPLIES_N)
         self.cursor = 0
         """The row from which on nothing was sent in this round."""
         self.round = 0
@@ -191,110 +231,42 @@ class Board:
     @property
     def left(self) -> int:
         """How many rows are unanswered."""
-        return int(self._board.left)
+        return int(self.handle.left)
 
     @property
     def counted(self) -> int:
         """How many answers were only counted."""
-        return int(self._board.counted)
+        return int(self.handle.counted)
 
     @property
     def duplicates(self) -> int:
         """How many answers came to rows that had one."""
-        return int(self._board.duplicates)
-
-    @property
-    def timed(self) -> int:
-        """How many answers to probes sent once were timed."""
-        return int(self._board.rtt_n)
-
-    @property
-    def slowest_ns(self) -> int:
-        """The longest of these times."""
-        return int(self._board.rtt_max_ns)
-
-    @property
-    def rtt_sum_ns(self) -> int:
-        """All of these times together."""
-        return int(self._board.rtt_sum_ns)
-
-    def begin_epoch(self, now_ns: int) -> None:
-        """From now on `epoch_answers` counts another epoch."""
-        lib.rk_board_begin_epoch(self._board, now_ns)
-
-    def epoch_answers(self, age: int) -> int:
-        """How many answers came to what was last sent in an epoch: 0 the present one, 3 the oldest known."""
-        return int(self._board.epoch_answers[age])
+        return int(self.handle.duplicates)
 
     @property
     def round_over(self) -> bool:
         """Every unanswered probe went out in this round."""
-        return self._board.left == 0 or self.cursor >= self.rows_n
+        return self.handle.left == 0 or self.cursor >= self.rows_n
 
     def fill(self, batch: FrameBatch, n: int) -> int:
         """Fill the batch, emptied first, with the next unanswered probes, n at most; 0: the round is over.
+
+        To send them, see `rawkit.engine.proberun`.
 
         Raises: EngineError (EINVAL) as `ProbePlan.fill`.
         """
         if len(self._filled) < batch.capacity:
             self._filled = ffi.new("uint32_t[]", batch.capacity)
-        plan = self.plan._plan
-        self._filled_n = check(
-            lib.rk_board_fill(plan, self._board, batch.refill(), self.cursor, n, self._filled),
+        plan = self.plan.handle
+        filled_n = check(
+            lib.rk_board_fill(plan, self.handle, batch.refill(), self.cursor, n, self._filled),
             "fill with probes",
         )
-        if self._filled_n == 0 and n > 0:
+        if filled_n:
+            self.cursor = self._filled[filled_n - 1] + 1
+        elif n > 0:
             self.cursor = self.rows_n
-        return self._filled_n
-
-    def sent(self, n: int, now_ns: int) -> None:
-        """The first n of the probes last filled in went out; the others will be filled in again."""
-        lib.rk_board_sent(self._board, self._filled, n, now_ns)
-        if n:
-            self.cursor = self._filled[n - 1] + 1
-
-    def not_sent(self, first: int) -> None:
-        """Of the probes last filled in, and said to have been sent, those from number `first` on were not."""
-        for row in ffi.unpack(self._filled, self._filled_n)[first:]:
-            self._probes[row] = max(self._probes[row] - 1, 0)
-        if first < self._filled_n:
-            self.cursor = self._filled[first]
-
-    def refused(self, index: int) -> int:
-        """The row of a probe last filled in, which cannot be sent: it counts as answered."""
-        row: int = self._filled[index]
-        lib.rk_board_sent(self._board, self._filled + index, 1, 0)
-        self._states[row] = lib.RK_BOARD_ANSWERED
-        self._board.left -= 1
-        self.cursor = row + 1
-        return row
-
-    @property
-    def strays(self) -> int:
-        """How many answers belonged to other boards."""
-        return int(self._board.strays)
-
-    def match(
-        self, batch: FrameBatch, count_only: Iterable[int] = (), link_skip: int = 0
-    ) -> list[tuple[int, ProbeReply]]:
-        """The first answer to each row among the batch's IP packets, with the row.
-
-        Answers of the states `count_only` are only counted.
-        """
-        counted = sum(1 << state for state in count_only)
-        found: list[tuple[int, ProbeReply]] = []
-        plan = self.plan
-        plan._next[0] = 0
-        while plan._next[0] < len(batch):
-            n = check(
-                lib.rk_board_match(
-                    plan._plan, self._board, batch.handle, link_skip, counted, plan._next[0],
-                    plan._replies, self._matched, _REPLIES_N, plan._next,
-                ),
-                "match answers",
-            )  # fmt: skip
-            found += zip(ffi.unpack(self._matched, n), plan._read(n)) if n else ()
-        return found
+        return filled_n
 
     def next_round(self) -> None:
         self.round += 1
@@ -338,7 +310,7 @@ class Board:
             )
         # Whether somebody has an address is found out anew.
         self._states[:] = states.replace(b"\2", b"\0")
-        self._board.left = self._states.count(0)
+        self.handle.left = self._states.count(0)
         self.round, self.cursor = round, cursor
         sent_n = self.rows_n if round else cursor
         ffi.buffer(self._probes)[:sent_n] = b"\1" * sent_n

@@ -9,7 +9,7 @@ import threading
 import warnings
 from array import array
 from collections.abc import AsyncIterator, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rawkit.engine.aio import Waits
@@ -297,6 +297,16 @@ class _Socket:
                 pace, self._c_by, self._live(), batch.handle, first, n, due, end_ns
             )
         return result
+
+    @contextmanager
+    def lent(self, *, sending: bool) -> Iterator[tuple[Any, int]]:
+        """The handle and its kind for a call of C that sends, or receives; nobody else does so meanwhile."""
+        with self._send_lock if sending else self._receive_lock:
+            yield self._live(), self._c_by
+
+    def send_error(self, result: int, length: int) -> EngineError:
+        """What a negative errno means that a call of C had for a frame of `length` octets."""
+        return EngineError(-result, "send", self.name, self._send_hint(result, length))
 
     def _send_hint(self, result: int, length: int) -> str:
         if result == -errno.EPERM:

@@ -22,18 +22,27 @@ from typing import Self
 
 from rawkit.addr import MAC, IPAddress, TargetSet, parse_target
 from rawkit.clock import Clock, MonotonicClock
-from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
+from rawkit.engine import PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.aio import Waits, wait_readable
-from rawkit.engine.probe import DAMAGED, FILTERED, KEY_LEN, MAC_LEN, OPEN, Board, ProbePlan, ProbeReply
-from rawkit.engine.sidesender import SideSender
-from rawkit.errors import EngineError, PermissionDenied
-from rawkit.tools.scan.config import PUBLIC_RATE, RUN_MAX, public_count
+from rawkit.engine.probe import (
+    DAMAGED,
+    FILTERED,
+    KEY_LEN,
+    MAC_LEN,
+    OPEN,
+    Board,
+    ProbePlan,
+    ProbeReply,
+    Timing,
+)
+from rawkit.engine.proberun import Inlet, ProbeRun
+from rawkit.errors import PermissionDenied
+from rawkit.tools.scan.config import PUBLIC_RATE, public_count
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import Leg, plan_legs, refuse_groups
 from rawkit.tools.scan.neighbours import NeighbourFinder
-from rawkit.tools.scan.pace import RatePace
-from rawkit.tools.scan.syn import spans
-from rawkit.tools.sweeppace import AnswerPace
+from rawkit.tools.scan.pace import AutoPace, Pace, RatePace
+from rawkit.tools.scan.syn import lanes_for, spans
 from rawkit.tools.sweepresult import ALIVE as ALIVE
 from rawkit.tools.sweepresult import COOKIE_LEN, Tally
 from rawkit.tools.sweepresult import UNREACHABLE as UNREACHABLE
@@ -49,12 +58,10 @@ DROPPED_HERE = "unknown: this host dropped answers"
 
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
-_WINDOW_MAX = 1024
-_RECEIVED_N = 1024
+_WINDOW_MAX = 8192
+_STEP = 0.005  # seconds in C at most
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
-_SIDE_MIN = 4096  # addresses for which a second processor is worth its while
-_SEND_TIMEOUT = 0.1
-_LOOK_FOR_DROPS_EVERY = 16  # batches
+_LOOK_FOR_DROPS_EVERY = 1024  # requests
 _REFUSED = {
     errno.EHOSTUNREACH: "host unreachable",
     errno.ENETUNREACH: "no route",
@@ -67,7 +74,7 @@ _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 
 @dataclass
 class _Way:
-    """A leg with what it takes to send along it: its template, a sender for each lane."""
+    """A leg with what it takes to send along it: its template, a sender for each thread."""
 
     leg: Leg
     template: bytes
@@ -77,13 +84,16 @@ class _Way:
 
 @dataclass
 class _Part:
-    """Addresses of a way that one lane asks in a round."""
+    """The addresses of a way in a round."""
 
     way: _Way
-    lane: int
-    board: Board
+    run: ProbeRun
     failed: list[int] = field(default_factory=list)
     """Rows that came to an end otherwise than by an echo reply."""
+
+    @property
+    def board(self) -> Board:
+        return self.run.board
 
 
 class Sweep:
@@ -104,7 +114,7 @@ class Sweep:
         self.socket_kinds: dict[int, str] = {}
         """How each IP version is spoken: "raw" or "datagram" (needs no privilege)."""
         self._tally = Tally()
-        self._alive: dict[tuple[int, int], int] = {}  # by way and lane: a bit in the octet of each row
+        self._alive: list[int] = []  # by way: a bit in the octet of each row
         self._seq = 0
         self._closed = False
         self.before_wait: Callable[[], object] = lambda: None
@@ -115,31 +125,28 @@ class Sweep:
         self._waits = Waits()
         self._until_ns = 0
         self._last_sent_ns = 0
-        self._batches = 0
-        self._parts: list[_Part] = []
-        self._receivers: list[PacketSocket | RawIPSocket] = []
+        self._unwatched = 0  # requests since drops were looked for
+        self._timing = Timing()
+        self._parts: dict[int, list[_Part]] = {}  # by IP version
+        self._receivers: dict[int, PacketSocket | RawIPSocket] = {}
         self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
-        self._side: SideSender | None = None
-        frame_len = config.size + 128
-        self._outboxes = [FrameBatch(RUN_MAX, RUN_MAX * frame_len) for _ in range(2)]
-        self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * (config.size + 64 if config.size < 192 else 512))
         self._fill = bytes(COOKIE_LEN) + bytes(i & 0xFF for i in range(COOKIE_LEN, config.size))
         rate = config.rate
         if rate is None and public_count(targets):
             rate = PUBLIC_RATE
-        lanes = 2 if rate is None and targets.count >= _SIDE_MIN and len(os.sched_getaffinity(0)) > 1 else 1
         with ExitStack() as stack:
-            self._open(stack, lanes)
+            self._open(stack, lanes_for(targets.count, rate))
             self._stack = stack.pop_all()
-        self._pace: RatePace | AnswerPace
-        if rate is not None:
-            self._pace = RatePace(rate)
-        else:
-            buffer_len = min(map(_buffer_len, self._receivers))
-            self._pace = AnswerPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
+        self._pace: Pace = self._make_pace(rate)
         self._running = self._run()
 
     # ---- opening
+
+    def _make_pace(self, rate: float | None) -> Pace:
+        if rate is not None:
+            return RatePace(rate)
+        buffer_len = min(map(_buffer_len, self._receivers.values()))
+        return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
 
     def _open(self, stack: ExitStack, lanes: int) -> None:
         config = self.config
@@ -162,7 +169,7 @@ class Sweep:
                 identifiers[version] = shared[version].icmp_id
                 self.socket_kinds[version] = "datagram"
             stack.callback(sock.close)
-            self._receivers.append(sock)
+            self._receivers[version] = sock
         legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=not shared)
         senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
         self._ways = []
@@ -185,9 +192,7 @@ class Sweep:
                 finder = NeighbourFinder(leg.ifindex, MAC(leg.link[6:12]), leg.source)
                 stack.callback(finder.close)
                 self._finders[leg.ifindex, leg.source] = finder
-        if lanes > 1 and not shared:
-            self._side = SideSender()
-            stack.callback(self._side.close)
+        self._alive = [0] * len(self._ways)
 
     def _template(self, source: IPAddress, identifier: int) -> bytes:
         ttl = self.config.ttl
@@ -222,7 +227,7 @@ class Sweep:
                     yield event
                 else:
                     self.before_wait()
-                    wait_readable([sock.fileno() for sock in self._receivers], self._until_ns)
+                    wait_readable(self._descriptors(), self._until_ns)
         finally:
             self.close()
 
@@ -236,9 +241,12 @@ class Sweep:
                 else:
                     self.before_wait()
                     left_ns = max(self._until_ns - self._clock.now_ns(), 0)
-                    await self._waits.ready([sock.fileno() for sock in self._receivers], left_ns / 1e9)
+                    await self._waits.ready(self._descriptors(), left_ns / 1e9)
         finally:
             self.close()
+
+    def _descriptors(self) -> list[int]:
+        return [receiver.fileno() for receiver in self._receivers.values()]
 
     def run(self) -> SweepSummary:
         """To the end; results are counted, whatever `report` says."""
@@ -282,117 +290,65 @@ class Sweep:
 
     def _round(self) -> Iterator[SweepResult | None]:
         config, tally = self.config, self._tally
-        self._parts = [part for way in self._ways for part in self._split(way)]
-        tally.asked += sum(part.board.rows_n for part in self._parts)
+        self._parts = {version: self._parts_of(version) for version in self._receivers}
+        parts = [part for same in self._parts.values() for part in same]
+        tally.asked += sum(part.board.rows_n for part in parts)
         tries, extra = config.retries + 1, _EXTRA_ROUNDS
         while True:
             dropped = self._look_for_drops()
-            yield from self._send_all()
-            yield from self._await_answers()
+            for part in parts:
+                yield from self._send(part)
+            yield from self._await_answers(parts)
             dropped = self._look_for_drops() - dropped
-            left = sum(part.board.left for part in self._parts)
+            left = sum(part.board.left for part in parts)
             if not left:
                 break
             if dropped and extra:
                 extra -= 1
             elif tries > 1:
                 tries -= 1
-                self._pace.restart()
             else:
                 break
-            for part in self._parts:
+            self._pace.restart()
+            for part in parts:
                 part.board.next_round()
         if dropped:
             tally.uncertain += left
-        yield from self._end_round(DROPPED_HERE if dropped else NO_ANSWER)
+        yield from self._end_round(parts, DROPPED_HERE if dropped else NO_ANSWER)
 
-    def _split(self, way: _Way) -> Iterator[_Part]:
-        leg = way.leg
-        plan = ProbePlan(way.template, spans(leg.targets), [self._seq], self._key, leg.link, way.next_hops)
-        lanes = len(way.senders) if self._side is not None and plan.probes_n >= _SIDE_MIN else 1
-        for lane in range(lanes):
-            rows_n = len(range(lane, plan.probes_n, lanes))
-            yield _Part(way, lane, Board(plan, rows_n, lane, lanes, timed=True))
+    def _parts_of(self, version: int) -> list[_Part]:
+        ways = [way for way in self._ways if way.leg.source.version == version]
+        boards = []
+        for way in ways:
+            leg = way.leg
+            plan = ProbePlan(
+                way.template, spans(leg.targets), [self._seq], self._key, leg.link, way.next_hops
+            )
+            boards.append(Board(plan, plan.probes_n, timing=self._timing, timed=True))
+        inlet = Inlet(
+            self._receivers[version], boards, self.config.size + 64 if self.config.size < 192 else 512
+        )
+        runs = (
+            ProbeRun(board, way.senders, inlet, self.config.size + 128) for board, way in zip(boards, ways)
+        )
+        return [_Part(way, run) for way, run in zip(ways, runs)]
 
-    def _send_all(self) -> Iterator[SweepResult | None]:
+    def _send(self, part: _Part) -> Iterator[SweepResult | None]:
         """One request to each that has not answered, and what answers come meanwhile."""
-        waiting = [[part for part in self._parts if part.lane == lane] for lane in range(2)]
-        pending: _Part | None = None
-        while any(waiting) or pending is not None:
+        while not part.run.round_over:
             now_ns = self._clock.now_ns()
-            idle = True
-            for lane, parts in enumerate(waiting):
-                if lane == 1 and pending is not None:
-                    assert self._side is not None
-                    sent: int | None
-                    refusal = ""
-                    try:
-                        sent = self._side.result(wait=not waiting[0])
-                    except EngineError as error:
-                        sent, refusal = 0, self._refusal(error)
-                    if sent is None:
-                        idle = False
-                        continue
-                    pending.board.not_sent(sent)
-                    yield from self._sent(pending, sent, refusal, now_ns)
-                    pending = None
-                n, allowed = 0, min(self._pace.allowed(now_ns), RUN_MAX)
-                while parts and allowed > 0 and not (n := parts[0].board.fill(self._outboxes[lane], allowed)):
-                    parts.pop(0)
-                if not n:
-                    continue
-                idle = False
-                part, at_ns = parts[0], realtime_ns()
-                sender = part.way.senders[lane]
-                if lane == 1:
-                    assert self._side is not None
-                    # As long as nothing else is known: answers may be here before the thread's result is.
-                    self._pace.sent(n, now_ns)
-                    part.board.sent(n, at_ns)
-                    self._side.start(sender, self._outboxes[1], n, _SEND_TIMEOUT)
-                    pending = part
-                    continue
-                refusal = ""
-                try:
-                    sent = sender.send_batch(self._outboxes[0], 0, n, timeout=_SEND_TIMEOUT)
-                except EngineError as error:
-                    sent, refusal = 0, self._refusal(error)
-                self._pace.sent(sent, now_ns)
-                part.board.sent(sent, at_ns)
-                yield from self._sent(part, sent, refusal, now_ns)
-            yield from self._receive()
-            self._batches += 1
-            if self._batches % _LOOK_FOR_DROPS_EVERY == 0:
-                self._look_for_drops()
-            if idle and any(waiting):
+            allowed = self._pace.allowed(now_ns)
+            if allowed:
+                if self._pace.begin():
+                    self._timing.begin_epoch(realtime_ns())
+            elif not part.run.more:
                 self._until_ns = self._pace.due_ns()
                 yield None
+            yield from self._receive(sending=part, allowed=allowed)
 
-    def _sent(self, part: _Part, n: int, refusal: str, now_ns: int) -> Iterator[SweepResult]:
-        """The kernel took n requests of a batch; the next one it refused, if `refusal` says why."""
-        board = part.board
-        self._tally.sent += n
-        if n:
-            self._last_sent_ns = now_ns
-        if refusal:
-            self._tally.errors += 1
-            row = board.refused(n)
-            part.failed.append(row)
-            if UNREACHABLE in self.config.report:
-                yield self._silent(self._target(part, row), refusal, board.probes(row), time.time_ns())
-
-    def _refusal(self, error: EngineError) -> str:
-        """Why a request cannot be sent; "" where it may go later."""
-        if error.errno == errno.ENOBUFS:  # the device's queue is full
-            self._pace.slow_down()
-            return ""
-        if error.errno not in _REFUSED:
-            raise error
-        return _REFUSED[error.errno]
-
-    def _await_answers(self) -> Iterator[SweepResult | None]:
+    def _await_answers(self, parts: list[_Part]) -> Iterator[SweepResult | None]:
         """Until all have answered, or the time-out has passed and then there was nothing in the socket."""
-        while any(part.board.left for part in self._parts):
+        while any(part.board.left for part in parts):
             overdue = self._clock.now_ns() >= self._last_sent_ns + self.config.timeout_ns
             before = self._tally.received
             yield from self._receive()
@@ -402,35 +358,52 @@ class Sweep:
             if not overdue:
                 yield None
 
-    def _receive(self, late: bool = False) -> Iterator[SweepResult]:
-        """What has arrived, without waiting. `late`: it comes after its round."""
-        tally = self._tally
+    def _receive(
+        self, late: bool = False, sending: _Part | None = None, allowed: int = 0
+    ) -> Iterator[SweepResult]:
+        """What has arrived, without waiting. `late`: it comes after its round. So many of `sending` leave."""
+        for parts in self._parts.values():
+            first = sending if sending in parts else parts[0] if parts else None
+            more = first is not None
+            while more and first is not None and not self._closed:
+                yield from self._step(first, parts, allowed if first is sending else 0, late)
+                more, allowed = first.run.more, 0
+        timing = self._timing
+        self._pace.heard(timing.epoch_answers, timing.timed, timing.rtt_sum_ns, self._clock.now_ns())
+
+    def _step(self, part: _Part, parts: list[_Part], n: int, late: bool) -> Iterator[SweepResult]:
+        tally, run = self._tally, part.run
         wanted = self.config.report
-        count_only = (OPEN,) if ALIVE not in wanted or late else ()
-        for receiver in self._receivers:
-            while not receiver.closed and receiver.receive(self._inbox, 0):
-                known = 0
-                for part in self._parts:
-                    board = part.board
-                    left, counted = board.left, board.counted
-                    replies = board.match(self._inbox, count_only)
-                    known += left - board.left
-                    self._answered(board.counted - counted, late)
-                    for row, reply in replies:
-                        if reply.state == FILTERED:
-                            tally.errors += not late
-                            part.failed.append(row)
-                        else:
-                            self._answered(1, late)
-                            tally.corrupted += reply.state == DAMAGED
-                        if (UNREACHABLE if reply.state == FILTERED else ALIVE) in wanted and not late:
-                            yield self._result(part, row, reply)
-                if isinstance(self._pace, AnswerPace):
-                    timed = sum(part.board.timed for part in self._parts)
-                    took_ns = sum(part.board.rtt_sum_ns for part in self._parts)
-                    self._pace.answered(known, took_ns / timed if timed else 0.0)
-                if len(self._inbox) < _RECEIVED_N:
-                    break
+        counted = sum(one.board.counted for one in parts)
+        replies = run.step(n, (OPEN,) if ALIVE not in wanted or late else (), _STEP)
+        if run.sent:
+            self._last_sent_ns = self._clock.now_ns()
+            self._pace.sent(run.sent, self._last_sent_ns)
+            tally.sent += run.sent
+        if run.queue_full:
+            self._pace.slow_down()
+        self._answered(sum(one.board.counted for one in parts) - counted, late)
+        for row, error in run.refused:
+            if error.errno not in _REFUSED:
+                raise error
+            tally.errors += 1
+            part.failed.append(row)
+            if UNREACHABLE in wanted:
+                probes = part.board.probes(row)
+                yield self._silent(self._target(part, row), _REFUSED[error.errno], probes, time.time_ns())
+        for i, row, reply in replies:
+            if reply.state == FILTERED:
+                tally.errors += not late
+                parts[i].failed.append(row)
+            else:
+                self._answered(1, late)
+                tally.corrupted += reply.state == DAMAGED
+            if (UNREACHABLE if reply.state == FILTERED else ALIVE) in wanted and not late:
+                yield self._result(parts[i], row, reply)
+        self._unwatched += run.sent
+        if self._unwatched >= _LOOK_FOR_DROPS_EVERY:
+            self._unwatched = 0
+            self._look_for_drops()
 
     def _answered(self, n: int, late: bool) -> None:
         if late:
@@ -438,18 +411,17 @@ class Sweep:
         else:
             self._tally.received += n
 
-    def _end_round(self, reason: str) -> Iterator[SweepResult]:
+    def _end_round(self, parts: list[_Part], reason: str) -> Iterator[SweepResult]:
         tally = self._tally
         now_ns = time.time_ns()
-        for part in self._parts:
+        for part in parts:
             board = part.board
             tally.duplicates += board.duplicates
             tally.samples.extend(rtt_ns for rtt_ns in board.rtts_ns if rtt_ns >= 0)
             alive = bytearray(board.states.replace(b"\2", b"\0"))
             for row in part.failed:
                 alive[row] = 0
-            key = self._ways.index(part.way), part.lane
-            self._alive[key] = self._alive.get(key, 0) | int.from_bytes(alive, "little")
+            self._alive[self._ways.index(part.way)] |= int.from_bytes(alive, "little")
             if UNREACHABLE not in self.config.report:
                 continue
             for row in board.unanswered():
@@ -459,7 +431,7 @@ class Sweep:
 
     def _look_for_drops(self) -> int:
         """How many answers this host has lost so far; when they have become more, slow down."""
-        dropped = sum(receiver.counters().dropped for receiver in self._receivers)
+        dropped = sum(receiver.counters().dropped for receiver in self._receivers.values())
         if dropped > self._tally.dropped:
             self._tally.dropped = dropped
             self._pace.slow_down()
@@ -505,7 +477,7 @@ class Sweep:
         duration_ns = 0
         if self._started_ns is not None:
             duration_ns = (self._ended_ns or self._clock.now_ns()) - self._started_ns
-        alive = sum(bits.bit_count() for bits in self._alive.values())
+        alive = sum(bits.bit_count() for bits in self._alive)
         return self._tally.summary(self.config.targets.count, alive, duration_ns)
 
 

@@ -22,9 +22,10 @@ class SweepConfig:
     Every target gets `count` requests, one each round; rounds begin `interval_ns` apart, or later where the
     one before is not over. In each, whoever has not answered within `timeout_ns` is asked again, `retries`
     times. `size` is the payload in octets, `ttl` the time to live or hop limit. `rate` is requests per
-    second; None sends as fast as answers come back, towards public addresses 1000 a second. `interface`
-    names the interface to send by, "" leaves it to the routing table. `report` says which results are
-    wanted: those of ALIVE hosts, of UNREACHABLE ones; what is not wanted is counted only, which is faster.
+    second; None sends as fast as answers keep up (`pace.AutoPace`), towards public addresses 1000 a second.
+    `interface` names the interface to send by, "" leaves it to the routing table. `report` says which results
+    are wanted: those of ALIVE hosts, of UNREACHABLE ones; what is not wanted is counted only, which is
+    faster.
 
     Raises: ValueError, naming the field.
     """

@@ -6,17 +6,12 @@ import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rawkit._native import ffi, lib
-
-from rawkit.engine import FrameBatch
-from rawkit.engine.probe import Board, ProbePlan
-from rawkit.wire import IPv4, Packet
 
 KEY = bytes(range(16))
 SPORT = 40000
@@ -465,18 +460,3 @@ def test_errors_about_echo_requests(scapy: Any, version: int) -> None:
     assert plan.match(short) == []  # the cookie is not quoted: anybody might have made it up
     tcp = minimal(version).probes()[0]
     assert plan.match([error(scapy, plan, tcp, type, code, len(tcp))]) == []
-
-
-def test_what_was_not_sent_after_all_is_filled_in_again(scapy: Any) -> None:
-    template = bytes(scapy.IP(src=SOURCE[4], dst=TARGETS[4][0]) / scapy.ICMP(id=SPORT) / bytes(16))
-    board = Board(ProbePlan(template, [(bytes([192, 0, 2, 1]), 10)], [1], KEY), 10)
-    batch = FrameBatch(8)
-    assert board.fill(batch, 8) == 8
-    board.sent(8, 1)
-    board.not_sent(5)
-    assert [board.probes(row) for row in range(10)] == [1] * 5 + [0] * 5
-    assert board.fill(batch, 8) == 5
-    assert Packet.parse(batch[0], IPv4)[IPv4].dst == ip_address("192.0.2.6")
-    board.sent(5, 2)
-    board.not_sent(5)  # all were
-    assert board.round_over

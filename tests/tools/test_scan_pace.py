@@ -78,7 +78,8 @@ def run_pace(pace: AutoPace, path: Wire, end_ns: int, step_ns: int = MS // 2) ->
             rtt_n, rtt_sum_ns = rtt_n + 1, rtt_sum_ns + int(took_ns)
         pace.heard([counts[epoch - age] for age in range(EPOCHS)], rtt_n, rtt_sum_ns, now_ns)
         if n := pace.allowed(now_ns):
-            epoch += pace.sent(n, now_ns)
+            epoch += pace.begin()
+            pace.sent(n, now_ns)
             for _ in range(n):
                 path.send(now_ns, epoch)
             sent += [now_ns - 10**9] * n

@@ -55,8 +55,7 @@ def _in_bulk(config: ScanConfig, legs: list[Leg], sport: int) -> Iterator[tuple[
         ports = sorted(config.ports)
         plan = ProbePlan(template(leg.source, sport, kind), spans(leg.targets), ports, key, seed=seed)
         for board in boards(plan, config.shard, base):
-            while n := board.fill(batch, RUN_MAX):
-                board.sent(n, 0)
+            while board.fill(batch, RUN_MAX):
                 for packet in batch:
                     yield leg.interface, packet
         base += plan.probes_n

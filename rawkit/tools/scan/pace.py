@@ -33,8 +33,12 @@ class Pace(Protocol):
         """When to ask again, if none may go now."""
         ...
 
-    def sent(self, n: int, now_ns: int) -> bool:
-        """They went; whether these are the first of an epoch."""
+    def begin(self) -> bool:
+        """Some are about to go: whether they are the first of an epoch."""
+        ...
+
+    def sent(self, n: int, now_ns: int) -> None:
+        """They went."""
         ...
 
     def heard(self, answers: Sequence[int], rtt_n: int, rtt_sum_ns: int, now_ns: int) -> None:
@@ -66,9 +70,11 @@ class RatePace:
     def due_ns(self) -> int:
         return int(self._next_ns) + 1
 
-    def sent(self, n: int, now_ns: int) -> bool:
-        self._next_ns += n * self._interval_ns
+    def begin(self) -> bool:
         return False
+
+    def sent(self, n: int, now_ns: int) -> None:
+        self._next_ns += n * self._interval_ns
 
     def heard(self, answers: Sequence[int], rtt_n: int, rtt_sum_ns: int, now_ns: int) -> None:
         pass
@@ -148,15 +154,17 @@ class AutoPace:
             return min(epoch.last_ns for epoch in self._epochs if not epoch.judged) + self._wait_ns
         return int(self._next_ns) + 1
 
-    def sent(self, n: int, now_ns: int) -> bool:
+    def begin(self) -> bool:
         begins = not self._epochs or self._epochs[0].sent >= self._epochs[0].room
         if begins:
             self._epochs.appendleft(_Epoch(int(self.window)))
+        return begins
+
+    def sent(self, n: int, now_ns: int) -> None:
         epoch = self._epochs[0]
         epoch.sent += n
         epoch.last_ns = now_ns
         self._next_ns += n * self._interval_ns
-        return begins
 
     def heard(self, answers: Sequence[int], rtt_n: int, rtt_sum_ns: int, now_ns: int) -> None:
         for epoch, answered in zip(self._epochs, answers):

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
-from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter, realtime_ns
+from rawkit.engine import PacketSocket, RawIPSocket, compile_filter, realtime_ns
 from rawkit.engine.probe import CLOSED as REPLY_CLOSED
 from rawkit.engine.probe import KEY_LEN, MAC_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
+from rawkit.engine.proberun import Inlet, ProbeRun
 from rawkit.errors import EngineError
 from rawkit.tools.scan import packets
 from rawkit.tools.scan.config import (
@@ -35,7 +36,6 @@ from rawkit.tools.scan.config import (
     NO_NEIGHBOUR,
     NO_ROUTE,
     OPEN,
-    RUN_MAX,
     SYN,
     PortResult,
     ScanConfig,
@@ -45,7 +45,7 @@ from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.kinds import KINDS, Kind
 from rawkit.tools.scan.legs import Leg, plan_legs
 from rawkit.tools.scan.missed import expected_more
-from rawkit.tools.scan.pace import EPOCHS, AutoPace, Pace, Patience, RatePace
+from rawkit.tools.scan.pace import AutoPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 from rawkit.tools.scan.waiting import Wait
 
@@ -55,13 +55,15 @@ if TYPE_CHECKING:
 
 _PROBES_MAX = 1 << 20  # kept track of at once: 10 MiB
 _NEIGHBOURS_MAX = 1 << 16  # looked for at once
+_PROBE_LEN = 128  # with its link header, at most
 _SNAPLEN = 256  # all that is looked at in an answer, extension headers and quoted packet included
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
 _WINDOW_MAX = 8192
 _MISSED_MAX = 0.0005  # of all answers: as long as more are expected, there are further rounds
-_RECEIVED_N = 1024
-_LOOK_FOR_DROPS_EVERY = 16  # batches
+_STEP = 0.005  # seconds in C at most
+_LANES_MIN = 4096  # probes for which a second processor is worth its while
+_LOOK_FOR_DROPS_EVERY = 1024  # probes
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
 
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
@@ -113,8 +115,6 @@ class SynScan:
             tally.states.update(self._before.counts)
             tally.resumed = True
         self._patience = Patience(config.timeout_ns)
-        self._outbox = FrameBatch(RUN_MAX, RUN_MAX * 128)
-        self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
         self._stack = ExitStack()
         with ExitStack() as stack:
             guard, self._sport = reserve_port(config.source_port)
@@ -125,13 +125,14 @@ class SynScan:
                 for version in sorted({span.version for span in config.targets.spans})
             }
             self._legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=True)
-            self._senders: dict[tuple[object, ...], PacketSocket | RawIPSocket] = {}
+            self._senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
+            lanes = lanes_for(config.targets.count * len(config.ports), config.rate)
             for leg in self._legs:
                 key = _sender_key(leg, config.interface)
                 if key not in self._senders:
-                    sender = _open_sender(leg, config.interface)
-                    stack.callback(sender.close)
-                    self._senders[key] = sender
+                    self._senders[key] = [_open_sender(leg, config.interface) for _ in range(lanes)]
+                    for sender in self._senders[key]:
+                        stack.callback(sender.close)
             self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
             for leg in self._legs:
                 if leg.neighbours:
@@ -217,26 +218,29 @@ class SynScan:
             yield from self._fill(leg, board, number)
             self._tally.duplicates += board.duplicates
 
-    def _save(self, board: Board, number: int, now_ns: int) -> None:
+    def _save(self, run: ProbeRun, number: int, now_ns: int) -> None:
         checkpoint = self._checkpoint
         if checkpoint is None or not checkpoint.is_due(now_ns):
             return
         from rawkit.tools.scan.checkpoint import Progress
 
+        board = run.board
         progress = Progress(
-            self.seed, number, board.first, board.round, board.cursor, board.states, dict(self._tally.states)
+            self.seed, number, board.first, board.round, run.cursor, board.states, dict(self._tally.states)
         )
         checkpoint.save(self._config, progress, now_ns)
 
     def _fill(self, leg: Leg, board: Board, number: int) -> Generator[PortResult | Wait]:
         """The probes of a board, in rounds until all are answered or none are left."""
-        sender = self._senders[_sender_key(leg, self._config.interface)]
         receiver = self._receivers[leg.source.version]
         pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
+        timing = board.timing
+        senders = self._senders[_sender_key(leg, self._config.interface)]
+        run = ProbeRun(board, senders, Inlet(receiver, [board], _SNAPLEN), _PROBE_LEN)
         count_only = () if self._config.report_closed or self._kind.by_window else (REPLY_CLOSED,)
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
-        batches = 0
+        unwatched = 0  # probes since drops were looked for
         overdue = False  # the wait for answers has passed, and then there were none in the socket
         last_sent_ns = clock.now_ns()
         found = [0] * (board.round + 1)
@@ -244,28 +248,14 @@ class SynScan:
 
         while board.left:
             now_ns = clock.now_ns()
-            self._save(board, number, now_ns)
+            self._save(run, number, now_ns)
+            allowed = 0
             wait_until_ns = last_sent_ns + patience.wait_ns
-            if not board.round_over:
+            if not run.round_over:
                 allowed = pace.allowed(now_ns)
                 wait_until_ns = pace.due_ns()
-                if allowed > 0:
-                    wait_until_ns = now_ns
-                    if n := board.fill(self._outbox, min(allowed, RUN_MAX)):
-                        sent_at_ns = realtime_ns()
-                        sent_n, refusal = self._send(sender, n)
-                        board.sent(sent_n, sent_at_ns)
-                        if sent_n:
-                            last_sent_ns = now_ns
-                            if pace.sent(sent_n, now_ns):
-                                board.begin_epoch(sent_at_ns)
-                            tally.probes += sent_n
-                        if refusal:
-                            tally.refused += 1
-                            row = board.refused(sent_n)
-                            address, port = self._target(leg, board, row)
-                            yield PortResult(address, port, FILTERED, refusal, probes=board.probes(row))
-                        batches += 1
+                if allowed and pace.begin():
+                    timing.begin_epoch(realtime_ns())
             elif overdue:
                 overdue = False
                 dropped = self._dropped_more()
@@ -281,22 +271,33 @@ class SynScan:
                 found.append(0)
                 continue
 
-            known = 0
-            yield Wait((receiver.fileno(),), max(0, wait_until_ns - now_ns) / 1e9)
-            if receiver.receive(self._inbox, 0):
-                left, counted, timed = board.left, board.counted, board.timed
-                replies = board.match(self._inbox, count_only)
-                known = left - board.left
-                tally.states[self._kind.reset] += board.counted - counted
-                patience.seen(board.slowest_ns, board.timed - timed)
-                found[-1] += known
-                for row, reply in replies:
-                    yield self._result(leg, reply, board.probes(row), board.sent_ns(row))
-            answers = [board.epoch_answers(age) for age in range(EPOCHS)]
-            pace.heard(answers, board.timed, board.rtt_sum_ns, now_ns)
-            overdue = board.round_over and not known and now_ns >= last_sent_ns + patience.wait_ns
-            if batches >= _LOOK_FOR_DROPS_EVERY:
-                batches = 0
+            busy = allowed or run.more
+            yield Wait((receiver.fileno(),), 0.0 if busy else max(0, wait_until_ns - now_ns) / 1e9)
+            counted, timed = board.counted, timing.timed
+            replies = run.step(allowed, count_only, _STEP)
+            known = len(replies) + board.counted - counted
+            if run.sent:
+                last_sent_ns = clock.now_ns()
+                pace.sent(run.sent, last_sent_ns)
+                tally.probes += run.sent
+            if run.queue_full:  # later
+                self._pace.slow_down()
+            for row, error in run.refused:
+                if error.errno not in _REFUSALS:
+                    raise error
+                tally.refused += 1
+                address, port = self._target(leg, board, row)
+                yield PortResult(address, port, FILTERED, _REFUSALS[error.errno], probes=board.probes(row))
+            tally.states[self._kind.reset] += board.counted - counted
+            patience.seen(timing.slowest_ns, timing.timed - timed)
+            found[-1] += known
+            for _, row, reply in replies:
+                yield self._result(leg, reply, board.probes(row), board.sent_ns(row))
+            pace.heard(timing.epoch_answers, timing.timed, timing.rtt_sum_ns, clock.now_ns())
+            overdue = run.round_over and not known and now_ns >= last_sent_ns + patience.wait_ns
+            unwatched += run.sent
+            if unwatched >= _LOOK_FOR_DROPS_EVERY:
+                unwatched = 0
                 self._dropped_more()
 
         tally.found = [a + b for a, b in zip_longest(tally.found, found, fillvalue=0)]
@@ -309,18 +310,6 @@ class SynScan:
         for row in board.absent():
             address, port = self._target(leg, board, row)
             yield PortResult(address, port, FILTERED, NO_NEIGHBOUR, probes=0)
-
-    def _send(self, sender: PacketSocket | RawIPSocket, n: int) -> tuple[int, str]:
-        """Send the outbox: how many probes went, and why the first one was refused, if it was."""
-        try:
-            return sender.send_batch(self._outbox, 0, n, timeout=0.1), ""
-        except EngineError as error:
-            if error.errno == errno.ENOBUFS:  # the device's queue is full: later
-                self._pace.slow_down()
-                return 0, ""
-            if error.errno not in _REFUSALS:
-                raise
-            return 0, _REFUSALS[error.errno]
 
     def _dropped_more(self) -> bool:
         """Whether the receivers lost answers since the last time; if so, slow down."""
@@ -353,6 +342,11 @@ class SynScan:
         return PortResult(
             address, reply.port, state, reason, reply.hop_limit, reporter, rtt_ns, probes, answers=1
         )
+
+
+def lanes_for(probes_n: int, rate: float | None) -> int:
+    """From how many threads so many probes are to leave: two where there are two processors for them."""
+    return 2 if rate is None and probes_n >= _LANES_MIN and len(os.sched_getaffinity(0)) > 1 else 1
 
 
 def boards(plan: ProbePlan, shard: tuple[int, int], base: int) -> Iterator[Board]:

@@ -1,0 +1,240 @@
+/* Runs: a board's probes leave and their answers are taken, in one call for thousands of both.
+ *
+ * On a virtual link all that a probe sets off, up to its answer, happens within the call that sends it, so what there
+ * is to gain is a second processor: each way out is a thread that claims rows, fills in their probes and sends
+ * these.  The first one receives as well, and therefore sends less.  What they share, the board and what the run is
+ * told, is changed under a lock; writing probes and recognising answers needs none. */
+#define _GNU_SOURCE
+#include "rk_io.h"
+
+#include "rk_internal.h"
+#include "rk_probe.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#define THREADS_MIN 512   /* probes that are worth a thread */
+#define WAYS_MAX 8
+#define MATCHED_N 64
+#define BATCHES_AT_ONCE 16 /* of what came, between looks at what is to be sent */
+
+struct job {
+    struct rk_run *run;
+    const struct rk_probe_plan *plan; /* of what leaves */
+    struct rk_board *board;
+    struct rk_probe_writer writer;
+    pthread_mutex_t lock;
+    uint32_t budget; /* probes that may still be sent */
+    int64_t deadline_ns;
+    _Atomic bool stop;
+};
+
+struct worker {
+    struct job *job;
+    struct rk_run_way *way;
+    pthread_t thread;
+};
+
+static int send_by(const struct rk_run_way *way, uint32_t n, int64_t deadline_ns)
+{
+    return way->by == RK_BY_PACKET ? rk_packet_send(way->sender, way->batch, way->next, n, deadline_ns)
+                                   : rk_rawip_send(way->sender, way->batch, way->next, n, deadline_ns);
+}
+
+/* Have frames to send, of which *n may be sent now; false when there are none. */
+static bool prepare(struct job *job, struct rk_run_way *way, uint32_t *n)
+{
+    struct rk_run *run = job->run;
+    uint32_t room = rk_probe_room(&job->writer, way->batch, RK_CHUNK);
+    pthread_mutex_lock(&job->lock);
+    for (;;) {
+        uint32_t waiting = way->batch->n - way->next, may = waiting ? waiting : room;
+        may = may < job->budget ? may : job->budget;
+        if (waiting > 0 || may == 0) {
+            *n = may;
+            break;
+        }
+        way->batch->n = way->batch->arena_used = way->next = 0;
+        uint32_t claimed = rk_board_claim(job->board, &run->cursor, may, way->rows);
+        if (claimed == 0) {
+            *n = 0;
+            break;
+        }
+        job->budget -= claimed; /* they are this thread's from here on */
+        pthread_mutex_unlock(&job->lock);
+        uint32_t written = rk_board_write(job->plan, &job->writer, job->board, way->rows, claimed, way->batch);
+        pthread_mutex_lock(&job->lock);
+        job->budget += claimed;
+        rk_board_absent(job->board, way->rows + written, claimed - written);
+    }
+    job->budget -= *n;
+    if (*n > 0) /* before they leave: the other thread may have an answer before this one goes on */
+        rk_board_sent(job->board, way->rows + way->next, *n, rk_realtime_ns());
+    pthread_mutex_unlock(&job->lock);
+    return *n > 0;
+}
+
+/* What became of n frames: the kernel took some, or says what is wrong with the first. */
+static void settle(struct job *job, struct rk_run_way *way, uint32_t n, int result)
+{
+    struct rk_board *board = job->board;
+    uint32_t took = result > 0 ? (uint32_t)result : 0;
+    pthread_mutex_lock(&job->lock);
+    job->run->sent += took;
+    way->next += took;
+    if (result <= 0) {
+        job->stop = true;
+        way->error = result == -EINTR ? 0 : result == 0 ? -ENOBUFS : result;
+    }
+    if (way->error != 0 && way->error != -ENOBUFS) {
+        way->refused_row = way->rows[way->next++];
+        if (board->states[way->refused_row] == RK_BOARD_UNANSWERED) {
+            board->states[way->refused_row] = RK_BOARD_ANSWERED;
+            board->left--;
+        }
+        took++;
+    }
+    for (uint32_t i = 0; i < n - took; i++)
+        if (board->probes[way->rows[way->next + i]] > 0)
+            board->probes[way->rows[way->next + i]]--;
+    job->budget += n - took;
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* Find the board that an answer belongs to: mostly the one whose probes are leaving. */
+static void take(struct job *job, const struct rk_probe_reply *reply)
+{
+    struct rk_run *run = job->run;
+    uint32_t board = run->board, row;
+    int taken = -ENOENT;
+    for (uint32_t i = 0; i < run->boards_n && taken < 0; i++) {
+        board = (run->board + i) % run->boards_n;
+        const struct rk_run_board *one = &run->boards[board];
+        taken = rk_board_take(one->plan, one->board, job->writer.addr_len, reply, run->counted, &row);
+    }
+    run->strays += taken < 0;
+    if (taken <= 0)
+        return;
+    run->replies[run->found] = *reply;
+    run->replies_board[run->found] = board;
+    run->replies_row[run->found++] = row;
+}
+
+/* Take the answers that are here.  0, or a negative errno. */
+static int receive(struct job *job)
+{
+    struct rk_run *run = job->run;
+    struct rk_probe_reply matched[MATCHED_N];
+    for (uint32_t i = 0; i < BATCHES_AT_ONCE; i++) {
+        if (run->replies_n - run->found < run->inbox->capacity) {
+            run->more = 1;
+            job->stop = true;
+            break;
+        }
+        int got = run->receive_by == RK_BY_PACKET ? rk_packet_receive(run->receiver, run->inbox, 0)
+                                                  : rk_rawip_receive(run->receiver, run->inbox, 0);
+        run->more = got > 0;
+        if (got <= 0)
+            return got == -EINTR ? 0 : got;
+        for (uint32_t next = 0; next < run->inbox->n;) {
+            int n = rk_probe_match(job->plan, run->inbox, 0, next, matched, MATCHED_N, &next);
+            if (n < 0)
+                return n;
+            pthread_mutex_lock(&job->lock);
+            for (int k = 0; k < n; k++)
+                take(job, &matched[k]);
+            pthread_mutex_unlock(&job->lock);
+        }
+    }
+    return 0;
+}
+
+/* Send until there is nothing to send, or a reason to stop; receive between system calls. */
+static int work(struct job *job, struct rk_run_way *way, bool receives)
+{
+    uint32_t n;
+    int error = 0;
+    while (error == 0 && !job->stop && prepare(job, way, &n)) {
+        settle(job, way, n, send_by(way, n, job->deadline_ns));
+        if (receives)
+            error = receive(job);
+        if (rk_monotonic_ns() >= job->deadline_ns)
+            break;
+    }
+    if (error != 0)
+        job->stop = true;
+    return error;
+}
+
+static void *work_beside(void *argument)
+{
+    struct worker *worker = argument;
+    work(worker->job, worker->way, false);
+    return NULL;
+}
+
+/* False where there can be no further thread: the others do its work. */
+static bool start(struct job *job, struct worker *worker, struct rk_run_way *way)
+{
+    *worker = (struct worker){.job = job, .way = way};
+    /* Signals are the caller's: Python's handlers interrupt what its own threads wait for. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&worker->thread, NULL, work_beside, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0;
+}
+
+static bool kind_ok(int by)
+{
+    return by == RK_BY_PACKET || by == RK_BY_RAWIP;
+}
+
+static bool run_ok(const struct rk_run *run, struct rk_probe_writer *writer)
+{
+    if (run->ways_n < 1 || run->ways_n > WAYS_MAX || !kind_ok(run->receive_by) ||
+        run->inbox->capacity > run->replies_n || run->board >= run->boards_n)
+        return false;
+    /* The one whose probes leave last: its writer stays. */
+    for (uint32_t i = 1; i <= run->boards_n; i++) {
+        const struct rk_run_board *one = &run->boards[(run->board + i) % run->boards_n];
+        uint32_t addr_len = writer->addr_len;
+        if (rk_board_prepare(one->plan, one->board, writer) != 0 || (i > 1 && writer->addr_len != addr_len))
+            return false;
+    }
+    for (uint32_t i = 0; i < run->ways_n; i++)
+        if (!kind_ok(run->ways[i].by) || run->ways[i].next > run->ways[i].batch->n)
+            return false;
+    return true;
+}
+
+int rk_board_run(struct rk_run *run, uint32_t n, int64_t deadline_ns)
+{
+    struct job job = {.run = run, .budget = n, .deadline_ns = deadline_ns};
+    struct worker workers[WAYS_MAX];
+    if (!run_ok(run, &job.writer))
+        return -EINVAL;
+    job.plan = run->boards[run->board].plan;
+    job.board = run->boards[run->board].board;
+    pthread_mutex_init(&job.lock, NULL);
+    run->found = run->sent = run->more = 0;
+    for (uint32_t i = 0; i < run->ways_n; i++)
+        run->ways[i].error = 0;
+    uint32_t started = 1;
+    while (n >= THREADS_MIN && started < run->ways_n && start(&job, &workers[started], &run->ways[started]))
+        started++;
+    int error = work(&job, &run->ways[0], true);
+    for (uint32_t i = 1; i < started; i++)
+        pthread_join(workers[i].thread, NULL);
+    /* What a way could not send earlier, where it has no thread now. */
+    for (uint32_t i = started; i < run->ways_n && error == 0; i++)
+        if (run->ways[i].next < run->ways[i].batch->n)
+            error = work(&job, &run->ways[i], true);
+    if (error == 0)
+        error = receive(&job);
+    pthread_mutex_destroy(&job.lock);
+    return error;
+}
