@@ -142,7 +142,12 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option(
     "-iL", "--input", type=click.File(encoding="utf-8"), metavar="FILE", help="More targets, likewise."
 )
-@click.option("--top", "--top-ports", "top", type=int, metavar="N", help="The N TCP ports most worth a look.")
+@click.option("--top", "--top-ports", "top", type=int, metavar="N", help="The N ports most worth a look.")
+@click.option(
+    "--services",
+    metavar="FILE",
+    help="Rank them by a file like nmap-services; own: by our own list  [default: nmap's, if installed]",
+)
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
 @click.option(
@@ -160,7 +165,9 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 )
 @click.option("-oG", "grepable", type=_FILE, metavar="FILE", help="Write nmap's grepable lines too.")
 @click.option("-oJ", "masscan_json", type=_FILE, metavar="FILE", help="Write masscan's JSON too.")
-@click.option("--zmap-csv", type=_FILE, metavar="FILE", help="Write zmap's CSV too.")
+@click.option(
+    "--zmap-csv", type=_FILE, metavar="FILE", help="Write zmap's CSV too, with its metadata beside it."
+)
 @click.option("--csv", "all_csv", type=_FILE, metavar="FILE", help="Write a row of CSV for each port too.")
 def command(
     targets: tuple[str, ...],
@@ -181,6 +188,7 @@ def command(
     exclude_file: TextIO | None,
     input: TextIO | None,
     top: int | None,
+    services: str | None,
     family: int | None,
     dry_run_path: str | None,
     yes: bool,
@@ -210,7 +218,6 @@ def command(
         probe_of,
         protocol_of,
         public_count,
-        top_ports,
     )
     from rawkit.units import parse_duration
 
@@ -242,12 +249,9 @@ def command(
     except ValueError as error:
         raise click.UsageError(f"--type: {error}") from None
     if top is not None:
-        if ports is not None or kind == UDP:
-            raise click.UsageError("--top is for TCP scans, and instead of --ports")
-        try:
-            numbers = top_ports(top)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+        if ports is not None:
+            raise click.UsageError("--top is instead of --ports")
+        numbers = _top(top, protocol_of(kind, probe), services)
     elif ports is not None:
         numbers = parse_ports(ports, protocol_of(kind, probe))
     else:
@@ -304,7 +308,7 @@ def command(
             status(f"connect scan instead of SYN scan: {scan.fallback}")
         reports: list[Report] = []
         if as_json:
-            reports.append(_JsonReport(scan, only_open))
+            reports.append(_JsonReport(scan, only_open, _digest(exclude)))
         elif not to_stdout:
             reports.append(_TextReport(scan, only_open))
         arguments = shlex.join(["rawkit", *sys.argv[1:]])
@@ -318,7 +322,7 @@ def command(
             if masscan_json is not None:
                 reports.append(formats.MasscanJson(masscan_json))
             if zmap_csv is not None:
-                reports.append(formats.ZmapCsv(zmap_csv))
+                reports.append(formats.ZmapCsv(zmap_csv, scan, arguments))
             if all_csv is not None:
                 reports.append(formats.Csv(all_csv))
         interrupted = False
@@ -338,6 +342,29 @@ def command(
     return 130 if interrupted else 0
 
 
+def _top(n: int, protocol: str, services: str | None) -> tuple[int, ...]:
+    """The ports of `--top`; says by which ranking."""
+    from rawkit.cli.output import status
+    from rawkit.tools.scan.services import OWN, services_file, top_ports
+
+    path = services if services is not None else services_file() or OWN
+    try:
+        numbers = top_ports(n, protocol, path)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    status(f"top {n} {protocol} ports by {'our own list' if path == OWN else path}")
+    return numbers
+
+
+def _digest(exclude: tuple[str, ...]) -> str | None:
+    """A fingerprint of what is excluded, by which two lists can be told apart."""
+    if not exclude:
+        return None
+    from hashlib import sha256
+
+    return sha256("\n".join(exclude).encode()).hexdigest()
+
+
 def _lines(file: TextIO | None) -> tuple[str, ...]:
     """The words of a file of targets, without its comments."""
     if file is None:
@@ -351,7 +378,8 @@ def _lines(file: TextIO | None) -> tuple[str, ...]:
 class _JsonReport:
     """Every result at once as an object of type "port"."""
 
-    def __init__(self, scan: Scan, only_open: bool) -> None:
+    def __init__(self, scan: Scan, only_open: bool, excluded: str | None) -> None:
+        """`excluded` is the SHA-256 of what was excluded."""
         from rawkit.cli.output import JsonLines
 
         self._only_open = only_open
@@ -370,6 +398,8 @@ class _JsonReport:
             started=datetime.now(UTC).isoformat(timespec="milliseconds"),
             command=shlex.join(["rawkit", *sys.argv[1:]]),
             version=rawkit.__version__,
+            origin=scan.origin,
+            excluded=excluded,
             seed=scan.seed,
             shard="{}/{}".format(*config.shard),
             contact=config.contact or None,

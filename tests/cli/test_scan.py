@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles import oracle
+from oracles import calm, oracle
 
 import rawkit
 from rawkit.engine import PacketSocket
@@ -45,7 +45,9 @@ def lab() -> Iterator[Lab]:
 
 
 def run(lab: Lab, *args: str, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:
-    return lab.a.run([*(prefix or []), *SCAN, *args], capture_output=True, text=True, timeout=60)
+    # No name server answers here: once is enough to find out.
+    env = os.environ | {"RES_OPTIONS": "timeout:1 attempts:1"}
+    return lab.a.run([*(prefix or []), *SCAN, *args], capture_output=True, text=True, timeout=60, env=env)
 
 
 def records(text: str) -> list[dict[str, Any]]:
@@ -111,6 +113,8 @@ def test_json_lines(kind: str, lab: Lab) -> None:
     assert datetime.now(UTC) - datetime.fromisoformat(about.pop("started")) < timedelta(minutes=5)
     assert about.pop("command").endswith(f"scan fd77::2 -p 1-100 --json --type {kind}")
     assert (about.pop("seed") is None) == (kind == "connect")
+    (origin,) = about.pop("origin") or ["the kernel's"]
+    assert re.fullmatch(r"fd77::1 port \d+", origin) if kind == "syn" else origin == "the kernel's"
     assert about == {
         "type": "scan",
         "kind": kind,
@@ -121,6 +125,7 @@ def test_json_lines(kind: str, lab: Lab) -> None:
         "retries": 2,
         "timeout_ns": 1_000_000_000,
         "version": rawkit.__version__,
+        "excluded": None,
         "shard": "1/1",
         "contact": None,
     }
@@ -160,7 +165,7 @@ def test_a_terminal_sees_how_far_a_long_scan_is(lab: Lab) -> None:
     os.close(far)
     try:
         shown = b""
-        while not re.search(rb"\d+% of 1000 ports known, [12] open; \d+ probes; about \d+ s left", shown):
+        while not re.search(rb"\d+% of 1000 ports known, \d open; \d+ probes; about \d+ s left", shown):
             assert process.poll() is None, shown
             shown += os.read(near, 4096)
     finally:
@@ -173,15 +178,28 @@ def test_targets_and_exclusions_from_files(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("# ours\n10.77.0.1, 10.77.0.2 # both\nfd77::2\n")
     (tmp_path / "out").write_text("\nfd77::/64\n")
     files = ("-iL", str(tmp_path / "in"), "--exclude-file", str(tmp_path / "out"))
-    done = run(lab, *files, "--top", "3", "--json")
+    done = run(lab, *files, "--top", "3", "--services", "own", "--json")
     found = {(r["address"], r["port"]) for r in records(done.stdout) if r["type"] == "port"}
     assert found == {(address, port) for address in ("10.77.0.1", "10.77.0.2") for port in (22, 80, 443)}
 
 
 def test_a_huge_scan_begins_at_once_in_little_memory(lab: Lab, tmp_path: Path) -> None:
-    """1.6 * 10**9 probes; the first is seen within half a second where the machine has nothing else to do."""
-    os.mkfifo(path := tmp_path / "probes.pcap")
+    """1.6 * 10**9 probes; the first is seen within half a second where the machine has nothing else to do.
+
+    Once out of three is enough: something else may have run.
+    """
     lab.a.run(["ip", "route", "add", "10.0.0.0/8", "via", str(lab.b.ipv4)], check=True)
+    for attempt in range(3):
+        took, peak = first_probe(lab, tmp_path / f"probes{attempt}.pcap")
+        assert peak < 150 << 20
+        if took < 0.5:
+            break
+    assert took < (0.5 if calm() else 5)
+
+
+def first_probe(lab: Lab, path: Path) -> tuple[float, int]:
+    """Seconds until a dry run's first probe is there, and octets of memory that it takes for 95,000."""
+    os.mkfifo(path)
     argv = [sys.executable, "-P", "-m", "rawkit", "scan", "10.0.0.0/8", "--top", "100", "--yes", "--dry-run"]
     start = time.monotonic()
     with lab.a:
@@ -189,14 +207,14 @@ def test_a_huge_scan_begins_at_once_in_little_memory(lab: Lab, tmp_path: Path) -
     try:
         with path.open("rb") as file:
             assert len(file.read(24 + 16 + 44)) == 84
-            assert time.monotonic() - start < 5
+            took = time.monotonic() - start
             file.read(4 << 20)
             status = Path(f"/proc/{process.pid}/status").read_text()
     finally:
         process.kill()
         process.wait()
     (peak_kib,) = re.findall(r"VmHWM:\s*(\d+) kB", status)
-    assert int(peak_kib) < 150 * 1024
+    return took, int(peak_kib) * 1024
 
 
 def test_json_of_open_ports_only(lab: Lab) -> None:
@@ -249,7 +267,7 @@ def test_without_permission(lab: Lab) -> None:
         (["10.77.0.2", "--timeout", "0"], 2, "timeout of 0 s"),
         (["10.77.0.2", "--rate", "0"], 2, "--rate"),
         (["10.77.0.2", "--retries", "-1"], 2, "--retries"),
-        (["10.77.0.2", "--type", "idle"], 2, "--type"),
+        (["10.77.0.2", "--type", "idle"], 2, "--type: kind 'idle': there are auto, syn, "),
         (["10.77.0.2", "-sT", "-g", "1000"], 2, "source_port is for SYN scans"),
         (["10.77.0.2", "-sT", "--dry-run", "x.pcapng"], 2, "--dry-run is for SYN scans"),
         (["10.77.0.2", "-p", "80", "--dry-run", "/nonexistent/x.pcapng"], 2, "/nonexistent/x.pcapng"),
@@ -259,6 +277,13 @@ def test_without_permission(lab: Lab) -> None:
         (["10.77.0.255"], 2, "bad target 10.77.0.255: a broadcast address of 10.77.0.0/24"),
         (["11.0.0.0/15"], 2, "131072 addresses outside private ranges: add --yes"),
         ([], 2, "no targets"),
+        (["-sO", "10.77.0.2", "-p", "256"], 2, "IP protocol 256: there are 0..255"),
+        (["-sY", "10.77.0.2", "--seed", "1", "--shard", "1/2"], 2, "SCTP scans have no shards"),
+        (["10.77.0.2", "--seed", "1", "--shard", "3/2"], 2, "shard 3/2: from 1/n to n/n"),
+        (["10.77.0.2", "--top", "5", "-p", "80"], 2, "--top is instead of --ports"),
+        (["10.77.0.2", "--top", "5", "--services", "/dev/null"], 2, "/dev/null has a ranking of 0"),
+        (["10.77.0.2", "-iL", "/nonexistent"], 2, "/nonexistent"),
+        (["10.77.0.2", "--resume", "/dev/null"], 2, "/dev/null: is no state of a scan"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], code: int, message: str, lab: Lab) -> None:

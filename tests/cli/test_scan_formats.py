@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -128,6 +129,24 @@ def test_csv(lab: Lab, tmp_path: Path) -> None:
     ]
     states = Counter((row["address"], row["state"]) for row in csv.DictReader(full.read_text().splitlines()))
     assert states == {("10.77.0.2", "open"): 1, ("10.77.0.2", "closed"): 1, ("10.77.0.9", "filtered"): 2}
+
+
+def test_metadata_are_zmap_s(lab: Lab, tmp_path: Path) -> None:
+    """Names and types; "rawkit" has the rest."""
+    allow, theirs, ours = tmp_path / "allow", tmp_path / "theirs", tmp_path / "ours"
+    allow.write_text("10.77.0.2/32\n")
+    options = f"-p 80 -w {allow} -b /dev/null -i veth0 -G {lab.b.mac} -o {tmp_path}/z -m {theirs} -c 1 -q"
+    zmap = [oracle("zmap"), *options.split(), "--disable-syslog"]
+    lab.a.run(zmap, capture_output=True, timeout=60, check=True)
+    run(lab, "10.77.0.2", "-p", "80", "--seed", "7", "--zmap-csv", str(ours), "--contact", "it@example.org")
+    data = json.loads(Path(f"{ours}.metadata.json").read_text())
+    known = json.loads(theirs.read_text())
+    rest = data.pop("rawkit")
+    assert {name: type(value) for name, value in data.items()} == {name: type(known[name]) for name in data}
+    for name in ("target_port", "total_sent", "success_total", "shard_num", "total_shards", "probe_module"):
+        assert data[name] == known[name], name
+    assert (data["seed"], rest["contact"], rest["complete"]) == (7, "it@example.org", True)
+    datetime.strptime(data["send_start_time"], "%Y-%m-%dT%H:%M:%S%z")
 
 
 def test_an_interrupted_scan_is_a_whole_file(lab: Lab, tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ from rawkit.tools.scan.config import ScanConfig as ScanConfig
 from rawkit.tools.scan.config import ScanSummary as ScanSummary
 from rawkit.tools.scan.config import probe_of as probe_of
 from rawkit.tools.scan.config import public_count as public_count
-from rawkit.tools.scan.config import top_ports as top_ports
 from rawkit.tools.scan.tally import Tally
 from rawkit.tools.scan.waiting import Running, Wait
 
@@ -238,6 +237,12 @@ class Scan(Running[PortResult]):
     def seed(self) -> int | None:
         """The order in which probes leave; None where it is that of the targets."""
         return getattr(self._opened, "seed", None)
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """The addresses and ports that own packets come from; none where they are the kernel's, or where it
+        is still being looked who is there."""
+        return self._opened.origin if self._opened is not None else ()
 
     @property
     def protocol(self) -> str:

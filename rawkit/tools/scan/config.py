@@ -60,24 +60,6 @@ COMMON_PORTS = parse_ports(
 )
 """Ports that services commonly listen on, for scans that name none."""
 
-_FIRST_PORTS = (
-    443, 80, 22, 21, 25, 3389, 445, 23, 53, 8080, 110, 143, 139, 135, 993, 995, 3306, 587, 8443, 5900,
-    111, 1723, 465, 5432, 8000, 6379, 8888, 5060, 2049, 1433, 27017, 8081, 389, 636, 554, 548, 515, 631,
-    9100, 7, 179, 88, 873, 1883, 2222, 5000, 5601, 9000, 9090, 9200, 11211, 10000, 1521, 3000, 8008, 8009,
-    5672, 2375, 6443, 10250,
-)  # fmt: skip
-
-
-def top_ports(n: int) -> tuple[int, ...]:
-    """The n TCP ports that are most worth a look, in our own estimation.
-
-    Raises ValueError for more than there are in COMMON_PORTS.
-    """
-    ranked = list(dict.fromkeys((*_FIRST_PORTS, *COMMON_PORTS)))
-    if not 1 <= n <= len(ranked):
-        raise ValueError(f"the top {n} ports: there is a ranking of {len(ranked)}")
-    return tuple(sorted(ranked[:n]))
-
 
 def probe_of(kind: str) -> Probe | None:
     """A new probe of the kind of a scan, None where C makes the probes, or the kernel's sockets.
@@ -182,8 +164,8 @@ class ScanConfig:
         if self.shard[1] > 1 and self.seed is None:
             raise ValueError("shards need one seed, the same for all of them")
         if self.shard[1] > 1 and self.kind not in BULK_KINDS:
-            name = "UDP" if self.kind == UDP else self.kind
-            raise ValueError(f"a {name} scan has no shards: they are for SYN scans")
+            name = self.kind.upper() if self.kind in (UDP, "sctp") else self.kind
+            raise ValueError(f"{name} scans have no shards: those are for SYN scans")
         if self.source_port and self.kind == CONNECT:
             raise ValueError(
                 "a connect scan leaves its source ports to the kernel: source_port is for SYN scans"

@@ -22,7 +22,7 @@ from rawkit.tools.scan.asking import Asking, Heard
 from rawkit.tools.scan.config import PortResult, ScanConfig
 from rawkit.tools.scan.legs import Leg, plan_legs
 from rawkit.tools.scan.probe import Probe, ProbeTarget
-from rawkit.tools.scan.syn import reserve_port
+from rawkit.tools.scan.syn import origin, reserve_port
 from rawkit.tools.scan.tally import Tally
 from rawkit.tools.scan.waiting import Wait
 from rawkit.wire.icmp import ICMPError
@@ -53,6 +53,7 @@ class CraftedScan:
             source_port = hold_ports(stack, config.source_port)
             receivers = {v: stack.enter_context(_open_receiver(v, probe, source_port)) for v in versions}
             legs, _ = plan_legs(config.targets, config.interface, resolve=False)
+            self.origin = origin(legs, source_port)
             requests = Requests(probe, legs, source_port, config.contact)
             carriers = {}
             for version, receiver in receivers.items():

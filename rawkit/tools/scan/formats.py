@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 from xml.sax.saxutils import quoteattr
 
+import rawkit
 from rawkit.addr import IPAddress
 from rawkit.tools.scan import CLOSED, NO_ANSWER, OPEN, PortResult, Scan, ScanSummary
 
@@ -193,22 +194,66 @@ class MasscanJson:
 
 
 class ZmapCsv:
-    """zmap's CSV: a row for each address and port that answered."""
+    """zmap's CSV, a row for each address and port that answered; and its metadata about the scan, in a file
+    beside it whose name goes on with ".metadata.json", unless the CSV goes to standard output.
+    """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, scan: Scan, arguments: str) -> None:
+        self._stream, self._scan, self._arguments = stream, scan, arguments
+        self._started = _zmap_time()
         self._rows = csv.writer(stream, lineterminator="\n")
         self._rows.writerow(["saddr", "sport", "classification", "success", "repeat", "ttl"])
 
     def add(self, result: PortResult) -> None:
         if result.state not in (OPEN, CLOSED) or result.reporter != result.address:
             return
-        classification = "synack" if result.state == OPEN else "rst"
+        words = ("udp", "port-unreach") if result.protocol == "udp" else ("synack", "rst")
+        classification = words[result.state != OPEN]
         row = [result.address, result.port, classification, int(result.state == OPEN), 0, result.ttl]
         self._rows.writerow(row)
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         self._stream.flush()
+        if self._stream.name == "<stdout>":
+            return
+        with open(f"{self._stream.name}.metadata.json", "w", encoding="utf-8") as file:
+            json.dump(self._metadata(summary, interrupted), file, indent=2)
+            file.write("\n")
+
+    def _metadata(self, summary: ScanSummary, interrupted: bool) -> dict[str, object]:
+        """What zmap says of a scan, under its names, as far as it is so here; the rest in "rawkit"."""
+        config = self._scan.config
+        ports, (shard, shards) = sorted(config.ports), config.shard
+        return {
+            **({"target_port": ports[0]} if len(ports) == 1 else {"target_ports": _ranges(ports)}),
+            "iface": config.interface,
+            "rate": round(config.effective_rate or 0),
+            "use_seed": int(config.seed is not None),
+            "seed": self._scan.seed or 0,
+            "shard_num": shard - 1,
+            "total_shards": shards,
+            "hitrate": 100 * summary.open / summary.probes if summary.probes else 0.0,
+            "pcap_drop": summary.dropped,
+            "send_to_failures": summary.refused,
+            "total_sent": summary.probes,
+            "success_total": summary.open,
+            "success_unique": summary.open,
+            "failure_total": summary.closed,
+            "probe_module": {"syn": "tcp_synscan", "udp": "udp"}.get(summary.kind, summary.kind),
+            "output_module": "csv",
+            "send_start_time": self._started,
+            "recv_end_time": _zmap_time(),
+            "output_filename": self._stream.name,
+            "rawkit": {
+                "command": self._arguments,
+                "complete": summary.complete and not interrupted,
+                "contact": config.contact,
+                "duplicates": summary.duplicates,
+                "retries": config.retries,
+                "timeout_ns": config.timeout_ns,
+                "version": rawkit.__version__,
+            },
+        }
 
 
 class Csv:
@@ -333,6 +378,10 @@ def _grepable_ends(up: int, down: int, duration_ns: int, interrupted: bool) -> s
         f"# rawkit {what} at {time.ctime()} -- {up + down} IP addresses ({up} hosts up) "
         f"scanned in {duration_ns / 1e9:.2f} seconds\n"
     )
+
+
+def _zmap_time() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _reason(result: PortResult) -> str:

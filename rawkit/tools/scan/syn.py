@@ -125,6 +125,7 @@ class SynScan:
                 for version in sorted({span.version for span in config.targets.spans})
             }
             self._legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=True)
+            self.origin = origin(self._legs, self._sport)
             self._senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
             lanes = lanes_for(config.targets.count * len(config.ports), config.rate)
             for leg in self._legs:
@@ -381,6 +382,11 @@ def spans(targets: TargetSet) -> list[tuple[bytes, int]]:
         (span.first.to_bytes(4 if span.version == 4 else 16, "big"), span.last - span.first + 1)
         for span in sorted(targets.spans)
     ]
+
+
+def origin(legs: Sequence[Leg], source_port: int) -> tuple[str, ...]:
+    """Where probes come from: "192.0.2.1 port 40000"."""
+    return tuple(dict.fromkeys(f"{leg.source} port {source_port}" for leg in legs))
 
 
 def reserve_port(port: int = 0) -> tuple[socket.socket, int]:
