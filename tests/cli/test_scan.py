@@ -277,13 +277,6 @@ def test_without_permission(lab: Lab) -> None:
         (["10.77.0.255"], 2, "bad target 10.77.0.255: a broadcast address of 10.77.0.0/24"),
         (["11.0.0.0/15"], 2, "131072 addresses outside private ranges: add --yes"),
         ([], 2, "no targets"),
-        (["-sO", "10.77.0.2", "-p", "256"], 2, "IP protocol 256: there are 0..255"),
-        (["-sY", "10.77.0.2", "--seed", "1", "--shard", "1/2"], 2, "SCTP scans have no shards"),
-        (["10.77.0.2", "--seed", "1", "--shard", "3/2"], 2, "shard 3/2: from 1/n to n/n"),
-        (["10.77.0.2", "--top", "5", "-p", "80"], 2, "--top is instead of --ports"),
-        (["10.77.0.2", "--top", "5", "--services", "/dev/null"], 2, "/dev/null has a ranking of 0"),
-        (["10.77.0.2", "-iL", "/nonexistent"], 2, "/nonexistent"),
-        (["10.77.0.2", "--resume", "/dev/null"], 2, "/dev/null: is no state of a scan"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], code: int, message: str, lab: Lab) -> None:

@@ -179,10 +179,3 @@ def test_without_privilege_connections_have_to_do(pair: Lab) -> None:
     assert done.stdout.startswith("10.77.0.2        ")
     assert "connected" in done.stdout
     assert done.stderr.startswith("connections to ports 80 and 443 only: ")
-
-
-@pytest.mark.parametrize("args", [["-p", "80"], ["--csv", "x"], ["--top", "5"], ["--dry-run", "x.pcap"]])
-def test_what_needs_ports_is_refused(args: list[str]) -> None:
-    done = subprocess.run([*SCAN, "-sn", "127.0.0.1", *args], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "-sn" in done.stderr

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 from xml.sax.saxutils import quoteattr
 
-import rawkit
 from rawkit.addr import IPAddress
 from rawkit.tools.scan import CLOSED, NO_ANSWER, OPEN, PortResult, Scan, ScanSummary
 
@@ -251,7 +250,6 @@ class ZmapCsv:
                 "duplicates": summary.duplicates,
                 "retries": config.retries,
                 "timeout_ns": config.timeout_ns,
-                "version": rawkit.__version__,
             },
         }
 
