@@ -814,8 +814,18 @@ struct rk_pcap_output {   /* a file being written, in little-endian order */
     uint32_t interfaces_n;
     uint32_t tick_ns;     /* pcap: 1 or 1000; 0 is pcapng, whose unit is the nanosecond */
     uint32_t snaplen;     /* pcap: octets of a frame at most */
-    uint32_t notes;       /* pcapng: tell unfinished checksums and segments in a comment as well */
+    uint32_t notes;       /* pcapng: explain merged frames in a comment (rk_pcap_note) */
+    uint32_t linktype;    /* pcapng: of the frames, for their notes */
+    uint32_t reserved;
 };
+
+#define RK_PCAP_NOTE_LEN 128
+/* What the flags word of a packet block cannot say of a merged frame, as text: how many segments it stands
+ * for, and whether its transport checksum is there. octets are its first cap_len. The number of segments is
+ * told for TCP and UDP over IP, where the headers are whole and the packet is in no tunnel. Returns the
+ * length, 0 for an ordinary frame. */
+uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint32_t linktype,
+                      char text[RK_PCAP_NOTE_LEN]);
 
 /* Put frames [first, first + n) of a batch as records into out[*used .. out_len); *used moves behind them.
  * Returns how many were put, or, where that is none of them, why not the first one:

@@ -3,12 +3,17 @@
  * Reading leaves the octets where they are: the arena of a batch holds a piece of the file, and its rows point
  * into it. Only packets are looked at here; what other blocks say, and what is wrong with a record, is for the
  * caller to find out. Every number from the file is checked before it is used, and added in 64 bits. */
+#define _GNU_SOURCE
+#include "rk_io.h"
+
 #include "rk_pcap.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-#define NOTE_LEN 64
+#define LINKTYPE_ETHERNET 1
+#define LINKTYPE_RAW 101
+#define LINKTYPE_SLL2 276
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
@@ -209,14 +214,64 @@ static uint32_t flags_word(const struct rk_frame *frame)
     return word;
 }
 
-/* The comment that tells what the flags word cannot; returns its length. */
-static uint32_t note(const struct rk_frame *frame, char text[NOTE_LEN])
+/* Where the IP header begins in a frame; len where there is none. */
+static uint32_t ip_at(const uint8_t *octets, uint32_t len, uint32_t linktype)
 {
-    bool not_ready = frame->flags & RK_FRAME_CSUM_NOT_READY;
-    int len = snprintf(text, NOTE_LEN, "%s%s", not_ready ? "transport checksum not ready" : "",
-                       not_ready && frame->gso_len ? ", " : "");
-    if (frame->gso_len)
-        len += snprintf(text + len, NOTE_LEN - (size_t)len, "gso_len %u", frame->gso_len);
+    if (linktype == LINKTYPE_RAW)
+        return 0;
+    if (linktype == LINKTYPE_SLL2)
+        return RK_SLL2_LEN;
+    uint32_t at = linktype == LINKTYPE_ETHERNET ? 12 : len;
+    while (rk_range_ok(at, 4, len) && (rk_load_be16(octets + at) == 0x8100 || rk_load_be16(octets + at) == 0x88a8))
+        at += 4;
+    return rk_range_ok(at, 2, len) ? at + 2 : len;
+}
+
+/* How many octets of a frame the headers take, TCP's or UDP's included; 0 for anything else, and tunnels. */
+static uint32_t headers_len(const uint8_t *octets, uint32_t len, uint32_t linktype)
+{
+    static const uint16_t tunnels[] = {4789, 4790, 6081, 8472, 2152}; /* VXLAN, VXLAN-GPE, Geneve, OTV, GTP-U */
+    uint32_t at = ip_at(octets, len, linktype);
+    if (!rk_range_ok(at, 40, len))
+        return 0;
+    uint8_t protocol;
+    if (octets[at] >> 4 == 4) {
+        protocol = octets[at + 9];
+        at += 4u * (octets[at] & 15);
+    } else if (octets[at] >> 4 == 6) {
+        protocol = octets[at + 6];
+        at += 40;
+        /* hop-by-hop options, routing, destination options */
+        while ((protocol == 0 || protocol == 43 || protocol == 60) && rk_range_ok(at, 8, len)) {
+            protocol = octets[at];
+            at += 8u + 8u * octets[at + 1];
+        }
+    } else {
+        return 0;
+    }
+    if (protocol == 6)
+        return rk_range_ok(at, 20, len) ? at + 4u * (octets[at + 12] >> 4) : 0;
+    if (protocol != 17 || !rk_range_ok(at, 8, len))
+        return 0;
+    for (size_t i = 0; i < sizeof tunnels / sizeof *tunnels; i++)
+        if (rk_load_be16(octets + at + 2) == tunnels[i])
+            return 0;
+    return at + 8;
+}
+
+uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint32_t linktype,
+                      char text[RK_PCAP_NOTE_LEN])
+{
+    if (frame->gso_len == 0)
+        return 0;
+    const char *how = frame->flags & RK_FRAME_OUTGOING ? "not cut yet (GSO)" : "merged (GRO), or never cut (GSO)";
+    uint32_t headers = headers_len(octets, frame->cap_len, linktype);
+    int len = snprintf(text, RK_PCAP_NOTE_LEN, "%s: ", how);
+    if (headers > 0 && frame->wire_len > headers)
+        len += snprintf(text + len, RK_PCAP_NOTE_LEN - (size_t)len, "%u ",
+                        (frame->wire_len - headers - 1) / frame->gso_len + 1);
+    len += snprintf(text + len, RK_PCAP_NOTE_LEN - (size_t)len, "segments of %u octets%s", frame->gso_len,
+                    frame->flags & RK_FRAME_CSUM_NOT_READY ? ", transport checksum not ready" : "");
     return (uint32_t)len;
 }
 
@@ -246,8 +301,9 @@ static uint32_t write_pcap(const struct rk_pcap_output *output, const struct rk_
 static uint32_t write_pcapng(const struct rk_pcap_output *output, const struct rk_frame *frame, const uint8_t *octets,
                              uint32_t cap_len, uint32_t number, uint8_t *out, uint32_t room)
 {
-    char text[NOTE_LEN];
-    uint32_t word = flags_word(frame), note_len = output->notes ? note(frame, text) : 0;
+    char text[RK_PCAP_NOTE_LEN];
+    uint32_t note_len = output->notes ? rk_pcap_note(frame, octets, output->linktype, text) : 0;
+    uint32_t word = flags_word(frame);
     uint32_t options_len = (note_len ? 4 + note_len + padding(note_len) : 0) + (word ? 8 : 0);
     options_len += options_len ? 4 : 0;
     uint32_t len = 32 + cap_len + padding(cap_len) + options_len;

@@ -252,6 +252,7 @@ def command(
                 hardware=processor(),
                 os_name=system(),
                 comments=comments,
+                notes=True,
                 kind=kind_of_name(write or ""),
             )
             if user is not None and not rotates:

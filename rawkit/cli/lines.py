@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rawkit.cli.output import emit, escape
+from rawkit.pcap.writer import merged_note
 from rawkit.wire import TCP, UDP, Frame
 
 if TYPE_CHECKING:
@@ -105,12 +106,15 @@ def application(packet: Packet) -> str | None:
 
 
 def remarks(frame: Frame) -> str:
-    """What the line says beyond the packet's summary: bad checksums, octets that are missing."""
+    """What the line says beyond the packet's summary: bad checksums, segments, comments, missing octets."""
     texts = [
         f"bad {verdict.layer.__name__} checksum {verdict.found:#06x}, should be {verdict.expected:#06x}"
         for verdict in frame.checksums()
         if verdict.state == "bad"
     ]
+    if frame.gso_len:
+        texts.append(merged_note(frame))
+    texts += frame.comments
     if frame.wire_len > len(frame.data):
         texts.append(f"{frame.wire_len - len(frame.data)} of {frame.wire_len} octets not captured")
     return "".join(f" [{text}]" for text in texts)

@@ -83,8 +83,8 @@ class RecordWriter:
     """Turns frames of batches into records of one file.
 
     `tick_ns` is the unit of a pcap file's times in nanoseconds, 1 or 1000, or 0 for pcapng. `snaplen` cuts
-    the frames of a pcap file; those of pcapng are cut to the snaplen of their interface. With `notes`, what
-    the flags word of pcapng cannot tell is told in a comment.
+    the frames of a pcap file; those of pcapng are cut to the snaplen of their interface. With `notes`, merged
+    frames are explained in a comment (`note`).
     """
 
     def __init__(self, tick_ns: int, snaplen: int = MAX_PACKET_LEN, notes: bool = False) -> None:
@@ -94,8 +94,9 @@ class RecordWriter:
         self._used = ffi.new("uint32_t *")
         self._interfaces: Any = None
 
-    def set_interfaces(self, interfaces: Mapping[int, tuple[int, int]]) -> None:
+    def set_interfaces(self, interfaces: Mapping[int, tuple[int, int]], linktype: int) -> None:
         """Say where frames go: from an ifindex to the number of an interface in the file, and its snaplen."""
+        self._output.linktype = linktype
         rows = [
             {"ifindex": ifindex, "number": number, "snaplen": snaplen}
             for ifindex, (number, snaplen) in interfaces.items()
@@ -114,6 +115,26 @@ class RecordWriter:
         with ffi.from_buffer("uint8_t[]", out, require_writable=True) as room:
             result = lib.rk_pcap_write(self._output, batch.handle, first, n, room, len(room), self._used)
         return result, self._used[0]
+
+
+def note(octets: bytes, wire_len: int, linktype: int, gso_len: int, outgoing: bool, not_ready: bool) -> str:
+    """How a merged frame came to be longer than the wire carries, and what its transport checksum is worth.
+
+    "not cut yet (GSO): 3 segments of 1448 octets, transport checksum not ready"; "" for an ordinary frame.
+    """
+    frame = ffi.new(
+        "struct rk_frame *",
+        {
+            "cap_len": len(octets),
+            "wire_len": wire_len,
+            "gso_len": gso_len,
+            "flags": outgoing * lib.RK_FRAME_OUTGOING | not_ready * lib.RK_FRAME_CSUM_NOT_READY,
+        },
+    )
+    text = ffi.new("char[]", lib.RK_PCAP_NOTE_LEN)
+    lib.rk_pcap_note(frame, ffi.from_buffer(octets), linktype, text)
+    told: str = ffi.string(text).decode()
+    return told
 
 
 class RecordCopier:

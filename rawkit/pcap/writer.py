@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
+from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter, note
 from rawkit.engine.native import check
 from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
@@ -272,8 +272,8 @@ class PcapngWriter(_Writer):
     their interface.
 
     Direction and checksum state are kept in the flags word. That a frame was merged or not yet cut
-    (`gso_len`) is one bit there, without the length; with `notes`, both are also told in a comment on the
-    packet.
+    (`gso_len`) is one bit there; with `notes`, a comment on the packet says how many segments of which length
+    it stands for.
 
     Raises `EngineError` or `OSError` when the file cannot be written, `FieldError` for what it cannot hold.
     """
@@ -385,14 +385,14 @@ class PcapngWriter(_Writer):
         if (linktype, names) != self._batch_origin:
             self._batch_origin = linktype, dict(names)
             self._batch_interfaces = {}
-            self._records.set_interfaces({})
+            self._records.set_interfaces({}, linktype)
 
     def _meet(self, ifindex: int) -> None:
         linktype, names = self._batch_origin
         name = names.get(ifindex, "")
         self.add_interface(name, linktype)
         self._batch_interfaces[ifindex] = self._interfaces[name, linktype]
-        self._records.set_interfaces(self._batch_interfaces)
+        self._records.set_interfaces(self._batch_interfaces, linktype)
 
     @staticmethod
     def _measure(buffer: bytearray, at: int) -> tuple[int, int]:
@@ -448,14 +448,18 @@ class PcapngWriter(_Writer):
         if frame.gso_len:
             flags |= b.FLAG_SEGMENTATION_OFFLOADED
         comments = frame.comments
-        if self.notes and (frame.checksum == "not ready" or frame.gso_len):
-            notes = ["transport checksum not ready"] if frame.checksum == "not ready" else []
-            notes += [f"gso_len {frame.gso_len}"] if frame.gso_len else []
-            comments = (*comments, ", ".join(notes))
+        if self.notes and frame.gso_len:
+            comments = (*comments, merged_note(frame))
         if not flags and not comments:
             return b""
         texts = b"".join(_option(b.OPT_COMMENT, _encoded(comment)) for comment in comments)
         return texts + _flags_and_end(flags)
+
+
+def merged_note(frame: Frame) -> str:
+    """What a comment says of a merged frame (`rawkit.engine.capfile.note`); "" for an ordinary one."""
+    outgoing, not_ready = frame.direction == "out", frame.checksum == "not ready"
+    return note(frame.data, frame.wire_len, frame.linktype, frame.gso_len, outgoing, not_ready)
 
 
 def _snaplen(snaplen: int) -> int:

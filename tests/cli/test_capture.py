@@ -5,97 +5,28 @@ from __future__ import annotations
 import json
 import os
 import pty
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from capturing import FILTER, capturing, comments_of, finish, frames_of, say, texts, tshark_fields, wait_for
 from oracles import NOBODY, has_other_users, oracle
-from pyroute2 import IPRoute
 
 from rawkit.engine import compile_filter
-from rawkit.errors import CaptureFileError
 from rawkit.net import ethtool
 from rawkit.pcap import open_pcap
-from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
     from conftest import VethPair
 
 pytestmark = pytest.mark.net
-
-FILTER = ("udp", "port", "9999")
-
-
-@contextmanager
-def capturing(*args: str, **popen: Any) -> Iterator[subprocess.Popen[str]]:
-    """`rawkit capture ARGS`, which has said that it captures."""
-    argv = [sys.executable, "-m", "rawkit", "capture", *args]
-    with subprocess.Popen(
-        argv, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen}
-    ) as process:
-        try:
-            assert process.stderr is not None
-            ready = b""
-            # Octet by octet: what is behind the line stays in the pipe for communicate().
-            while not ready.endswith(b"\n") and (octet := os.read(process.stderr.fileno(), 1)):
-                ready += octet
-            assert ready.startswith(b"capturing on "), ready
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    return process.communicate(timeout=20)
-
-
-def say(n: int = 10, port: int = 9999, octets: bytes = b"") -> None:
-    """n datagrams over loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for i in range(n):
-            sock.sendto(b"%06d" % i + octets, ("127.0.0.1", port))
-
-
-def frames_of(path: Path) -> list[Frame]:
-    """All frames of a file that tshark reads without complaint as well."""
-    with open_pcap(path) as reader:
-        frames = list(reader)
-    done = subprocess.run(
-        [oracle("tshark"), "-n", "-r", path, "-T", "fields", "-e", "frame.number"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    complaints = [line for line in done.stderr.splitlines() if "Running as user" not in line]
-    assert complaints == []
-    assert len(done.stdout.split()) == len(frames)
-    return frames
-
-
-def wait_for(path: Path, n: int, last: int | None = None) -> None:
-    """Until a file that is being written holds n packets, the last of which says `last`."""
-    deadline = time.monotonic() + 20
-    found: list[Frame] = []
-    while len(found) < n or (last is not None and texts(found[-1:]) != [last]):
-        assert time.monotonic() < deadline, f"{len(found)} of {n} packets in {path}"
-        time.sleep(0.02)
-        with suppress(CaptureFileError, FileNotFoundError), open_pcap(path) as reader:
-            found = list(reader)
-
-
-def texts(frames: list[Frame]) -> list[int]:
-    return [int(frame.packet().payload[:6]) for frame in frames]
 
 
 def test_after_the_ready_line_nothing_is_missed() -> None:
@@ -367,13 +298,6 @@ def test_a_terminal_shows_the_rate_while_a_file_is_written(tmp_path: Path) -> No
     assert last.startswith("7 packets captured, 7 received by the filter")
 
 
-def comments_of(path: Path, kind: int) -> list[str]:
-    """The comments on a file's blocks of a kind."""
-    with open_pcap(path) as reader:
-        found = [block.options for block in reader.blocks() if block.kind == kind]
-    return [value.decode() for options in found for code, value in options if code == 1]
-
-
 def test_the_file_says_where_it_was_made_and_why_it_ended(veth: VethPair, tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
     args = ["-i", veth.near, "-s", "96", "--comment", "first", "--comment", "zweiter \u2713"]
@@ -405,16 +329,6 @@ def test_the_file_says_where_it_was_made_and_why_it_ended(veth: VethPair, tmp_pa
     with open_pcap(path) as reader:
         addresses = [dict(block.options)[6] for block in reader.blocks() if block.kind == 1]
     assert addresses == [veth.near_mac]
-
-
-def tshark_fields(path: Path, *fields: str) -> list[list[str]]:
-    """What tshark says of some fields of each packet."""
-    argv = [oracle("tshark"), "-n", "-r", str(path), "-T", "fields"]
-    done = subprocess.run(
-        [*argv, *(word for field in fields for word in ("-e", field))],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def say_far(veth: VethPair, text: bytes) -> None:
@@ -613,90 +527,6 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly() -> None:
         assert process.wait(timeout=20) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-
-
-def limited() -> None:
-    """In the child: files of 64 KiB at most, and an error instead of the signal."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-
-
-def check_full(process: subprocess.Popen[str], path: Path, reason: str) -> None:
-    say(300, octets=bytes(1000))
-    messages = finish(process)[1].splitlines()
-    assert process.returncode == 2
-    frames = frames_of(path)
-    assert texts(frames) == list(range(len(frames)))
-    assert 50 < len(frames) < 70
-    told, error = messages
-    assert told.endswith(f"; {len(frames)} written to {path}")
-    assert error.startswith(f"rawkit capture: write on {path}: {reason}")
-
-
-def test_a_file_that_may_not_grow_further_ends_with_its_last_whole_packet(tmp_path: Path) -> None:
-    path = tmp_path / "out.pcapng"
-    with capturing("-i", "lo", "-w", str(path), *FILTER, preexec_fn=limited) as process:
-        check_full(process, path, "File too large")
-
-
-def test_a_full_disk_ends_the_file_with_its_last_whole_packet(tmp_path: Path) -> None:
-    # In a mount namespace of its own: it needs no root of the host, and goes away with its process.
-    small = 'mount -t tmpfs -o size=64k tmpfs "$0" && echo mounted && read -r line'
-    with subprocess.Popen(
-        [oracle("unshare"), "--mount", "sh", "-c", small, tmp_path],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as holder:  # fmt: skip
-        assert holder.stdout is not None
-        assert holder.stderr is not None
-        if holder.stdout.readline() != "mounted\n":
-            pytest.skip(f"cannot make a small file system: {holder.stderr.read()}")
-        path = Path(f"/proc/{holder.pid}/root{tmp_path}/out.pcapng")
-        with capturing("-i", "lo", "-w", str(path), *FILTER) as process:
-            check_full(process, path, "No space left on device")
-        holder.communicate("\n")
-
-
-def test_an_interface_that_disappears_ends_it_with_an_error_and_a_whole_file(
-    veth: VethPair, tmp_path: Path
-) -> None:
-    path = tmp_path / "out.pcapng"
-    with capturing("-i", veth.near, "-w", str(path), *FILTER) as process:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(b"000000", (veth.far_ipv4, 9999))
-        wait_for(path, 1)
-        with IPRoute() as route:
-            route.link("del", index=veth.near_index)
-        told, error = finish(process)[1].splitlines()
-    assert process.returncode == 2
-    assert told.startswith("1 packet captured, 1 received by the filter, 0 dropped")
-    assert error == f"rawkit capture: capture on {veth.near}: No such device; the interface disappeared"
-    assert texts(frames_of(path)) == [0]
-    with open_pcap(path) as reader:
-        for _ in reader:
-            pass
-        assert [statistics.delivered for statistics in reader.statistics] == [1]
-    assert comments_of(path, 5) == [f"ended by an error: {error.removeprefix('rawkit capture: ')}"]
-
-
-def test_an_interface_that_goes_down_is_told_at_the_end(veth: VethPair, tmp_path: Path) -> None:
-    path = tmp_path / "out.pcapng"
-    with capturing("-i", veth.near, "-w", str(path), *FILTER) as process:
-        with IPRoute() as route:
-            route.link("set", index=veth.near_index, state="down")
-            time.sleep(0.3)
-            route.link("set", index=veth.near_index, state="up")
-        process.send_signal(signal.SIGINT)
-        messages = finish(process)[1]
-    assert process.returncode == 0
-    assert messages.endswith(f"{veth.near} went down 1 time meanwhile\n")
-    assert comments_of(path, 5) == ["ended by SIGINT", f"{veth.near} went down 1 time meanwhile"]
-
-
-def test_an_interface_that_is_down_is_told_at_the_beginning(veth: VethPair) -> None:
-    with IPRoute() as route:
-        route.link("set", index=veth.near_index, state="down")
-    with capturing("-i", veth.near, "--duration", "100ms") as process:
-        assert finish(process)[1].startswith(f"{veth.near} is down: packets will come when it is up\n")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from rawkit.errors import CaptureFileError, EngineError, FieldError, RawkitError
 from rawkit.pcap import PcapngWriter, PcapWriter, Statistics, create_pcap, open_pcap
 from rawkit.pcap import sink as sink_module
 from rawkit.pcap.sink import BUFFER_LEN
+from rawkit.wire import TCP, UDP, Dot1Q, Ether, IPv4, IPv6, Timestamps
 from rawkit.wire.frame import Frame
+from rawkit.wire.ipv6ext import HopByHop
 
 T = 1_700_000_000_123_456_789
 
@@ -161,18 +163,38 @@ def test_everything_is_read_back(tmp_path):
     ]
 
 
-def test_notes_tell_offloads_in_a_comment():
+def test_notes_explain_merged_frames():
+    tcp = Ether() / IPv4(src="192.0.2.1", dst="192.0.2.2") / TCP(options=[Timestamps(1, 2)])
+    vlan = Ether() / Dot1Q(vid=7) / IPv6() / HopByHop() / UDP() / bytes(2001)
+    tunnel = Ether() / IPv4(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=4789) / bytes(3000)
+    raw = IPv6() / TCP() / bytes(1001)
+    merged = "merged (GRO), or never cut (GSO):"
+    frames = [
+        (
+            Frame(bytes(tcp / bytes(2 * 1448 + 1)), direction="out", checksum="not ready", gso_len=1448),
+            "not cut yet (GSO): 3 segments of 1448 octets, transport checksum not ready",
+        ),
+        (
+            Frame(bytes(tcp / bytes(2 * 1448)), direction="in", gso_len=1448),
+            f"{merged} 2 segments of 1448 octets",
+        ),
+        (Frame(bytes(tcp)[:66], wire_len=66 + 2897, gso_len=1448), f"{merged} 3 segments of 1448 octets"),
+        (Frame(bytes(tcp)[:40], wire_len=66 + 2897, gso_len=1448), f"{merged} segments of 1448 octets"),
+        (Frame(bytes(vlan), gso_len=1000), f"{merged} 3 segments of 1000 octets"),
+        (Frame(bytes(tunnel), gso_len=1000), f"{merged} segments of 1000 octets"),
+        (Frame(bytes(raw), gso_len=1000, linktype=101), f"{merged} 2 segments of 1000 octets"),
+        (Frame(bytes(20) + bytes(raw), gso_len=1000, linktype=276), f"{merged} 2 segments of 1000 octets"),
+        (Frame(bytes(raw), gso_len=1000, linktype=9), f"{merged} segments of 1000 octets"),
+    ]
     out = io.BytesIO()
     with PcapngWriter(out, notes=True) as writer:
-        writer.write(Frame(b"abc", checksum="not ready", gso_len=1448, comments=("mine",)))
-        writer.write(Frame(b"abc", gso_len=1448))
-        writer.write(Frame(b"abc", checksum="valid"))
-    frames, _ = read(io.BytesIO(out.getvalue()))
-    assert [frame.comments for frame in frames] == [
-        ("mine", "transport checksum not ready, gso_len 1448"),
-        ("gso_len 1448",),
-        (),
-    ]
+        writer.write(Frame(b"abc", checksum="not ready"))
+        for frame, _ in frames:
+            frame.comments = ("mine",)
+            writer.write(frame)
+    (plain, *written), _ = read(io.BytesIO(out.getvalue()))
+    assert plain.comments == ()
+    assert [frame.comments for frame in written] == [("mine", text) for _, text in frames]
 
 
 def test_a_comment_that_is_no_unicode_loses_no_frame():
