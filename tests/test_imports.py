@@ -41,14 +41,18 @@ ROOMS = {
 }
 # Methods that people look for on an object, and that only hand it on to a room above. The import stands in a
 # function, so that importing the object's own room loads no other.
-LATE = {("rawkit.wire.packet", "rawkit.interop.scapy")}
+LATE = {
+    ("rawkit.wire.packet", "rawkit.interop.scapy"),
+    ("rawkit.sim.transfer", "rawkit.report.run"),
+    ("rawkit.sim.transfer", "rawkit.report.save"),
+}
 # Modules that are for nothing else than the library.
 ABOUT = {
     "rawkit.tools.payloadreplay": ("asyncio",),
     "rawkit.sim.loop": ("asyncio",),
     "rawkit.transport.streams": ("asyncio",),
 }
-HEAVY = {"scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"}
+HEAVY = {"matplotlib", "plotly", "scapy", "dpkt", "pyroute2", "rich", "numpy", "asyncio"}
 
 
 def room_of(module: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rawkit.cli.transportseen import dissector_command
+from rawkit.cli.transportseen import dissector_command, report_command, sim_command
 
 ACTIONS = ("drop", "delay", "swap", "duplicate", "corrupt")
 
@@ -18,6 +18,7 @@ Examples:
   rawkit transport new courier                        writes courier.py, a protocol that works
   rawkit transport check courier.py:Courier           looks for what breaks it
   rawkit transport run courier.py:Courier             runs it between two hosts, over raw IP
+  rawkit transport report courier.py:Courier -o run.html          plots to zoom into
   rawkit transport dissector courier.py:Courier > courier.lua     shows its packets in Wireshark
   rawkit transport check rawkit.transport.protocols.go_back_n:GoBackN -o window=4 -o bits=3""",
 )
@@ -301,4 +302,5 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-command.add_command(dissector_command)
+for seen in (sim_command, report_command, dissector_command):
+    command.add_command(seen)

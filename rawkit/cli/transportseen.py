@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 
@@ -63,3 +66,186 @@ def dissector_command(
         file.write(script)
     status(f"wrote {output}; try: tshark -X lua_script:{output} -r FILE")
     return 0
+
+
+def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which transfer is simulated; `transfers` reads them."""
+    for option in reversed(
+        [
+            click.option(
+                "-O", "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the class."
+            ),
+            click.option("--octets", type=click.IntRange(min=0), default=200_000, show_default=True,
+                         help="To the server."),
+            click.option("--back", type=click.IntRange(min=0), default=0, show_default=True,
+                         help="To the client."),
+            click.option("--preset", metavar="NAME", default="standard", show_default=True,
+                         help="A link by name; what follows changes it."),
+            click.option("--rate", metavar="RATE", help="Of the link: 10Mbit/s."),
+            click.option("--delay", metavar="TIME", help="Of the link, each way: 20ms."),
+            click.option("--loss", metavar="RATIO", help="Of the link, each way: 1% or 0.01."),
+            click.option("--queue", type=click.IntRange(min=0), help="Packets that may wait for the link."),
+            click.option("--schedule", default="", metavar="FAULTS", help="As 'drop 4, delay 7 by 9ms'."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Decides what chance does."),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def transfers(
+    places: tuple[str, ...],
+    options: tuple[str, ...],
+    octets: int,
+    back: int,
+    preset: str,
+    rate: str | None,
+    delay: str | None,
+    loss: str | None,
+    queue: int | None,
+    schedule: str,
+    seed: int,
+) -> list[Any]:
+    """The results of the transfers that options ask for, one for each protocol."""
+    from dataclasses import replace
+
+    from rawkit.cli.transport import _option, load
+    from rawkit.sim import PRESETS, Bernoulli, DropTail, Schedule, Transfer
+    from rawkit.units import parse_ratio
+
+    if preset not in PRESETS:
+        raise click.UsageError(f"no link is called {preset!r}; there are {', '.join(PRESETS)}")
+    changes: dict[str, Any] = {} if rate is None else {"rate": rate}
+    changes |= {} if delay is None else {"delay": delay}
+    changes |= {} if queue is None else {"queue": DropTail(packets=queue)}
+    changes |= {} if loss is None else {"models": (Bernoulli(parse_ratio(loss)),)}
+    link, other = PRESETS[preset]
+    link, other = replace(link, **changes), other and replace(other, **changes)
+    given = dict(map(_option, options))
+    return [
+        Transfer(
+            load(place),
+            given,
+            octets=octets,
+            back=back,
+            link=link,
+            link_back=other,
+            schedule=Schedule.parse(schedule),
+            seed=seed,
+        ).run()
+        for place in places
+    ]
+
+
+@click.command(
+    "sim",
+    epilog="""\b
+Examples:
+  rawkit transport sim courier.py:Courier
+  rawkit transport sim courier.py:Courier --preset "two-packet buffer" --seed 7 --ladder
+  rawkit transport sim rawkit.transport.protocols.selective_repeat:SelectiveRepeat -O control=cubic --json
+  rawkit transport sim courier.py:Courier --loss 1% --report run.html --report run.pcapng
+
+Exit status: 0 when all octets arrived and both sides closed in order, 1 when not, 2 for bad input.""",
+)
+@click.argument("place", metavar="MODULE:PROTOCOL")
+@transfer_options
+@click.option("--ladder", is_flag=True, help="Show the packets as a ladder diagram.")
+@click.option("--report", "reports", multiple=True, metavar="FILE", help="Write a file, as `report` does.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def sim_command(place: str, ladder: bool, reports: tuple[str, ...], as_json: bool, **told: Any) -> int:
+    """Run a transport protocol over a simulated link, in virtual time, and say what came of it."""
+    from rawkit.cli.output import JsonLines, emit
+    from rawkit.report.page import value_text
+
+    (result,) = transfers((place,), **told)
+    for path in reports:
+        _save([result], path)
+    wrong, metrics = result.violation(), result.metrics()
+    if as_json:
+        JsonLines("transport.sim").write(
+            "result", protocol=place, ok=not wrong, wrong=wrong, script=result.repro(), **metrics
+        )
+        return 1 if wrong else 0
+    if ladder:
+        emit(result.ladder())
+    emit(f"{result.transfer.protocol.__name__}: {wrong or 'nothing wrong'}")
+    width = max(map(len, metrics))
+    for name, value in metrics.items():
+        emit(f"{name:<{width}}  {value_text(value)}")
+    return 1 if wrong else 0
+
+
+@click.command(
+    "report",
+    epilog="""\b
+Examples:
+  rawkit transport report courier.py:Courier -o run.html            zoom into it in a browser
+  rawkit transport report courier.py:Courier --loss 1% -o run.svg --only sequence --only window
+  rawkit transport report first.py:First second.py:Second -o both.html       on the same axes
+  rawkit transport report courier.py:Courier --from run.pcapng -o run.html   what a capture holds
+  rawkit transport report courier.py:Courier -o run.csv             the numbers behind the plots
+
+Files: .html .svg .png .pdf .csv .pcapng. Plots: sequence, window, rtt, goodput, queue, delivered.
+
+Exit status: 0; 2 for bad input.""",
+)
+@click.argument("places", metavar="MODULE:PROTOCOL...", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", required=True, multiple=True, metavar="FILE", help="What to write; may be repeated."
+)
+@click.option(
+    "--from", "source", metavar="FILE", help="A capture of the protocol's packets, in place of a simulation."
+)
+@click.option("--only", multiple=True, metavar="PLOT", help="Not all plots, of a picture.")
+@click.option(
+    "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Of a picture."
+)
+@click.option("--title", default="", help="Above everything.")
+@transfer_options
+def report_command(
+    places: tuple[str, ...],
+    output: tuple[str, ...],
+    source: str | None,
+    only: tuple[str, ...],
+    theme: Any,
+    title: str,
+    **told: Any,
+) -> int:
+    """Write plots of a run: a page to zoom into, a picture, the numbers, or files for other programs.
+
+    Each protocol is simulated; several are shown on the same axes.
+    """
+    if source is None:
+        runs: list[Any] = transfers(places, **told)
+    else:
+        runs = [_captured(place, source, told["options"]) for place in places]
+    for path in output:
+        _save(runs, path, title=title, theme=theme, only=only)
+    return 0
+
+
+def _captured(place: str, source: str, options: tuple[str, ...]) -> Any:
+    from rawkit.cli.transport import _option, load
+    from rawkit.report.analysis import Roles
+    from rawkit.report.capture import read_trace
+    from rawkit.report.run import Run
+
+    endpoint = load(place)(**dict(map(_option, options)))
+    trace, protocol = read_trace(source)
+    return Run(
+        trace, Roles.of(endpoint), type(endpoint).__name__, settings={"capture": source}, protocol=protocol
+    )
+
+
+def _save(results: list[Any], path: str, **options: Any) -> None:
+    from rawkit.cli.output import status
+    from rawkit.report.run import Run
+    from rawkit.report.save import save
+
+    runs = [result if isinstance(result, Run) else Run.of(result) for result in results]
+    try:
+        save(runs, path, **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    status(f"wrote {path}")

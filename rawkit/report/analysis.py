@@ -45,16 +45,23 @@ class Roles:
     """Reads packets of a header class by the roles of its fields.
 
     `numbers` is how many sequence numbers there are, where that is less than the field could hold; `unit` is
-    what they count, where that is not what the role says. `Roles.of` takes both from an endpoint's attributes
-    of these names, if it has any.
+    what they count and `shift` that of the window, where they are not what the role says. `Roles.of` takes
+    all of them from an endpoint's attributes of these names, if it has any.
     """
 
-    def __init__(self, header: type[Header], *, numbers: int | None = None, unit: Unit | None = None) -> None:
+    def __init__(
+        self,
+        header: type[Header],
+        *,
+        numbers: int | None = None,
+        unit: Unit | None = None,
+        shift: int | None = None,
+    ) -> None:
         roles = header.roles
         self.header = header
         self._parse: Callable[[bytes, int, int], tuple[Any, int, int]] = compiled(header)._parse
         self._valid = soundness(header)
-        self._paths: dict[tuple[str, str, int], Path] = {}
+        self._paths: dict[tuple[str, str], Path] = {}
         slots = {name: row.name for name, (_, row) in roles.items()}
         self._seq, self._window, self._sack = (slots.get(name) for name in ("seq", "window", "sack"))
         self._flags = slots.get("flags")
@@ -64,7 +71,8 @@ class Roles:
         self.cumulative = not self.by_flag and "ack" in roles and roles["ack"][0].cumulative
         self.in_octets = "seq" in roles and (unit or roles["seq"][0].unit) == "octets"
         self.numbers = numbers or (1 << roles["seq"][1].width if "seq" in roles else 0)
-        self._shift = roles["window"][0].shift if "window" in roles else 0
+        declared = roles["window"][0].shift if "window" in roles else 0
+        self._shift = declared if shift is None else shift
         self._keys = tuple(slots[name] for name in ("src_port", "dst_port", "conn_id") if name in slots)
 
     @classmethod
@@ -72,23 +80,19 @@ class Roles:
         """For the packets of an endpoint with its options."""
         return cls(endpoint.header, **numbering(endpoint))
 
-    def read(self, octets: bytes, src: str, dst: str, protocol: int = 253) -> Reading | None:
+    def read(self, octets: bytes, src: str, dst: str) -> Reading | None:
         """What a packet says; None where it is none of this header, or its checksum is wrong.
 
-        Addresses and protocol number are those of the IP header, for checksums that cover them.
+        The addresses are those of the IP header, for checksums that cover them.
         """
         try:
             header, at, end = self._parse(octets, 0, len(octets))
         except HeaderError:
             return None
-        path = self._paths.get((src, dst, protocol))
+        path = self._paths.get((src, dst))
         if path is None:
-            lower = (
-                IPv6(src=src, dst=dst, next_header=protocol)
-                if ":" in src
-                else IPv4(src=src, dst=dst, protocol=protocol)
-            )
-            path = self._paths[src, dst, protocol] = Path(dst, src, lower_back=lower)
+            lower = (IPv6 if ":" in src else IPv4)(src=src, dst=dst)
+            path = self._paths[src, dst] = Path(dst, src, lower_back=lower)
         if not self._valid(octets, header, path):
             return None
         payload = end - at
@@ -110,8 +114,8 @@ class Roles:
 
 
 def numbering(endpoint: Endpoint) -> Any:
-    """What an endpoint says of its sequence numbers that its header does not: `numbers`, `unit`."""
-    return {name: getattr(endpoint, name, None) for name in ("numbers", "unit")}
+    """What an endpoint says of its numbers that its header does not: `numbers`, `unit`, `shift`."""
+    return {name: getattr(endpoint, name, None) for name in ("numbers", "unit", "shift")}
 
 
 def flag_masks(header: type[Header]) -> tuple[int, int]:
@@ -153,7 +157,10 @@ class Facts:
     rtt_ns: int | None = None
     """Since what it acknowledges was sent, where that was sent once (Karn's algorithm)."""
     in_flight: int | None = None
-    """Octets of payload that this sender has sent and that are not acknowledged, after this packet."""
+    """Octets of payload that this sender has sent and that are not acknowledged, after this packet; None
+    where it takes no number."""
+    peer_in_flight: int | None = None
+    """The same of the other side, where this packet acknowledges."""
 
 
 @dataclass(slots=True)
@@ -185,15 +192,16 @@ class Analysis:
         self.roles = roles
         self._sides: dict[tuple[Any, ...], Side] = {}
 
-    def see(self, time_ns: int, src: str, dst: str, octets: bytes, protocol: int = 253) -> Facts | None:
+    def see(self, time_ns: int, src: str, dst: str, octets: bytes) -> Facts | None:
         """The next packet; None for one that says nothing, being damaged."""
-        reading = self.roles.read(octets, src, dst, protocol)
+        reading = self.roles.read(octets, src, dst)
         if reading is None:
             return None
         here, there = self.sides(src, dst, reading.conversation)
         facts = Facts(reading)
         if reading.ack is not None and there.next is not None:
             self._acknowledge(time_ns, here, there, reading, facts)
+            facts.peer_in_flight = there.in_flight
         if reading.span and reading.seq is not None:
             self._take(time_ns, here, reading, facts)
             facts.in_flight = here.in_flight

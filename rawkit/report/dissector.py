@@ -36,13 +36,14 @@ def dissector(
     udp_port: int | None = None,
     numbers: int | None = None,
     unit: Unit | None = None,
+    shift: int | None = None,
 ) -> str:
     """The Lua script for a header class.
 
     `name` begins the names of its fields; by default it is the class's, in lower case and without "Header".
     The script takes packets of the IP protocol `ip_proto` (IPv4 and IPv6) and of the UDP port `udp_port`, by
-    default those of what the class is registered `over`, else IP protocol 253. `numbers` and `unit` are as in
-    `rawkit.report.analysis.Roles`.
+    default those of what the class is registered `over`, else IP protocol 253. `numbers`, `unit` and `shift`
+    are as in `rawkit.report.analysis.Roles`.
 
     Raises:
         ValueError: a name that Wireshark does not take.
@@ -70,7 +71,7 @@ def dissector(
         _text("reading.lua"),
         *writer.functions,
         _checksum(header, roles.get("checksum")),
-        _said(header, roles),
+        _said(header, roles, shift),
         _MAIN.format(reader=reader, label=quoted(name.upper())),
         *(f"DissectorTable.get({quoted(table)}):add({number}, proto)" for table, number in places),
     ]
@@ -108,7 +109,7 @@ def _roles(header: type[Header], numbers: int | None, unit: Unit | None) -> str:
     return "local roles = { " + ", ".join(f"{k} = {str(v).lower()}" for k, v in facts.items()) + " }"
 
 
-def _said(header: type[Header], roles: Mapping[str, FieldInfo]) -> str:
+def _said(header: type[Header], roles: Mapping[str, FieldInfo], shift: int | None) -> str:
     """The function that gives what the values of a packet's fields say by their roles."""
 
     def value(role: str, otherwise: str = "nil") -> str:
@@ -123,7 +124,8 @@ def _said(header: type[Header], roles: Mapping[str, FieldInfo]) -> str:
         acknowledges.append("said.span == 0")
     ack = value("seq" if by_flag else "ack")
     window = value("window")
-    shift = header.roles["window"][0].shift if "window" in roles else 0
+    if shift is None:
+        shift = header.roles["window"][0].shift if "window" in roles else 0
     words = [_flag_words(roles["flags"])] if "flags" in roles else []
     words += [
         f'words = words .. " {role}=" .. values[{quoted(roles[role].name)}]'

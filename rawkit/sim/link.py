@@ -22,7 +22,7 @@ from rawkit.sim.queues import DROP, MARK, DropTail, Queue
 from rawkit.sim.rates import Mahimahi, serializer
 from rawkit.transport.chance import draw, stream_key
 from rawkit.transport.clockwork import FOREVER, Clockwork
-from rawkit.units import parse_duration
+from rawkit.units import parse_duration, parse_rate
 
 if TYPE_CHECKING:
     from rawkit.sim.network import Node
@@ -79,6 +79,15 @@ class LinkSpec:
     changes: tuple[tuple[str | float, dict[str, Any]], ...] = ()
     """Times, and what is different from then on: `rate` (0 suspends the link) and `delay`."""
     frame_octets: int = 0
+
+    @property
+    def constant_rate_bps(self) -> int | None:
+        """Its rate, where it has one that does not change."""
+        if not isinstance(self.rate, (str, int, float)) or any(
+            "rate" in change for _, change in self.changes
+        ):
+            return None
+        return parse_rate(self.rate)
 
     def at(self, time: str | float, **change: Any) -> LinkSpec:
         """The same link, on which `rate` or `delay` changes at a time.

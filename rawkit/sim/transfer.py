@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rawkit.sim.guard import outside_forbidden
@@ -221,3 +222,20 @@ class Result:
         for event in self.trace.of("metric"):
             if event.where == self.client.name and name in event.fields:
                 yield event.time_ns, event.fields[name]
+
+    def report(self, path: str | Path, **options: Any) -> None:
+        """Write the run to a file whose name says of which kind: .html, .svg, .png, .pdf, .csv, .pcapng.
+
+        Options and errors are those of `rawkit.report.save.save`.
+        """
+        from rawkit.report.run import Run
+        from rawkit.report.save import save
+
+        save(Run.of(self), path, **options)
+
+    def show(self) -> Path:
+        """Open the page about the run in the browser of this desktop; returns the file."""
+        from rawkit.report.run import Run
+        from rawkit.report.save import show
+
+        return show(Run.of(self))

@@ -48,6 +48,10 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("check", "nowhere.py:X"), "nowhere.py: there is no such file"),
         (("check", "rawkit.nowhere:X"), "No module named 'rawkit.nowhere'"),
         (("check", "rawkit.sim:Transfer"), "Transfer is no class of a protocol"),
+        (("sim", SOUND, "--preset", "moon"), "no link is called 'moon'"),
+        (("report", SOUND, "-o", "x.doc"), "which kind of file?"),
+        (("report", SOUND, "-o", "x.svg", "--only", "size"), "there is no plot 'size'"),
+        (("report", SOUND, BROKEN, "-o", "x.pcapng"), "a .pcapng file holds one run, not 2"),
         (("dissector", "rawkit.sim:Transfer"), "Transfer is no header, no protocol"),
         (("dissector", "rawkit.sim:check"), "there is no class check"),
         (("dissector", "rawkit.wire:UDP", "-O", "bits=3"), "options belong to a protocol class"),
@@ -94,3 +98,33 @@ def test_a_dissector_goes_to_standard_output_or_a_file(tmp_path: Path) -> None:
     script = path.read_text()
     assert "local roles = { numbers = 65536, in_octets = false, cumulative = true }" in script
     assert 'DissectorTable.get("ip.proto"):add(253, proto)' in script
+
+
+def test_a_simulation_says_what_came_of_it() -> None:
+    words = ("sim", SOUND, "--octets", "9000", "--schedule", "drop 3", "--seed", "4")
+    done = run(*words, "--ladder")
+    assert done.exit_code == 0
+    assert "X drop 3" in done.output
+    assert "StopAndWait: nothing wrong" in done.output
+    lines = [json.loads(line) for line in run(*words, "--json").output.splitlines()]
+    assert lines[0]["schema"] == "rawkit.transport.sim/1"
+    assert (lines[1]["ok"], lines[1]["octets"], lines[1]["b>a"]["drop 3"]) == (True, 9000, 1)
+    assert "seed=4" in lines[1]["script"]
+    broken = run("sim", BROKEN, "--octets", "9000", "--schedule", "drop 0")
+    assert (broken.exit_code, "NoTimer: the server got 0 of 9000 octets" in broken.output) == (1, True)
+
+
+def test_reports_of_a_simulation_and_of_its_capture_agree(tmp_path: Path) -> None:
+    place = "rawkit.transport.protocols.selective_repeat:SelectiveRepeat"
+    simulated, capture, read = (str(tmp_path / name) for name in ("run.csv", "run.pcapng", "read.csv"))
+    told = ("--octets", "90000", "--loss", "2%", "--rate", "5Mbit/s", "--delay", "5ms", "--queue", "20")
+    done = run("report", place, *told, "-o", simulated, "-o", capture)
+    assert (done.exit_code, done.output) == (0, f"wrote {simulated}\nwrote {capture}\n")
+    assert run("report", place, "--from", capture, "-o", read).exit_code == 0
+    kinds = ("sent", "sent again", "lost", "sack", "acknowledged", "window", "in flight", "rtt")
+    rows = [
+        [line for line in Path(path).read_text().splitlines() if line.split(",")[1] in kinds]
+        for path in (simulated, read)
+    ]
+    assert rows[0] == rows[1]
+    assert {line.split(",")[1] for line in rows[0]} == set(kinds)
