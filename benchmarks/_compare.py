@@ -1,13 +1,45 @@
-"""Time functions that do the same in turn, so that a busy moment hits all of them."""
+"""Time what does the same in turn, so that a busy moment hits all sides."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rawkit.lab import Host
 
 REPEATS = 15
+
+
+def go_first() -> None:
+    """Whatever else runs here, all sides get a processor when they want one: children inherit it."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+class ProbeLimit:
+    """limit_probe.c: how long the kernel alone takes for requests and their answers."""
+
+    def __init__(self, directory: str) -> None:
+        self.there = shutil.which("cc") is not None
+        self._program = Path(directory) / "limit_probe"
+        if self.there:
+            source = Path(__file__).parent / "limit_probe.c"
+            subprocess.run(["cc", "-O2", "-pthread", "-o", self._program, source], check=True)
+
+    def seconds(self, host: Host, interface: str, frame: bytes, n: int) -> float:
+        """For n requests like `frame` from two threads, all of which have to be answered."""
+        argv = [self._program, interface, frame.hex(), str(n), "2", "socket"]
+        answers, seconds = host.run(argv, capture_output=True, text=True, check=True).stdout.split()
+        if int(answers) != n // 2 * 2:
+            raise SystemExit(f"limit_probe: {answers} answers to {n} requests")
+        return float(seconds)
 
 
 def compare(

@@ -2,9 +2,10 @@
 
 Between the hosts of a private lab, taking turns. Sweeps: 65,280 addresses, all of which answer, 5 times;
 targets per second are what the command itself says of the time from its first request to its last answer,
-"whole command" is with start-up and all; more is better, and `exact` says how often all were found alive and
-none lost. Round-trip times: medians of 500 requests 2 ms apart, as the commands print them, medians of 5;
-less is better.
+"whole command" is with start-up and all; more is better, and `exact` says how often all were found alive
+and none lost. The C limit (limit_probe.c) is what the kernel allows two threads that do nothing but send
+the requests and receive as many answers. Round-trip times: medians of 500 requests 2 ms apart, as the
+commands print them, medians of 5; less is better.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import re
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
+from _compare import ProbeLimit, go_first
+
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Host, Lab
+from rawkit.wire import Ether, ICMPEcho, IPv4
 
 REPEATS = 5
 N = 65280
@@ -27,15 +32,17 @@ RAWKIT = [sys.executable, "-m", "rawkit", "ping"]
 
 
 def main() -> None:
+    go_first()
     become_namespace_root()
-    with Lab() as lab:
+    with Lab() as lab, tempfile.TemporaryDirectory() as directory:
         lab.b.run(["ip", "route", "add", "local", "10.78.0.0/16", "dev", "lo"], check=True)
         lab.a.run(["ip", "route", "add", "10.78.0.0/16", "via", str(lab.b.ipv4)], check=True)
-        sweeps(lab.a)
+        request = Ether(dst=lab.b.mac, src=lab.a.mac) / IPv4(src=lab.a.ipv4, dst=FIRST) / ICMPEcho(id=1)
+        sweeps(lab.a, ProbeLimit(directory), bytes(request / bytes(56)))
         round_trips(lab.a, str(lab.b.ipv4))
 
 
-def sweeps(host: Host) -> None:
+def sweeps(host: Host, limit: ProbeLimit, request: bytes) -> None:
     sides = {
         "rawkit": [*RAWKIT, "-q", "-g", FIRST, LAST],
         "fping -i 0 -r 0": ["fping", "-qs", "-r0", "-t1000", "-i0", "-g", FIRST, LAST],
@@ -43,7 +50,10 @@ def sweeps(host: Host) -> None:
     rates: dict[str, list[float]] = {name: [] for name in sides}
     whole: dict[str, list[float]] = {name: [] for name in sides}
     exact = dict.fromkeys(sides, 0)
+    limits = []
     for _ in range(REPEATS):
+        if limit.there:
+            limits.append(N / limit.seconds(host, "veth0", request, N))
         for name, argv in sides.items():
             if not there("sweep", name, argv):
                 return
@@ -63,6 +73,11 @@ def sweeps(host: Host) -> None:
         row |= {"peer_name": "fping -i 0 -r 0", "unit": "targets/s", "ratio": round(mine / theirs, 2)}
         row |= {name: f"{exact[side]}/{REPEATS}" for name, side in zip(("exact", "peer_exact"), sides)}
         print(json.dumps(row), flush=True)
+        if took is rates and limits:
+            peer = statistics.median(limits)
+            row |= {"peer": round(peer), "peer_name": "C limit", "ratio": round(mine / peer, 2)}
+            del row["peer_exact"]
+            print(json.dumps(row), flush=True)
 
 
 def round_trips(host: Host, target: str) -> None:

@@ -1,10 +1,11 @@
 """How long does a scan take, and does it find just what is there: rawkit beside nmap, masscan and zmap?
 
 Whole commands, start-up and all, between the hosts of a private lab whose kernel answers at once: 65,535
-ports of one host with 20 open, over the veth pair and over loopback, and one port of 65,536 addresses,
-each of which answers and 66 of which are open. Seconds, less is better, medians of 5, taking turns;
-`exact` says in how many of the runs a side found the open ports and nothing else. A ratio to a peer that
-is not exact says nothing.
+ports of one host with 20 open, over the veth pair and over loopback, and one port of 65,536 addresses, each
+of which answers and 66 of which are open. Seconds, less is better, medians of 5, taking turns; `exact` says
+in how many of the runs a side found the open ports and nothing else. A ratio to a peer that is not exact
+says nothing. The C limit (limit_probe.c) is what the kernel needs for two threads that do nothing but send
+a SYN to each port and receive as many answers, without start-up.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from _compare import ProbeLimit, go_first
+
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Host, Lab
+from rawkit.wire import TCP, Ether, IPv4
 
 REPEATS = 5
 LIMIT = 30
@@ -35,8 +40,9 @@ Side = tuple[list[str], Callable[[str], set[str]]]
 
 
 def main() -> None:
+    go_first()
     become_namespace_root()
-    with Lab() as lab, ExitStack() as stack:
+    with Lab() as lab, ExitStack() as stack, tempfile.TemporaryDirectory() as directory:
         ip(lab.b, "route add local", NETWORK, "dev lo")
         ip(lab.a, "route add", NETWORK, f"via {lab.b.ipv4}")
         for host in (lab.a, lab.b):
@@ -56,7 +62,13 @@ def main() -> None:
             "nmap -T4": (["nmap", "-n", "-Pn", "-sS", "-T4", "-p-", "-oG", "-", target], grepable_ports),
             "masscan": ([*masscan, "-p1-65535", target], list_ports),
         }
-        compare(lab.a, "65,535 ports of a host", sides, wanted)
+        syn = (
+            Ether(dst=lab.b.mac, src=lab.a.mac)
+            / IPv4(src=lab.a.ipv4, dst=target)
+            / TCP(sport=40000, flags="S")
+        )
+        limit = ProbeLimit(directory)
+        compare(lab.a, "65,535 ports of a host", sides, wanted, limit, bytes(syn))
         sides = {
             "rawkit": ([*RAWKIT, "127.0.0.1", "-p-"], table_ports),
             "nmap -T4": (["nmap", "-n", "-Pn", "-sS", "-T4", "-p-", "-oG", "-", "127.0.0.1"], grepable_ports),
@@ -108,7 +120,14 @@ def list_hosts(text: str) -> set[str]:
     return {row.split()[3] for row in text.splitlines() if row.startswith("open")}
 
 
-def compare(host: Host, case: str, sides: Mapping[str, Side], wanted: set[str]) -> None:
+def compare(
+    host: Host,
+    case: str,
+    sides: Mapping[str, Side],
+    wanted: set[str],
+    limit: ProbeLimit | None = None,
+    probe: bytes = b"",
+) -> None:
     """Print a line for each peer."""
     took: dict[str, list[float]] = {name: [] for name in sides}
     exact: dict[str, int] = dict.fromkeys(sides, 0)
@@ -116,7 +135,10 @@ def compare(host: Host, case: str, sides: Mapping[str, Side], wanted: set[str]) 
         if shutil.which(argv[0]) is None:
             print(json.dumps({"bench": "scan", "case": case, "peer_name": name, "missing": "not installed"}))
             del took[name]
+    limits = []
     for _ in range(REPEATS):
+        if limit is not None and limit.there:
+            limits.append(limit.seconds(host, "veth0", probe, 65534))
         for name in list(took):
             argv, read = sides[name]
             start = time.perf_counter()
@@ -137,6 +159,10 @@ def compare(host: Host, case: str, sides: Mapping[str, Side], wanted: set[str]) 
             row |= {"peer_name": name, "unit": "s", "ratio": round(peer / mine, 2)}
             row |= {"exact": f"{exact['rawkit']}/{REPEATS}", "peer_exact": f"{exact[name]}/{REPEATS}"}
             print(json.dumps(row), flush=True)
+    if limits:
+        peer = statistics.median(limits)
+        row = {"bench": "scan", "case": case, "rawkit": round(mine, 2), "peer": round(peer, 2), "unit": "s"}
+        print(json.dumps(row | {"peer_name": "C limit", "ratio": round(peer / mine, 2)}), flush=True)
 
 
 if __name__ == "__main__":

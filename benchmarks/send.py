@@ -22,8 +22,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+
+from _compare import go_first
 
 from rawkit.bulk.template import Counter, Permutation, Template, send_template
 from rawkit.engine import FrameBatch, PacketSocket, open_transmitter
@@ -45,9 +46,7 @@ LIMIT = Path(__file__).parent / "limit_send.c"
 
 
 def main() -> None:
-    with suppress(PermissionError):
-        # Whatever else runs here, all sides get a processor when they want one: children inherit it.
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    go_first()
     become_namespace_root()
     with Lab() as lab, tempfile.TemporaryDirectory() as directory:
         lab.b.run(["ethtool", "-K", "veth0", "gro", "on"])
