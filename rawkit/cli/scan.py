@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter, defaultdict
-from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-import rawkit
+from rawkit.cli.grouped import GroupedCommand
 
 if TYPE_CHECKING:
-    from rawkit.addr import TargetSet
-    from rawkit.tools.scan import PortResult, Scan, ScanConfig, ScanSummary
+    pass
 
-_LISTED_MAX = 10  # closed and filtered ports beyond are only counted
 _PUBLIC_MAX = 65536
 _FILE = click.File("w", encoding="utf-8")
-
-
-class Report(Protocol):
-    """What is told of a scan, in some form."""
-
-    def add(self, result: PortResult) -> None: ...
-
-    def end(self, summary: ScanSummary, interrupted: bool = False) -> None: ...
 
 
 def _shard(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int]:
@@ -48,6 +35,32 @@ def _rate(context: click.Context, option: click.Parameter, text: str) -> float |
 
 @click.command(
     name="scan",
+    cls=GroupedCommand,
+    groups={
+        "Targets and ports": (
+            "input",
+            "exclude",
+            "exclude_file",
+            "family",
+            "ports",
+            "top",
+            "services",
+            "yes",
+        ),
+        "Kind of scan": ("kind", "discovery"),
+        "Pace and order": ("rate", "retries", "timeout", "seed", "shard", "state_path"),
+        "Packets": ("interface", "source_port", "contact", "dry_run_path"),
+        "Output": (
+            "only_open",
+            "as_json",
+            "nmap_xml",
+            "grepable",
+            "masscan_json",
+            "zmap_csv",
+            "all_csv",
+        ),
+    },
+    context_settings={"max_content_width": 100},
     epilog="""\b
 Examples:
   rawkit scan 192.0.2.1 -p 22,80,8000-8100
@@ -66,13 +79,12 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "kind",
     metavar="KIND",
     default="auto",
-    show_default=True,
-    help="syn, ack, window, fin, null, xmas, maimon, sctp (INIT), protocol (of IP): by own packets; connect, "
-    "udp: through the kernel, no privilege; auto: SYN where permitted. Others can be installed.",
+    help="By own packets: syn, ack, window, fin, null, xmas, maimon, sctp, protocol. Without privilege: "
+    "connect, udp  [default: syn where that is permitted, else connect]",
 )
-@click.option("-sS", "kind", flag_value="syn", help="As --type syn; nmap's other letters are known too.")
+@click.option("-sS", "kind", flag_value="syn", help="As --type syn.")
 @click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
-@click.option("-sU", "kind", flag_value="udp", help="As --type udp.")
+@click.option("-sU", "kind", flag_value="udp", help="As --type udp; nmap's other letters are known too.")
 @click.option("-sA", "kind", flag_value="ack", hidden=True)
 @click.option("-sW", "kind", flag_value="window", hidden=True)
 @click.option("-sF", "kind", flag_value="fin", hidden=True)
@@ -87,8 +99,7 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     " /-Pn",
     "discovery",
     default=None,
-    help="Ask first who is there, and scan the ports of those only  [default: with 16 targets and 8 ports or "
-    "more]",
+    help="Ask first who is there, and scan those only  [default: from 16 targets and 8 ports on]",
 )
 @click.option(
     "--rate",
@@ -96,10 +107,17 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     show_default=True,
     callback=_rate,
     metavar="PPS",
-    help="Probes per second; auto: from 1000 on as fast as answers keep up, 10,000 (300 for each host) "
-    "towards public addresses at most.",
+    help="Probes per second; auto: as fast as answers keep up, but 10,000 at most towards public addresses, "
+    "300 to each.",
 )
-@click.option("--retries", type=click.IntRange(0, 100), default=2, show_default=True, metavar="N")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How often to ask again where no answer comes.",
+)
 @click.option(
     "--timeout",
     default="1s",
@@ -110,26 +128,34 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 @click.option("--open", "only_open", is_flag=True, help="Show open ports only.")
 @click.option("-I", "-e", "--interface", default="", metavar="IFACE", help="Interface  [default: as routed]")
 @click.option(
-    "-g", "--source-port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="For SYN scans."
+    "-g",
+    "--source-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Where probes come from.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, (1 << 64) - 1),
     metavar="N",
-    help="Order in which SYN probes leave  [default: another each time]",
+    help="The order of SYN probes  [default: another each time]",
 )
 @click.option(
-    "--shard", callback=_shard, metavar="K/N", help="The K-th of N parts of the scan; needs --seed."
+    "--shard", callback=_shard, metavar="K/N", help="The K-th of N parts of the scan, with one --seed."
 )
 @click.option(
     "--resume",
     "state_path",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Keep the scan's state in FILE, and go on where it says.",
+    help="Keep a SYN scan's state in FILE; go on where it says.",
 )
 @click.option(
-    "--contact", default="", metavar="TEXT", help="What UDP probes say where nothing else is usual."
+    "--contact",
+    default="",
+    metavar="TEXT",
+    help="Who scans, and why: said where probes have room, and noted.",
 )
 @click.option("--exclude", multiple=True, metavar="TARGETS", help="Never touch these, whatever TARGET says.")
 @click.option(
@@ -137,16 +163,20 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "--excludefile",
     type=click.File(encoding="utf-8"),
     metavar="FILE",
-    help="As --exclude; lines of targets, # begins a comment.",
+    help="As --exclude, from lines; # begins a comment.",
 )
 @click.option(
-    "-iL", "--input", type=click.File(encoding="utf-8"), metavar="FILE", help="More targets, likewise."
+    "-iL",
+    "--input",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="More targets, likewise; - is standard input.",
 )
 @click.option("--top", "--top-ports", "top", type=int, metavar="N", help="The N ports most worth a look.")
 @click.option(
     "--services",
     metavar="FILE",
-    help="Rank them by a file like nmap-services; own: by our own list  [default: nmap's, if installed]",
+    help="Rank them by a file like nmap-services, or by our own list (own)  [default: nmap's, if installed]",
 )
 @click.option("-4", "family", flag_value=4, type=int, help="IPv4 only.")
 @click.option("-6", "family", flag_value=6, type=int, help="IPv6 only.")
@@ -154,7 +184,8 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     "--dry-run",
     "dry_run_path",
     type=click.Path(dir_okay=False),
-    help="Write the probes of a scan by own packets to a .pcapng or .pcap file, send nothing.",
+    metavar="FILE",
+    help="Write own packets to a .pcapng or .pcap file, send nothing.",
 )
 @click.option(
     "--yes", is_flag=True, help=f"Do scan more than {_PUBLIC_MAX} addresses outside private ranges."
@@ -199,13 +230,14 @@ def command(
     zmap_csv: TextIO | None,
     all_csv: TextIO | None,
 ) -> int:
-    """Find open TCP or UDP ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
+    """Find open ports of addresses, prefixes (192.0.2.0/24), ranges (192.0.2.1-9) or host names.
 
     Scan only what you may: your own hosts, or with their owners' consent.
     """
     from rawkit.addr import TARGET_LIMIT, parse_ports, parse_target
     from rawkit.cli.output import status
     from rawkit.cli.progress import Progress
+    from rawkit.cli.scanreports import LISTED_MAX, JsonReport, Report, TextReport, service, statistics
     from rawkit.errors import TargetError
     from rawkit.tools.scan import (
         BULK_KINDS,
@@ -275,7 +307,7 @@ def command(
             # Of a single host they need not be told one by one, and with --open not at all.
             report_closed=bool(streams)
             or kind not in BULK_KINDS
-            or (not only_open and (as_json or wanted.count > 1 or len(numbers) <= _LISTED_MAX)),
+            or (not only_open and (as_json or wanted.count > 1 or len(numbers) <= LISTED_MAX)),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -301,24 +333,31 @@ def command(
         from rawkit.tools.scan.checkpoint import Checkpoint
 
         checkpoint = Checkpoint(state_path, sys.stdout.flush)
-    with Scan(config, checkpoint=checkpoint, notify=status) as scan:
+    progress = Progress()
+
+    def notify(text: str) -> None:
+        progress.clear()
+        status(text)
+
+    with Scan(config, checkpoint=checkpoint, notify=notify) as scan:
         for note in scan.summary.notes:
             status(note)
         if scan.fallback:
             status(f"connect scan instead of SYN scan: {scan.fallback}")
+        room = progress.clear if sys.stdout.isatty() else lambda: None
         reports: list[Report] = []
         if as_json:
-            reports.append(_JsonReport(scan, only_open, _digest(exclude)))
+            reports.append(JsonReport(scan, only_open, _digest(exclude), room))
         elif not to_stdout:
-            reports.append(_TextReport(scan, only_open))
+            reports.append(TextReport(scan, only_open, room))
         arguments = shlex.join(["rawkit", *sys.argv[1:]])
         if streams:
             from rawkit.tools.scan import formats
 
             if nmap_xml is not None:
-                reports.append(formats.NmapXml(nmap_xml, scan, arguments, _service))
+                reports.append(formats.NmapXml(nmap_xml, scan, arguments, service))
             if grepable is not None:
-                reports.append(formats.Grepable(grepable, scan, arguments, _service))
+                reports.append(formats.Grepable(grepable, scan, arguments, service))
             if masscan_json is not None:
                 reports.append(formats.MasscanJson(masscan_json))
             if zmap_csv is not None:
@@ -326,10 +365,12 @@ def command(
             if all_csv is not None:
                 reports.append(formats.Csv(all_csv))
         interrupted = False
-        progress = Progress(scan)
+        progress.start(scan)
         try:
             for result in scan:
-                progress.clear()
+                if to_stdout:
+                    room()
+                progress.found(result)
                 for report in reports:
                     report.add(result)
         except KeyboardInterrupt:
@@ -338,7 +379,7 @@ def command(
             progress.stop()
         for report in reports:
             report.end(scan.summary, interrupted)
-        status(_statistics(scan.summary, interrupted))
+        status(statistics(scan.summary, interrupted))
     return 130 if interrupted else 0
 
 
@@ -373,206 +414,3 @@ def _lines(file: TextIO | None) -> tuple[str, ...]:
         return tuple(word for line in file for word in line.partition("#")[0].split())
     except UnicodeDecodeError:
         raise click.UsageError(f"{file.name}: is no text") from None
-
-
-class _JsonReport:
-    """Every result at once as an object of type "port"."""
-
-    def __init__(self, scan: Scan, only_open: bool, excluded: str | None) -> None:
-        """`excluded` is the SHA-256 of what was excluded."""
-        from rawkit.cli.output import JsonLines
-
-        self._only_open = only_open
-        self._names = scan.config.targets.names
-        self._json = JsonLines("scan")
-        config = scan.config
-        self._json.write(
-            "scan",
-            kind=scan.kind,
-            fallback=scan.fallback or None,
-            targets=config.targets.count,
-            ports=len(config.ports),
-            rate=config.effective_rate,
-            retries=config.retries,
-            timeout_ns=config.timeout_ns,
-            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            command=shlex.join(["rawkit", *sys.argv[1:]]),
-            version=rawkit.__version__,
-            origin=scan.origin,
-            excluded=excluded,
-            seed=scan.seed,
-            shard="{}/{}".format(*config.shard),
-            contact=config.contact or None,
-        )
-
-    def add(self, result: PortResult) -> None:
-        if self._only_open and not result.state.startswith("open"):
-            return
-        self._json.write(
-            "port",
-            address=result.address,
-            name=self._names.get(result.address),
-            protocol=result.protocol,
-            port=result.port,
-            state=result.state,
-            reason=result.reason,
-            service=_service(result.port, result.protocol) if result.state == "open" else None,
-            ttl=result.ttl,
-            reporter=result.reporter,
-            rtt_ns=result.rtt_ns,
-            probes=result.probes,
-            answers=result.answers,
-        )
-
-    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
-        from dataclasses import asdict
-
-        self._json.write("summary", **asdict(summary))
-
-
-class _Host:
-    """What is known of one host: the ports to list, and how many there are of each state and reason."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.listed: defaultdict[str, list[PortResult]] = defaultdict(list)
-
-    def add(self, result: PortResult) -> None:
-        self.counts[result.state, result.reason] += 1
-        listed = self.listed[result.state]
-        if result.state == "open" or len(listed) <= _LISTED_MAX:
-            listed.append(result)
-
-    def number(self, state: str) -> int:
-        return sum(n for (of, _), n in self.counts.items() if of == state)
-
-
-class _TextReport:
-    """A table for each host as soon as all its ports are known; hosts that say nothing are counted."""
-
-    def __init__(self, scan: Scan, only_open: bool) -> None:
-        self._only_open = only_open
-        self._config: ScanConfig = scan.config
-        self._targets: TargetSet = scan.config.targets
-        self._hosts: dict[object, _Host] = {}
-        self._silent = self._without_open = self._shown = 0
-
-    def add(self, result: PortResult) -> None:
-        host = self._hosts.get(result.address)
-        if host is None:
-            host = self._hosts[result.address] = _Host()
-        host.add(result)
-        if host.counts.total() == len(self._config.ports):
-            del self._hosts[result.address]
-            self._show(result.address, host)
-
-    def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
-        from rawkit.cli.output import emit
-
-        counted = not self._config.report_closed
-        for state, n in (("closed", summary.closed), ("unfiltered", summary.unfiltered)):
-            if counted and n and self._targets.count == 1:
-                host = self._hosts.setdefault(self._targets[0], _Host())
-                host.counts[state, "rst"] += n - host.number(state)
-        for address, host in self._hosts.items():
-            self._show(address, host)
-        if counted and summary.complete:  # of hosts whose ports are all closed nothing was told
-            there = self._targets.count - summary.down
-            self._without_open += there - self._shown - self._silent - self._without_open
-        self._silent += summary.down
-        if self._silent:
-            emit(f"{self._silent} {_plural('host', self._silent)} without any answer")
-        if self._without_open:
-            emit(f"{self._without_open} {_plural('host', self._without_open)} without an open port")
-
-    def _show(self, address: object, host: _Host) -> None:
-        from rawkit.cli.output import emit, escape
-        from rawkit.tools.scan import NO_ANSWER, NO_NEIGHBOUR, STATES
-
-        if self._targets.count > 1:
-            if {reason for _, reason in host.counts} in ({NO_ANSWER}, {NO_NEIGHBOUR}):
-                self._silent += 1
-                return
-            if self._only_open and not host.listed["open"]:
-                self._without_open += 1
-                return
-        self._shown += 1
-        name = self._targets.names.get(address)  # type: ignore[call-overload]
-        heading = f"{address} ({name})" if name else str(address)
-        total = host.counts.total()
-        if total < len(self._config.ports) and (self._config.report_closed or self._targets.count == 1):
-            heading += f": {total} of {len(self._config.ports)} ports"
-        emit(escape(heading))
-
-        states = [state for state in STATES if not self._only_open or state.startswith("open")]
-        # More are only counted, and so are those that the scan only counted.
-        shown = [
-            state
-            for state in states
-            if state == "open" or host.number(state) == len(host.listed[state]) <= _LISTED_MAX
-        ]
-        rows = sorted((r for state in shown for r in host.listed[state]), key=lambda result: result.port)
-        if rows:
-            table = [("PORT", "STATE", "SERVICE", "REASON", "TTL")]
-            for r in rows:
-                reason = r.reason
-                if r.reporter is not None and r.reporter != r.address:
-                    reason += f" from {r.reporter}"
-                ttl = "" if r.ttl is None else str(r.ttl)
-                table.append((f"{r.port}/{r.protocol}", r.state, _service(r.port, r.protocol), reason, ttl))
-            # By hand: importing rich's tables takes as long as the scan of a host.
-            widths = [max(map(len, column)) for column in zip(*table)]
-            for *cells, ttl in table:
-                line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths))
-                emit(escape(f"{line}  {ttl:>{widths[-1]}}".rstrip()))
-        for state in STATES:
-            if state in shown or not (n := host.number(state)):
-                continue
-            reasons = [(n, reason) for (of, reason), n in host.counts.most_common() if of == state]
-            why = ", ".join(reason if len(reasons) == 1 else f"{reason}: {n}" for n, reason in reasons)
-            emit(f"not shown: {n} {state} {_plural('port', n)} ({why})")
-        emit()
-
-
-def _statistics(summary: ScanSummary, interrupted: bool) -> str:
-    text = (
-        f"{'interrupted: ' if interrupted else ''}{summary.kind} scan of "
-        f"{summary.targets} {_plural('address', summary.targets, 'es')}, "
-        f"{summary.ports} {_plural('port', summary.ports)} each, in {summary.duration_ns / 1e9:.2f} s: "
-        f"{summary.open} open, {summary.closed} closed, {summary.filtered} filtered"
-    )
-    for n, what in ((summary.unfiltered, "unfiltered"), (summary.open_filtered, "open or filtered")):
-        if n:
-            text += f", {n} {what}"
-    text += f"; {summary.probes} probes"
-    missed = summary.missed
-    if missed is not None and missed.high:
-        text += f"; {missed.low} to {missed.high} open ports may have been missed"
-    for n, what in (
-        (summary.down, "hosts not there"),
-        (summary.duplicates, "duplicate answers"),
-        (summary.dropped, "answers dropped by the kernel"),
-        (summary.refused, "probes refused by the kernel"),
-    ):
-        if n:
-            text += f", {n} {what}"
-    return text
-
-
-def _plural(word: str, n: int, ending: str = "s") -> str:
-    return word if n == 1 else word + ending
-
-
-@cache
-def _service(port: int, protocol: str) -> str:
-    """The service registered for a port, "" when there is none."""
-    import socket
-
-    if protocol == "ip":
-        from rawkit.wire.ipv4 import PROTOCOLS
-
-        return PROTOCOLS.get(port, "")
-    try:
-        return socket.getservbyport(port, protocol)
-    except OSError:
-        return ""

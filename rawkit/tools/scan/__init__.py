@@ -162,6 +162,8 @@ class Scan(Running[PortResult]):
         self._clock = clock or MonotonicClock()
         self._opened: SynScan | CraftedScan | None = None
         self._down = 0
+        self.looking = False
+        """Whether it is still being found out who is there."""
         super().__init__(self._after_discovery() if self._discovers() else self._open(self.config))
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
@@ -182,6 +184,7 @@ class Scan(Running[PortResult]):
         config = self.config
         links = bool(config.discovery) or self.kind not in BULK_KINDS
         there: list[Span] = []
+        self.looking = True
         for item in discover(config, self._tally, self._clock, lambda reason: None, links):
             if isinstance(item, Wait):
                 yield item
@@ -189,6 +192,7 @@ class Scan(Running[PortResult]):
                 there.append(span_of(item.address))
             else:
                 self._down += 1
+        self.looking = False
         if self._down:
             self._notify(
                 f"{len(there)} of {config.targets.count} hosts are there; -Pn scans the others all the same"
