@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from rawkit.tools.replayplan import ReplayConfig
 
 
+_EXPECT_OPTIONS = {
+    "file", "expect", "ignore", "wait", "as_json", "interface", "speed", "pps", "mbps", "topspeed", "limit",
+    "skip", "start", "mtu", "as_is",
+    "dst_mac", "src_mac", "maps", "src_maps", "dst_maps", "port_maps", "vlan_add", "vlan_remove", "ttl",
+    "dscp", "fix_checksums",
+}  # fmt: skip
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
@@ -31,9 +37,10 @@ Examples:
   rawkit replay http.pcapng -i veth0 -I veth1         clients' packets on veth0, servers' on veth1
   rawkit replay http.pcapng -i veth0 --topspeed --json | jq .timing_error
   rawkit replay http.pcapng --payload --to 127.0.0.1:8080    the requests again, and are the answers the same?
+  rawkit replay http.pcapng -i veth0 --expect --dst-mac 00:00:5e:00:53:02 --map 10.77.0.1=10.77.0.99
 
-Exit status: 0 when every packet went out, or with --payload all answers are the same; 1 when not; 2 for bad
-input; 77 without permission; 130 when interrupted.""",
+Exit status: 0 when every packet went out, or with --payload and --expect all answers are the same; 1 when
+not; 2 for bad input; 77 without permission; 130 when interrupted.""",
 )
 @click.argument("file", type=click.Path(dir_okay=False, readable=False, allow_dash=True))
 @click.option("-i", "--interface", help="Ethernet interface to send on.")
@@ -94,6 +101,17 @@ input; 77 without permission; 130 when interrupted.""",
     help="Let real sockets say what clients said; see below.",
 )
 @click.option(
+    "--expect",
+    is_flag=True,
+    help="Send clients' packets only, and compare the answers with the servers'; see below.",
+)
+@click.option(
+    "--ignore",
+    metavar="FIELD",
+    multiple=True,
+    help="With --expect: a field that need not be the same, as IPv4.ttl; repeatable.",
+)
+@click.option(
     "--to",
     metavar="HOST[:PORT]",
     help='Where --payload connects; "captured": to the servers of the capture.',
@@ -120,6 +138,10 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     With --payload no packet of the file is sent. For each of its TCP connections, and its UDP ports, a socket
     connects to --to, says what the client said with the same gaps, and compares what comes back with what the
     server said: octet for octet, of HTTP/1 status and content. Needs no privilege; works on loopback.
+
+    With --expect the packets of clients are sent, each after the answers that it had waited for, and every
+    answer is compared with the file's, field by field; TCP's numbers may begin elsewhere, and nothing is
+    expected of identifications, windows, time stamps and link-layer addresses. --wait without one ends it.
     """
     import signal
     from dataclasses import replace
@@ -132,7 +154,8 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     from rawkit.tools.replayplan import ReplayConfig
     from rawkit.tools.rewrite import parse_prefix_map
 
-    wait, to = options.pop("wait"), options.pop("to")
+    wait, to, ignore = options.pop("wait"), options.pop("to"), options.pop("ignore")
+    expects = options.pop("expect")
     if options.pop("payload"):
         from rawkit.cli.replaypayload import play
 
@@ -141,6 +164,12 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
         raise click.UsageError("--to goes with --payload")
     if options["interface"] is None:
         raise click.UsageError("Missing option '-i' / '--interface'")
+    if expects:
+        from rawkit.cli.replaypayload import refuse_others
+
+        refuse_others(_EXPECT_OPTIONS, "--expect goes by the answers")
+    elif ignore:
+        raise click.UsageError("--ignore goes with --expect")
     one_by_one = options.pop("one_at_a_time")
     if sum([one_by_one, *(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed"))]) > 1:
         raise click.UsageError("--speed, --pps, --mbps, --topspeed and --one-at-a-time exclude each other")
@@ -159,6 +188,10 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
         config = ReplayConfig(**options, spin_ns=0 if no_spin else None)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if expects:
+        from rawkit.cli.replayexpect import expect
+
+        return expect(file, config, wait, ignore, as_json)
     with open_pcap(file) as reader:
         if dry_run is not None:
             refuse_overwriting(dry_run, file)

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 _OPTIONS = {"file", "payload", "to", "wait", "as_json", "speed", "topspeed", "loop", "limit", "skip"}
 
 
+def refuse_others(options: set[str], mode: str) -> None:
+    """Raise a usage error when an option was given that a mode of the command has no use for."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        given = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if given and param.name not in options:
+            raise click.UsageError(f"{mode}: {param.opts[-1]} does not go with it")
+
+
 def play(file: str, to: str | None, wait: float, options: dict[str, Any], as_json: bool) -> int:
     """Play a file's conversations, print what became of each; the exit status."""
     from rawkit.cli.errors import NEGATIVE, SUCCESS
@@ -23,11 +32,7 @@ def play(file: str, to: str | None, wait: float, options: dict[str, Any], as_jso
     from rawkit.pcap import open_pcap
     from rawkit.tools.payloadreplay import PayloadConfig, replay_payload
 
-    context = click.get_current_context()
-    for param in context.command.params:
-        given = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
-        if given and param.name not in _OPTIONS:
-            raise click.UsageError(f"--payload sends no packets: {param.opts[-1]} does not go with it")
+    refuse_others(_OPTIONS, "--payload sends no packets")
     if to is None:
         raise click.UsageError("--payload needs --to HOST[:PORT], or --to captured")
     if options["speed"] and options["topspeed"]:

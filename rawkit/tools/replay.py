@@ -144,8 +144,9 @@ class Replay:
         self.config = config
         self.report = ReplayReport(config.interface, interface2=config.interface2)
         self._ask = ask
-        indexes = (interfaces[0].index, interfaces[-1].index) if config.interface2 else None
-        self._plan = Plan(frames, config, min(interface.mtu for interface in interfaces), indexes)
+        indexes = [interface.index for interface in interfaces]
+        mark = (lambda side, number: indexes[side]) if config.interface2 else None
+        self._plan = Plan(frames, config, min(interface.mtu for interface in interfaces), mark)
         self._stopped = False
         self._end_ns: int | None = None
         backend, self._reason = config.backend, ""

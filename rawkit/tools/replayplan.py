@@ -94,10 +94,10 @@ class ReplayConfig:
 class Plan:
     """What goes out when, before anything is sent: `chunks()` gives it.
 
-    Frames longer than `mtu` (None: anything goes) are cut. With `ifindexes` each frame gets that of its
-    sender, client or server. `planned` counts what goes out; `skipped`, by reason, frames that cannot go out
-    as they were; `cut` is how many were longer than the MTU and `pieces` what became of them, all of them
-    planned.
+    Frames longer than `mtu` (None: anything goes) are cut. `mark` is given each frame's side (`FlowSides`)
+    and its number in the file, from 1, and says what `ifindex` its row and those of its pieces get.
+    `planned` counts what goes out; `skipped`, by reason, frames that cannot go out as they were; `cut` is
+    how many were longer than the MTU and `pieces` what became of them, all of them planned.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Plan:
         frames: Iterable[Frame],
         config: ReplayConfig,
         mtu: int | None = None,
-        ifindexes: tuple[int, int] | None = None,
+        mark: Callable[[int, int], int] | None = None,
     ) -> None:
         self._config = config
         self._mtu = None if config.as_is else config.mtu or mtu
-        self._ifindexes = ifindexes
+        self._mark = mark
         self._sides = FlowSides()
         self._source = Source(frames, config.loop, config.skip, round(config.start * 1e9), config.limit)
         self._schedule = None if config.topspeed else Schedule(config.rate, config.speed)
@@ -185,9 +185,9 @@ class Plan:
                 number = self._source.current.number
                 self._begin_pass(number, period_ns)
             period_ns = self._source.current.period_ns
-            if self._ifindexes is not None:
-                for row in range(first, first + n):
-                    batch.handle.frames[row].ifindex = self._ifindexes[self._sides.side(batch[row])]
+            if self._mark is not None:
+                for number, row in enumerate(range(first, first + n), self._source.current.row + 1):
+                    batch.handle.frames[row].ifindex = self._mark(self._sides.side(batch[row]), number)
             done = first
             for odd in self._odd(batch, first, n):
                 if odd > done:

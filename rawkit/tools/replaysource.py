@@ -21,9 +21,13 @@ That takes some 2 us a frame, between sending one batch and the next: with more 
 
 @dataclass
 class Pass:
-    """One time through the file: which (from 0), and the frames read so far with the times of two of them."""
+    """One time through the file: which (from 0), the frames read so far, and the times of two of them.
+
+    `row` is where in the file the range given last begins, counted from 0.
+    """
 
     number: int
+    row: int = 0
     frames_n: int = 0
     first_ns: int = 0
     last_ns: int = 0
@@ -87,6 +91,7 @@ class Source:
 
     def _wanted(self, batches: Iterator[FrameBatch]) -> Iterator[tuple[FrameBatch, int, int]]:
         skip = self.skip
+        passed = 0
         from_ns: int | None = None
         for batch in batches:
             n = len(batch)
@@ -101,7 +106,9 @@ class Source:
                     from_ns = -(2**63)  # from here on all of them
                 first = begun
             if first < n:
+                self.current.row = passed + first
                 yield batch, first, n - first
+            passed += n
 
 
 def in_batches(frames: Iterable[Frame]) -> Iterator[FrameBatch]:
