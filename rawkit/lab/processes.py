@@ -41,6 +41,9 @@ class Processes:
         prepare_more = popen.pop("preexec_fn", None)
 
         def prepare() -> None:
+            # Forking ends the other threads, and with one of them its visits to hosts (`with host:`), which
+            # on their end go back to where that thread was before: here, that is into its network.
+            check(lib.rk_ns_enter(namespace.fileno(), lib.RK_NS_NET), "enter a network namespace")
             check(lib.rk_ns_die_with_parent(parent), "tie a process to its parent")
             # A process starts with the signal mask of the thread that forked it: give it the caller's.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

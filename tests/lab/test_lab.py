@@ -141,6 +141,20 @@ def test_processes_are_on_their_host(lab: Lab) -> None:
     assert done.stdout.strip() == inside
 
 
+def test_processes_are_on_their_host_wherever_this_thread_is(lab: Lab) -> None:
+    """The child of a fork has lost the visits of the thread that is on a host; they end there, in it too."""
+    ask = [sys.executable, "-c", "import os; print(os.readlink('/proc/self/ns/net'))"]
+    wanted = {}
+    for host in (lab.a, lab.b):
+        with host:
+            wanted[host.name] = os.readlink("/proc/thread-self/ns/net")
+    for host in (lab.a, lab.b):
+        for place in (lab.a, lab.b):
+            with place:
+                found = host.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+            assert found == wanted[host.name]
+
+
 def test_processes_have_the_caller_s_signal_mask(lab: Lab) -> None:
     done = lab.a.run(["grep", "SigBlk", "/proc/self/status"], capture_output=True, text=True)
     ours = [line for line in Path("/proc/thread-self/status").read_text().splitlines() if "SigBlk" in line]
