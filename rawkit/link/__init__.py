@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rawkit.link.carrier import Flow as Flow
     from rawkit.link.experiment import Outcome as Outcome
     from rawkit.link.experiment import transfer as transfer
+    from rawkit.link.guard import Guard as Guard
     from rawkit.link.l2 import L2 as L2
     from rawkit.link.rawip import RawIP as RawIP
     from rawkit.link.stack import LinkDriver as LinkDriver
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "carrier": "Carrier Flow",
+    "guard": "Guard",
     "l2": "L2",
     "rawip": "RawIP",
     "stack": "LinkDriver Listener Stack run",

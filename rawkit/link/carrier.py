@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 from rawkit.engine.namespace import Namespace
 from rawkit.errors import EngineError, TargetError
 from rawkit.transport.events import Path
+from rawkit.wire import checksum
 from rawkit.wire.icmp import TYPES, UNREACHABLE_CODES
 from rawkit.wire.icmpv6 import TYPES as TYPES_6
 from rawkit.wire.icmpv6 import UNREACHABLE_CODES as UNREACHABLE_CODES_6
@@ -108,6 +109,20 @@ class Carrier(ABC):
     @abstractmethod
     def count_overflow(self) -> None:
         """Bring `lost["overflow"]` up to date: packets that came while the socket's buffer was full."""
+
+    silence: str
+    """What keeps the kernel from answering in the endpoints' place."""
+
+    def claim(self, port: int) -> bool:
+        """Keep the kernel silent about a local port of the protocol; False where that is somebody else's.
+
+        Only protocols that the kernel has itself need that. Claims are counted.
+        """
+        return True
+
+    def release(self, port: int) -> None:
+        """Take one claim back."""
+        return
 
     @abstractmethod
     def forget(self, path: Path) -> None:
@@ -232,6 +247,24 @@ def read_icmp(packet: bytes, number: int) -> Trouble | None:
         version = 6
     flow = Flow(str(ip_address(src)), 0, str(ip_address(dst)), 0)
     return trouble_of(version, packet[at], packet[at + 1], info, flow, rest)
+
+
+_SUM_AT = {socket.IPPROTO_TCP: 16, socket.IPPROTO_UDP: 6}
+
+
+def finished(octets: bytes, addresses: bytes, number: int) -> bytes:
+    """A TCP segment or UDP datagram with its checksum filled in, where that was left to a network card.
+
+    So packets come that have met none: of this host, its containers and virtual machines. Their checksum is
+    that of the pseudo-header alone, not complemented. `addresses` are source and destination.
+    """
+    at = _SUM_AT[number]
+    half = len(addresses) // 2
+    pseudo = checksum.pseudo_header(addresses[:half], addresses[half:], number, len(octets))
+    if len(octets) < at + 2 or int.from_bytes(octets[at : at + 2], "big") != pseudo:
+        return octets
+    value = 0xFFFF ^ checksum.add(0, octets) or 0xFFFF  # 0 means "none" (RFC 768)
+    return octets[:at] + value.to_bytes(2, "big") + octets[at + 2 :]
 
 
 class Pairs:

@@ -16,9 +16,11 @@ from rawkit.link.carrier import (
     Heads,
     Pairs,
     Trouble,
+    finished,
     ip_header,
     read_icmp,
 )
+from rawkit.link.guard import GUARDED, Guard
 from rawkit.transport.events import Path
 
 _WAIT_S = 0.05
@@ -31,9 +33,10 @@ class RawIP(Carrier):
 
     The kernel finds routes and neighbours and puts fragments together; it never fragments what is sent here
     (the IPv4 header says "don't"), so that the path's MTU is the endpoint's to heed. While this is open
-    the kernel answers nothing to packets of the protocol. `local` binds it to one address, `filter` is a
-    tcpdump expression for what is wanted besides that. Network cards do not spread unknown protocols over
-    processors, and do not segment for them.
+    the kernel answers nothing to packets of the protocol; where it has the protocol itself (TCP, UDP) that
+    is so for ports of exchanges and listeners, which guards hold. `local` binds it to one address, `filter`
+    is a tcpdump expression for what is wanted besides that. Network cards do not spread unknown protocols
+    over processors, and do not segment for them.
 
     Raises:
         PermissionDenied: CAP_NET_RAW is missing.
@@ -71,6 +74,8 @@ class RawIP(Carrier):
             self._socket.close()
             raise
         self._socket.ignore_path_mtu()  # the endpoint knows its path; the kernel may have been lied to
+        self._guards: dict[int, tuple[Guard, int]] = {}
+        self.silence = "guard sockets on its ports" if number in GUARDED else "the open raw socket"
         self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._queue: list[bytes] = []
@@ -96,8 +101,12 @@ class RawIP(Carrier):
         if not self._socket.receive(batch, 0):
             return []
         if self.version == 4:
-            return [(p[(p[0] & 15) * 4 :], flow(p[12:20]), p[1] & 3) for p in batch]
-        return [(p[40:], flow(p[8:40]), p[1] >> 4 & 3) for p in batch]
+            found = [(p[(p[0] & 15) * 4 :], p[12:20], p[1] & 3) for p in batch]
+        else:
+            found = [(p[40:], p[8:40], p[1] >> 4 & 3) for p in batch]
+        if self.number in GUARDED:
+            found = [(finished(octets, pair, self.number), pair, ecn) for octets, pair, ecn in found]
+        return [(octets, flow(pair), ecn) for octets, pair, ecn in found]
 
     def send(self, octets: bytes, path: Path, ecn: int) -> None:
         self._queue.append(self._heads.head(path, ecn) + octets)
@@ -144,6 +153,29 @@ class RawIP(Carrier):
             most = min(self.way_mtu(path), length - 1)
         self.troubles.append(Trouble(flow, b"", os.strerror(error.errno or errno.EIO), most))
 
+    def claim(self, port: int) -> bool:
+        if self.number not in GUARDED:
+            return True
+        guard, claims = self._guards.get(port, (None, 0))
+        if guard is None:
+            try:
+                with self._at_home():
+                    guard = Guard(self.number, port, self.local, version=self.version)
+            except EngineError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                return False
+        self._guards[port] = guard, claims + 1
+        return True
+
+    def release(self, port: int) -> None:
+        guard, claims = self._guards.get(port, (None, 0))
+        if guard is not None and claims > 1:
+            self._guards[port] = guard, claims - 1
+        elif guard is not None:
+            guard.close()
+            del self._guards[port]
+
     def count_overflow(self) -> None:
         self.lost["overflow"] = self._socket.counters().dropped
 
@@ -151,6 +183,9 @@ class RawIP(Carrier):
         self._heads.forget(path)
 
     def close(self) -> None:
+        for guard, _ in self._guards.values():
+            guard.close()
+        self._guards.clear()
         self._socket.close()
         self._errors.close()
         super().close()

@@ -110,7 +110,8 @@ class Listener:
 
     def close(self) -> None:
         """Begin no more; what has begun goes on."""
-        self.stack.listeners.pop((self.local, self.port), None)
+        if self.stack.listeners.pop((self.local, self.port), None) is not None:
+            self.stack.carrier.release(self.port)
         for driver in list(self.half_open):
             self.stack.forget(driver)
 
@@ -204,7 +205,13 @@ class Stack:
             path.local_port = self._free_port(path)
             if self._wide:
                 path.remote_port = path.local_port
-        driver = self._add(self._flow_of(path), endpoint, app or App(), path)
+        elif self._ports is not None:
+            self._claim(local_port)
+        try:
+            driver = self._add(self._flow_of(path), endpoint, app or App(), path)
+        except EngineError:
+            self.carrier.release(path.local_port)
+            raise
         self._now()
         driver.open("client")
         return driver
@@ -223,7 +230,8 @@ class Stack:
     def _free_port(self, path: Path) -> int:
         def usable(port: int) -> bool:
             path.local_port = port
-            return self._flow_of(path) not in self.drivers and ("", port) not in self.listeners
+            taken = self._flow_of(path) in self.drivers or ("", port) in self.listeners
+            return not taken and self.carrier.claim(port)
 
         local, remote = path.local.encode(), path.remote.encode()
         found = self._allocator.allocate(local, remote, path.remote_port & 0xFFFF, usable)
@@ -261,9 +269,16 @@ class Stack:
             raise TargetError("packets of this protocol have no ports")
         if (local, port) in self.listeners:
             raise EngineError(errno.EADDRINUSE, "listen", f"on {local or 'any address'}, port {port}")
+        self._claim(port)
         listener = Listener(self, local, port, protocol, app, on_begun, backlog, most)
         self.listeners[local, port] = listener
         return listener
+
+    def _claim(self, port: int) -> None:
+        if not self.carrier.claim(port):
+            raise EngineError(
+                errno.EADDRINUSE, "keep the kernel silent", f"about port {port}", "another program has it"
+            )
 
     def _add(self, flow: Flow, endpoint: Endpoint, app: App, path: Path) -> LinkDriver:
         if flow in self.drivers:
@@ -277,6 +292,7 @@ class Stack:
         driver.done = True
         if self.drivers.get(driver.flow) is driver:
             del self.drivers[driver.flow]
+            self.carrier.release(driver.path.local_port)
         if driver.listener is not None:
             driver.listener.half_open.pop(driver, None)
             driver.listener.children.discard(driver)
@@ -358,6 +374,7 @@ class Stack:
             self.counts["backlog full"] += 1
             self.forget(next(iter(listener.half_open)))
         driver = self._add(self._flow_of(path), listener.protocol(), listener.app(), path)
+        self.carrier.claim(path.local_port)
         driver.listener = listener
         listener.half_open[driver] = self.clock.now
         self.clock.at(self.clock.now + HALF_OPEN_NS, self._expire, (listener, driver))

@@ -46,6 +46,7 @@ class UDP(Carrier):
 
     name = "udp"
     has_ports = True
+    silence = "the UDP socket, which is the kernel's own"
 
     def __init__(
         self, port: int = 0, local: str = "", *, version: int | None = None, buffer_len: int = BUFFER_LEN

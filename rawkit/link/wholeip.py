@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rawkit.engine.native import monotonic_ns
 from rawkit.errors import HeaderError, TargetError
-from rawkit.link.carrier import Carrier, Flow, Heads, Pairs, ip_header, read_icmp
+from rawkit.link.carrier import Carrier, Flow, Heads, Pairs, finished, ip_header, read_icmp
+from rawkit.link.guard import GUARDED
 from rawkit.transport.events import Path
 from rawkit.wire import checksum
 from rawkit.wire.fragment import Reassembler
@@ -24,6 +25,8 @@ class WholeIP(Carrier):
     Fragments are put together, ICMP errors are told as troubles; packets of other protocols, and for other
     addresses, are passed over. Nothing is ever answered but by endpoints.
     """
+
+    silence = "an address that the kernel does not own"
 
     def __init__(self, local: str, number: int) -> None:
         super().__init__(local, None, number)
@@ -81,7 +84,10 @@ class WholeIP(Carrier):
             if kind == _FRAGMENT:
                 return self._assemble(packet)
         if kind == self.number:
-            return packet[at:end], self._pairs.flow(addresses), ecn
+            octets = packet[at:end]
+            if kind in GUARDED:
+                octets = finished(octets, addresses, kind)
+            return octets, self._pairs.flow(addresses), ecn
         if kind == _ICMP[self.version]:
             trouble = read_icmp(packet[:end], self.number)
             if trouble is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rawkit.wire import role
 from rawkit.wire.field import (
     Options,
     auto,
@@ -101,14 +102,14 @@ class TCP(Header, over={IPv4: 6, IPv6: 6}):
     common = True
     selected_by = ("dport", "sport")
 
-    sport: u16 = 0
-    dport: u16 = 0
-    seq: u32 = 0
-    ack: u32 = 0
+    sport: u16 = field(0, role=role.src_port)
+    dport: u16 = field(0, role=role.dst_port)
+    seq: u32 = field(0, role=role.seq())
+    ack: u32 = field(0, role=role.ack())
     data_offset: u4 = auto(header_words)
     reserved: u3 = 0
     flags: flags9 = field("S", bits="FIN SYN RST PSH ACK URG ECE CWR AE")
-    window: u16 = 65535
+    window: u16 = field(65535, role=role.window())
     checksum: u16 = auto(inet_checksum, pseudo_header=True)
     urgent: u16 = 0
     options: Options[TCPOption] = ()

