@@ -186,7 +186,8 @@ Examples:
   rawkit transport report courier.py:Courier --from run.pcapng -o run.html   what a capture holds
   rawkit transport report courier.py:Courier -o run.csv             the numbers behind the plots
 
-Files: .html .svg .png .pdf .csv .pcapng. Plots: sequence, window, rtt, goodput, queue, delivered.
+Files: .html .svg .png .pdf .csv .pcapng .qlog .qvis .xpl.
+Plots: sequence, window, rtt, goodput, queue, delivered.
 
 Exit status: 0; 2 for bad input.""",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import IO, Any, Literal
 
 from rawkit.report.figures import Line, Panel, thin
@@ -91,6 +92,7 @@ def draw(
 
 
 def _fill(axes: Any, panel: Panel, theme: Theme) -> None:
+    panel = replace(panel, lines=[line for line in panel.lines if not line.hidden])
     several = any(line.run for line in panel.lines)
     for line in panel.lines:
         _add(axes, thin(line, MOST), colour(line, several, theme), several)

@@ -5,7 +5,7 @@ interactive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rawkit.report import series
@@ -28,6 +28,8 @@ class Line:
     tone: Tone = "main"
     run: int = 0
     """Which of several runs it is of: these have colours, and their lines no tones."""
+    hidden: bool = False
+    """Whether it lies so far from the others that it would press them flat: the page shows it when asked."""
 
     def __len__(self) -> int:
         return len(self.xs) // 3 if self.look == "bars" else len(self.xs)
@@ -77,6 +79,9 @@ def sequence(run: Run) -> Panel:
         bars("selectively acknowledged", found.sack, "sack"),
         line("receive window", found.window, "steps", "window"),
     ]
+    top = max((end for _, _, end in found.sent), default=0)
+    if min((edge for _, edge in found.window), default=0) > 2 * top:
+        lines[-1] = replace(lines[-1], hidden=True)
     title = f"Time sequence: numbers that {run.hosts[0]} sent"
     return _panel("sequence", title, f"sequence number ({numbers})", lines, run)
 
@@ -202,6 +207,4 @@ def thin(line: Line, most: int) -> Line:
             ends = {min(stretch, key=lambda i: line.ys[i] or 0), max(stretch, key=lambda i: line.ys[i] or 0)}
             kept += sorted(ends)
         kept = sorted({*kept, n - 1})
-    return Line(
-        line.name, [line.xs[i] for i in kept], [line.ys[i] for i in kept], line.look, line.tone, line.run
-    )
+    return replace(line, xs=[line.xs[i] for i in kept], ys=[line.ys[i] for i in kept])

@@ -8,7 +8,7 @@
   function trace(line, palette) {
     const bars = line.look === "bars", points = line.look === "points", tint = palette[line.colour];
     return {
-      name: line.name, x: line.xs, y: line.ys, type: "scatter", connectgaps: false,
+      name: line.name, visible: line.hidden ? "legendonly" : true, x: line.xs, y: line.ys, type: "scatter", connectgaps: false,
       // Of few packets among many the bars are too short to be seen: marks stand at their ends.
       mode: points ? "markers" : bars && line.tone !== "sack" ? "lines+markers" : "lines",
       line: { color: tint, width: bars ? (line.tone === "sack" ? 1 : 3) : 1.5, dash: line.dash,

@@ -86,6 +86,7 @@ def _line(line: Line, several: bool) -> Mapping[str, Any]:
     dash = DASHES[line.run % len(DASHES)] if several else "--" if line.tone in ("limit", "window") else "-"
     return {
         "name": line.name,
+        "hidden": line.hidden,
         "look": line.look,
         "tone": line.tone,
         "colour": RUNS[line.run % len(RUNS)] if several else line.tone,

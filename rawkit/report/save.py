@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rawkit.report import capture, draw, figures, page, series
+from rawkit.report import capture, draw, figures, page, qlog, series, xpl
 from rawkit.report.draw import Theme
 from rawkit.report.run import Run
 
@@ -17,9 +17,10 @@ Runs = Run | Sequence[Run]
 
 def save(runs: Runs, path: str | os.PathLike[str], *, title: str = "", theme: Theme = "light",
          only: Iterable[str] = ()) -> None:  # fmt: skip
-    """Write .html (interactive), .svg, .png, .pdf, .csv (the numbers behind the plots), or .pcapng.
+    """Write .html (interactive), .svg, .png, .pdf, .csv (the numbers behind the plots), .pcapng, .qlog or
+    .sqlog (JSON text sequences), .qvis (for qvis), .xpl (for xplot).
 
-    Several runs come on the same axes; a capture holds one. `only` names the plots wanted, of a picture:
+    Several runs come on the same axes; the last five hold one. `only` names the plots wanted, of a picture:
     sequence, window, rtt, goodput, queue, delivered.
 
     Raises:
@@ -101,5 +102,20 @@ def _pcapng(run: Run, path: str | os.PathLike[str]) -> None:
     capture.write_pcapng(run.trace, path, protocol=run.protocol)
 
 
-SINGLE: dict[str, Callable[[Run, str | os.PathLike[str]], None]] = {".pcapng": _pcapng}
+def _text(write: Callable[[Run], str]) -> Callable[[Run, str | os.PathLike[str]], None]:
+    def save_text(run: Run, path: str | os.PathLike[str]) -> None:
+        if len(run.hosts) < 2:
+            raise ValueError("there is nothing to write: the run has no packets")
+        Path(path).write_text(write(run), encoding="utf-8")
+
+    return save_text
+
+
+SINGLE: dict[str, Callable[[Run, str | os.PathLike[str]], None]] = {
+    ".pcapng": _pcapng,
+    ".qlog": _text(qlog.qlog),
+    ".sqlog": _text(qlog.qlog),
+    ".qvis": _text(qlog.export_qvis),
+    ".xpl": _text(xpl.xpl),
+}
 """Files that hold one run, by the ends of their names."""

@@ -224,7 +224,7 @@ class Result:
                 yield event.time_ns, event.fields[name]
 
     def report(self, path: str | Path, **options: Any) -> None:
-        """Write the run to a file whose name says of which kind: .html, .svg, .png, .pdf, .csv, .pcapng.
+        """Write the run to a file whose name says of which kind: .html, .svg, .csv, .qlog ...
 
         Options and errors are those of `rawkit.report.save.save`.
         """
