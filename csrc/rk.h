@@ -82,6 +82,33 @@ int rk_batch_merge(struct rk_batch *batch, struct rk_batch_rest *rests, uint32_t
  * have one that is not 0 then. */
 int rk_batch_within(const struct rk_batch *batch, int64_t from_ns, int64_t until_ns, uint8_t *keep);
 
+struct rk_tally { /* what can be said about frames, in the order they came */
+    uint64_t packets;
+    uint64_t octets;      /* that there are */
+    uint64_t wire_octets; /* that there were */
+    uint64_t cut;         /* frames with fewer than there were */
+    uint64_t backwards;   /* frames with a time before that of the one before */
+    int64_t first_ns;
+    int64_t last_ns;
+    int64_t earliest_ns;
+    int64_t latest_ns;
+    uint32_t shortest;    /* octets */
+    uint32_t longest;
+};
+
+/* Add the frames of a batch to tallies[0], and to that of their ifindex where there is one (tallies_n >= 1). */
+void rk_batch_tally(const struct rk_batch *batch, struct rk_tally *tallies, uint32_t tallies_n);
+
+struct rk_interval {
+    uint64_t packets;
+    uint64_t octets; /* on the wire */
+};
+
+/* Add frames from `first` on to the row of their interval, counted from start_ns. Returns the first frame whose
+ * interval is not among the rows, or how many frames there are. */
+uint32_t rk_batch_rates(const struct rk_batch *batch, uint32_t first, int64_t start_ns, int64_t interval_ns,
+                        struct rk_interval *rates, uint32_t rates_n);
+
 /* ---- checksums (rk_csum.c, rk_cpu.c) ------------------------------------------------------ */
 
 #define RK_CPU_PORTABLE 0
@@ -709,6 +736,22 @@ int rk_extract(const struct rk_dissector *table, uint32_t first_header, const st
 uint32_t rk_pick(const struct rk_dissector *table, uint32_t first_header, const uint8_t *octets, uint32_t len,
                  const struct rk_column *columns, uint32_t columns_n);
 
+#define RK_CHAIN_LEN 16
+
+struct rk_chain { /* headers that follow each other, and how often they do */
+    uint64_t packets;
+    uint64_t octets; /* on the wire */
+    uint32_t headers_n;
+    uint32_t headers[RK_CHAIN_LEN]; /* rows of the table */
+    uint32_t reserved;
+};
+
+/* Count the frames of a batch by the headers in them (RK_CHAIN_LEN at most), the first being row first_header:
+ * chains, all zero at first, is a hash table. Returns how many frames it had no room for, or -EINVAL for a table that
+ * does not fit or a frame outside the arena. */
+int rk_count_chains(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
+                    struct rk_chain *chains, uint32_t chains_n);
+
 /* ---- templates (rk_field.c) -------------------------------------------------------------------- */
 
 #define RK_TEMPLATE_LEN 65536   /* octets of a frame at most */
@@ -835,6 +878,36 @@ uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint3
  *   -EINVAL  the range lies outside the batch, or the frame outside the arena */
 int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   uint8_t *out, uint32_t out_len, uint32_t *used);
+
+/* ---- flows (rk_flow.c) -------------------------------------------------------------------------- */
+
+/* Packets between two ends, in both directions. `a` sent the first of them. */
+struct rk_flow {
+    uint8_t a[16];
+    uint8_t b[16];
+    uint64_t packets[2];  /* from a, from b */
+    uint64_t octets[2];   /* on the wire */
+    int64_t first_ns;
+    int64_t last_ns;
+    uint16_t a_port;      /* 0: a protocol without ports, or a fragment behind the first */
+    uint16_t b_port;
+    uint8_t protocol;
+    uint8_t addr_len;     /* 4 or 16 */
+    uint16_t reserved;
+};
+
+struct rk_flows;
+/* A table for `most` flows (2^26 at most), which grows with those there are. -ENOMEM. */
+int rk_flows_open(struct rk_flows **out, uint32_t most);
+void rk_flows_close(struct rk_flows *flows);
+/* Add the frames of a batch, from a link of this kind (RK_LINK_...). numbers[i] (NULL: not wanted) becomes that of
+ * frame i's flow, from 1 on; 0 for frames without IP, and for those of flows that the table has no room for, which
+ * are counted. Returns how many flows there are, or -EINVAL for a frame outside the arena, -ENOMEM. */
+int rk_flows_add(struct rk_flows *flows, uint32_t link, const struct rk_batch *batch, uint32_t *numbers);
+/* Flow i is number i + 1; valid until more are added. */
+const struct rk_flow *rk_flows_rows(const struct rk_flows *flows);
+/* Packets for whose flow there was no room. */
+uint64_t rk_flows_left_out(const struct rk_flows *flows);
 
 /* ---- copying records (rk_pcap_copy.c) ---------------------------------------------------------- */
 

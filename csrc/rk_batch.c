@@ -117,3 +117,52 @@ int rk_batch_within(const struct rk_batch *batch, int64_t from_ns, int64_t until
     }
     return n;
 }
+
+static void tally(struct rk_tally *tally, const struct rk_frame *frame)
+{
+    if (tally->packets == 0) {
+        tally->first_ns = tally->earliest_ns = tally->latest_ns = frame->time_ns;
+        tally->shortest = frame->cap_len;
+    } else if (frame->time_ns < tally->last_ns) {
+        tally->backwards++;
+    }
+    tally->packets++;
+    tally->octets += frame->cap_len;
+    tally->wire_octets += frame->wire_len;
+    tally->cut += frame->cap_len < frame->wire_len;
+    tally->last_ns = frame->time_ns;
+    if (frame->time_ns < tally->earliest_ns)
+        tally->earliest_ns = frame->time_ns;
+    if (frame->time_ns > tally->latest_ns)
+        tally->latest_ns = frame->time_ns;
+    if (frame->cap_len < tally->shortest)
+        tally->shortest = frame->cap_len;
+    if (frame->cap_len > tally->longest)
+        tally->longest = frame->cap_len;
+}
+
+void rk_batch_tally(const struct rk_batch *batch, struct rk_tally *tallies, uint32_t tallies_n)
+{
+    for (uint32_t i = 0; i < batch->n; i++) {
+        const struct rk_frame *frame = &batch->frames[i];
+        tally(&tallies[0], frame);
+        if (frame->ifindex > 0 && (uint32_t)frame->ifindex < tallies_n)
+            tally(&tallies[frame->ifindex], frame);
+    }
+}
+
+uint32_t rk_batch_rates(const struct rk_batch *batch, uint32_t first, int64_t start_ns, int64_t interval_ns,
+                        struct rk_interval *rates, uint32_t rates_n)
+{
+    for (uint32_t i = first; i < batch->n; i++) {
+        const struct rk_frame *frame = &batch->frames[i];
+        int64_t since;
+        if (interval_ns < 1 || frame->time_ns < start_ns || __builtin_sub_overflow(frame->time_ns, start_ns, &since) ||
+            since / interval_ns >= rates_n)
+            return i;
+        struct rk_interval *rate = &rates[since / interval_ns];
+        rate->packets++;
+        rate->octets += frame->wire_len;
+    }
+    return batch->n;
+}

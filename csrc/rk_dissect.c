@@ -359,3 +359,51 @@ uint32_t rk_pick(const struct rk_dissector *table, uint32_t first_header, const 
         columns[i].present[0] = 0;
     return extract_frame(table, first_header, octets, len, columns, columns_n, 0);
 }
+
+/* The row of a chain of headers, found or made; NULL when all rows are others. */
+static struct rk_chain *chain_of(struct rk_chain *chains, uint32_t chains_n, const uint32_t *headers, uint32_t n)
+{
+    uint64_t hash = n;
+    for (uint32_t i = 0; i < n; i++)
+        hash = rk_hash(hash, headers[i]);
+    for (uint32_t i = 0; i < chains_n; i++) {
+        struct rk_chain *chain = &chains[(hash + i) % chains_n];
+        if (chain->packets == 0) {
+            chain->headers_n = n;
+            memcpy(chain->headers, headers, n * sizeof *headers);
+            return chain;
+        }
+        if (chain->headers_n == n && memcmp(chain->headers, headers, n * sizeof *headers) == 0)
+            return chain;
+    }
+    return NULL;
+}
+
+int rk_count_chains(const struct rk_dissector *table, uint32_t first_header, const struct rk_batch *batch,
+                    struct rk_chain *chains, uint32_t chains_n)
+{
+    if (!table_ok(table) || first_header >= table->headers_n)
+        return -EINVAL;
+    int left_out = 0;
+    for (uint32_t f = 0; f < batch->n; f++) {
+        const struct rk_frame *frame = &batch->frames[f];
+        if (!rk_range_ok(frame->offset, frame->cap_len, batch->arena_len))
+            return -EINVAL;
+        struct walk walk = {
+            .table = table, .octets = batch->arena + frame->offset, .next = first_header, .end = frame->cap_len};
+        struct rk_layer layer;
+        uint32_t headers[RK_CHAIN_LEN], n = 0;
+        for (; n < RK_CHAIN_LEN && take(&walk, &layer); n++) {
+            headers[n] = layer.header;
+            follow(&walk, &layer);
+        }
+        struct rk_chain *chain = chain_of(chains, chains_n, headers, n);
+        if (!chain) {
+            left_out++;
+            continue;
+        }
+        chain->packets++;
+        chain->octets += frame->wire_len;
+    }
+    return left_out;
+}

@@ -22,6 +22,7 @@ COMMANDS = {
     "scan": ("rawkit.cli.scan", "Find open TCP and UDP ports."),
     "capture": ("rawkit.cli.capture", "Show or save the packets of an interface."),
     "read": ("rawkit.cli.read", "Show the packets of a capture file."),
+    "pcap": ("rawkit.cli.pcap", "Cut, join, change, repair and measure capture files."),
     "show": ("rawkit.cli.show", "Explain the octets of one packet, header by header."),
     "send": ("rawkit.cli.send", "Build packets and send them."),
     "replay": ("rawkit.cli.replay", "Send the packets of a capture file, in their time."),
@@ -36,39 +37,46 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and one-line help without importing them."""
+    """A group that knows its commands' names and one-line help without importing them.
+
+    `lazy` has a module and a line of help for each.
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._lazy:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        command = importlib.import_module(self._lazy[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in self._lazy and not args[0].startswith("-"):
             import difflib
 
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            close = difflib.get_close_matches(args[0], self._lazy, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in self._lazy.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
         names = [
             CompletionItem(name, help=line)
-            for name, (_, line) in COMMANDS.items()
+            for name, (_, line) in self._lazy.items()
             if name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
@@ -110,6 +118,7 @@ class LazyGroup(click.Group):
 @click.group(
     "rawkit",
     cls=LazyGroup,
+    lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 success, 1 a negative result, 2 usage or bad input, 77 missing permission, "
     "130 interrupted.",

@@ -125,6 +125,11 @@ class Dissector:
             )
             check(result, "extract columns")
 
+    def count_chains(self, batch: FrameBatch, first: int, chains: Chains) -> None:
+        """Add the frames of a batch to `chains`; every frame starts with row `first`."""
+        result = lib.rk_count_chains(self._table, first, batch.handle, chains.handle, len(chains.handle))
+        chains.left_out += check(result, "count headers")
+
     def picker(self, first: int, fields: Sequence[PickedField]) -> Callable[[ReadableBuffer], list[Any]]:
         """A function that gives the fields of one frame, which starts with row `first`: integers, or bytes
         where `octets_n` is not 0, and None where the frame has no such field.
@@ -161,6 +166,22 @@ class Dissector:
             return row
 
         return picked
+
+
+class Chains:
+    """How many frames have which headers, in which order; `left_out` are those of ever more kinds."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self.handle = ffi.new("struct rk_chain[]", capacity)
+        self.left_out = 0
+
+    def rows(self) -> list[tuple[tuple[int, ...], int, int]]:
+        """For each chain the rows of its headers, outermost first, its frames, their octets on the wire."""
+        return [
+            (tuple(ffi.unpack(row.headers, row.headers_n)), row.packets, row.octets)
+            for row in self.handle
+            if row.packets
+        ]
 
 
 def frame_rows(batch: FrameBatch) -> Any:

@@ -130,6 +130,10 @@ class Reader:
         """The latest statistics block of each interface, among those read so far."""
         return list(self._statistics.values())
 
+    def statistics_of(self, number: int) -> b.Statistics | None:
+        """The latest statistics block of an interface, 1 being the first of `interfaces`."""
+        return self._statistics.get(number - 1)
+
     @property
     def interface_names(self) -> dict[int, str]:
         """Names by the numbers that batches have for interfaces: 1 for the first of `interfaces`."""

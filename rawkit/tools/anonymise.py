@@ -49,13 +49,13 @@ _ADDRESS = re.compile(rb"(\d+\.){3}\d+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:|([0-9A-Fa-f]{2
 class Anonymise:
     """How a capture is made anonymous.
 
-    The same `key` (any text, None for a random one that nobody knows) makes the same address of an address,
-    in every file. Addresses in `keep` keep these prefixes, besides PREFIXES. `payload` is what TCP, UDP, SCTP
-    and ICMP echo carry: zeros in its place ("zero"), left as it is ("keep"), or the frames are cut before it
-    ("cut").
+    The same `key` (text or octets, None for a random one that nobody knows) makes the same address of an
+    address, in every file. Addresses in `keep` keep these prefixes, besides PREFIXES. `payload` is what
+    TCP, UDP, SCTP and ICMP echo carry: zeros in its place ("zero"), left as it is ("keep"), or the frames
+    are cut before it ("cut").
     """
 
-    key: str | None = None
+    key: str | bytes | None = None
     keep: tuple[Network, ...] = ()
     payload: Payload = "zero"
 
@@ -65,25 +65,21 @@ class Anonymise:
 
 
 class AnonymisingEditor:
-    """Anonymises frames (`append`) and blocks of pcapng (`block`)."""
+    """Anonymises frames (`rewriter`) and blocks of pcapng (`block`)."""
 
     def __init__(self, how: Anonymise) -> None:
-        secret = os.urandom(KEY_LEN) if how.key is None else how.key.encode("utf-8", "surrogateescape")
+        secret = os.urandom(KEY_LEN) if how.key is None else how.key
+        if isinstance(secret, str):
+            secret = secret.encode("utf-8", "surrogateescape")
         key = hashlib.blake2b(secret, digest_size=KEY_LEN, person=b"rawkit anonymise").digest()
         kept = [_kept(network, True) for network in WHOLE]
         kept += [_kept(network, False) for network in (*PREFIXES, *how.keep)]
         self.anonymiser = Anonymiser(key, kept)
-        self._rewriter = Rewriter(
+        self.rewriter = Rewriter(
             anonymous=self.anonymiser, keep_payload=how.payload == "keep", cut=how.payload == "cut"
         )
-        self.append = self._rewriter.append
-        self.dropped: dict[str, int] = {}
-        """How many blocks, comments and other texts of pcapng were left out, by what they are called."""
-
-    @property
-    def changed(self) -> int:
-        """Frames that are not as they were."""
-        return self._rewriter.changed
+        self.left_out: dict[str, int] = {}
+        """How many blocks, and options in those that stay, were left out, by what they are called."""
 
     def block(self, block: b.Block) -> bytes:
         """What stands in place of a block that holds no packet; b"" for nothing.
@@ -127,7 +123,7 @@ class AnonymisingEditor:
                 self._drop("comment" if code == b.OPT_COMMENT else "other option")
 
     def _drop(self, what: str) -> None:
-        self.dropped[what] = self.dropped.get(what, 0) + 1
+        self.left_out[what] = self.left_out.get(what, 0) + 1
 
 
 def _kept(network: Network, whole: bool) -> KeptPrefix:

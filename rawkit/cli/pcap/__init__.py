@@ -1,0 +1,41 @@
+"""`rawkit pcap`: the tools for capture files, each a module of its own."""
+
+from __future__ import annotations
+
+import click
+
+from rawkit.cli.main import LazyGroup
+
+COMMANDS = {
+    "info": ("rawkit.cli.pcap.info", "Say what files hold: interfaces, sizes, times, losses."),
+    "slice": ("rawkit.cli.pcap.slice", "Take packets out by time, number or filter."),
+    "edit": ("rawkit.cli.pcap.edit", "Change addresses, ports, tags, hop limits; checksums follow."),
+    "anonymise": (
+        "rawkit.cli.pcap.anonymise",
+        "Put other addresses in place of all, by a key, and no payloads.",
+    ),
+}
+
+
+@click.command(
+    name="pcap",
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog="""\b
+Examples:
+  rawkit pcap info capture.pcapng
+  rawkit pcap slice big.pcap -n 1-1000 -w first.pcap
+  rawkit pcap slice capture.pcapng 'udp port 53' --from +1min -w dns.pcapng
+  rawkit pcap edit capture.pcap --map 10.0.0.0/8=192.168.0.0/16 -w moved.pcap
+  rawkit pcap anonymise capture.pcapng -w to-share.pcapng
+
+Files may be pcap or pcapng, packed with gzip, zstd or lz4 or not; "-" is standard input or output. A file
+that is written appears under its name when it is complete, and never in place of the one that is read.
+
+Exit status: 0; 1 for a negative result (files differ, damage was found); 2 for bad input.""",
+)
+def command() -> None:
+    """Cut, join, change, compare, repair and measure capture files.
+
+    What is not to change stays octet for octet: times, comments, and blocks that nobody knows.
+    """

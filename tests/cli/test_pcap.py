@@ -1,0 +1,233 @@
+"""`rawkit pcap`: what files hold and which packets are taken out of them, beside Wireshark's tools."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from capfiles import Maker
+from oracles import oracle, tcpdump
+
+from rawkit.cli.main import main
+from rawkit.pcap import open_pcap
+
+PCAPS = Path(__file__).parents[2] / "pcaps"
+FIXTURES = sorted(PCAPS.glob("*.pcapng"))
+HTTP = PCAPS / "http.pcapng"
+
+
+def run(*args: str | Path) -> int:
+    return main(["pcap", *map(str, args)], standalone_mode=False)
+
+
+def frames(path: Path) -> list[bytes]:
+    with open_pcap(path) as reader:
+        return [frame.data for frame in reader]
+
+
+# ---- info
+
+
+def capinfos(path: Path) -> dict[str, str]:
+    command = [oracle("capinfos"), "-T", "-M", "-S", "-m", str(path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC"}
+    )
+    names, values = (line.split(",") for line in done.stdout.splitlines()[:2])
+    return dict(zip(names, values))
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_info_says_what_capinfos_says(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", "--json", "--sha256", path) == 0
+    header, row = map(json.loads, capsys.readouterr().out.splitlines())
+    assert header["schema"] == "rawkit.pcap.info/1"
+    theirs = capinfos(path)
+    assert row["packets"] == int(theirs["Number of packets"])
+    assert row["size"] == int(theirs["File size (bytes)"])
+    assert row["wire_octets"] == int(theirs["Data size (bytes)"])
+    assert row["hashes"]["sha256"] == theirs["SHA256"]
+    assert row["in_order"] == (theirs["Strict time order"] == "True")
+    for ours, name in (("earliest_ns", "Start time"), ("latest_ns", "End time")):
+        seconds, fraction = theirs[name].split(".")
+        assert row[ours] == int(seconds) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def test_info_tells_losses_damage_and_what_is_packed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = Maker(">")
+    octets = make.every_block()
+    path = tmp_path / "every.pcapng.gz"
+    path.write_bytes(gzip.compress(octets + b"damage, and more"))
+    assert run("info", path) == 2
+    out, error = capsys.readouterr()
+    for text in ("big-endian, packed with gzip", "lost:         1 packet", "1 name resolution", "1 unknown"):
+        assert text in out
+    assert "eth0: ETHERNET (1); snaplen 96, times in 10^-9 s; 4 packets; 100 received, 1 dropped" in out
+    assert "packets:      7" in out
+    assert "of the unpacked octets, after 7 packets)" in error
+
+
+def test_info_of_several_files_goes_on_behind_one_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = tmp_path / "none.pcap"
+    none.write_text("no capture file")
+    assert run("info", "--json", none, HTTP) == 2
+    out, error = capsys.readouterr()
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["header", "file"]
+    assert "not a capture file" in error
+
+
+# ---- slice
+
+
+@pytest.mark.parametrize(
+    "expression", ["", "tcp port 80", "tcp[tcpflags] & tcp-syn != 0", "udp", "not greater 100"]
+)
+def test_a_slice_by_filter_is_what_tcpdump_writes(tmp_path: Path, expression: str) -> None:
+    source, ours, theirs = tmp_path / "in.pcap", tmp_path / "out.pcap", tmp_path / "theirs.pcap"
+    assert run("slice", HTTP, "-w", source) == 0  # pcapng to pcap
+    assert run("slice", source, "-w", ours, *([expression] if expression else [])) == 0
+    words = [*tcpdump(), "-r", str(source), "-w", str(theirs), *([expression] if expression else [])]
+    subprocess.run(words, check=True, capture_output=True)
+    assert frames(ours) == frames(theirs)
+    assert frames(source) == frames(HTTP)
+
+
+@pytest.mark.parametrize("numbers", ["1", "2-5", "3-", "1-2,7,9-10", "14", "5-100"])
+def test_a_slice_by_numbers_is_what_editcap_writes(tmp_path: Path, numbers: str) -> None:
+    ours, theirs = tmp_path / "out.pcapng", tmp_path / "theirs.pcapng"
+    for options, extra in (((), ["-r"]), (("--invert",), [])):
+        assert run("slice", HTTP, "-n", numbers, *options, "-w", ours) == 0
+        words = [f"{part}0000" if part.endswith("-") else part for part in numbers.split(",")]
+        subprocess.run([oracle("editcap"), *extra, HTTP, theirs, *words], check=True, capture_output=True)
+        assert frames(ours) == frames(theirs)
+
+
+def test_a_slice_by_time_is_what_editcap_writes(tmp_path: Path) -> None:
+    make = Maker()
+    source = tmp_path / "in.pcap"
+    records = [make.record(b"%02d" % n, 1_700_000_000 + n // 4, n % 4 * 250_000) for n in range(40)]
+    source.write_bytes(make.pcap_header() + b"".join(records))
+    ours, theirs = tmp_path / "out.pcap", tmp_path / "theirs.pcap"
+    command = [oracle("editcap"), "-F", "pcap", "-A", "1700000002.5", "-B", "1700000007", source, theirs]
+    subprocess.run(command, check=True, capture_output=True)
+    for start, end in (
+        ("1700000002.5", "1700000007"),
+        ("+2.5s", "+7s"),
+        ("2023-11-14T22:13:22.5Z", "2023-11-14T23:13:27+01:00"),
+    ):
+        assert run("slice", source, "--from", start, "--until", end, "-w", ours) == 0
+        assert frames(ours) == frames(theirs) == [b"%02d" % n for n in range(10, 28)]
+
+
+def test_a_slice_keeps_what_stands_beside_its_packets(tmp_path: Path) -> None:
+    make = Maker(">")
+    source, out = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    source.write_bytes(make.every_block())
+    assert run("slice", source, "-n", "2-", "-w", out) == 0
+    with open_pcap(source) as before, open_pcap(out) as after:
+        kept = [block for block in before.blocks() if block.kind != 6 or block.octets[20:24] != bytes(4)]
+        assert list(after.blocks()) == kept
+
+
+def test_a_count_ends_a_slice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.pcapng"
+    assert run("slice", HTTP, "tcp", "-c", "3", "-w", out) == 0
+    assert frames(out) == frames(HTTP)[:3]
+    assert capsys.readouterr().err.startswith("3 packets of the ")
+
+
+# ---- files
+
+
+def test_what_is_read_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, link = tmp_path / "a.pcapng", tmp_path / "b.pcapng"
+    path.write_bytes(HTTP.read_bytes())
+    os.link(path, link)
+    for target in (path, link):
+        assert run("slice", path, "-c", "1", "-w", target) == 2
+        assert "is the file being read" in capsys.readouterr().err
+    assert path.read_bytes() == HTTP.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [path, link]
+
+
+def test_a_file_appears_when_it_is_complete_and_stays_when_writing_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.pcapng"
+    out.write_bytes(b"old")
+    assert run("slice", HTTP, "no such filter", "-w", out) == 2
+    assert out.read_bytes() == b"old"
+    source = tmp_path / "wifi.pcap"
+    make = Maker()
+    source.write_bytes(make.pcap_header(linktype=105) + make.record(bytes(30)))
+    assert run("slice", HTTP, "-w", tmp_path / "none" / "out.pcapng") == 2
+    assert f"{tmp_path}/none/out.pcapng: No such file" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [out, source]
+
+
+def test_what_came_before_damage_is_in_the_new_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    source.write_bytes(HTTP.read_bytes()[:-20])
+    assert run("edit", source, "--ttl", "3", "-w", out) == 2
+    assert "after 13 packets" in capsys.readouterr().err
+    assert len(frames(out)) == 13
+
+
+def test_a_pipe_is_read_and_written() -> None:
+    command = [sys.executable, "-m", "rawkit", "pcap", "slice", "-", "-n", "2-3", "-w", "-"]
+    done = subprocess.run(command, input=HTTP.read_bytes(), capture_output=True, timeout=60, check=True)
+    assert done.stderr.startswith(b"2 packets of the ")
+    tshark = [oracle("tshark"), "-n", "-r", "-", "-T", "fields", "-e", "frame.len"]
+    lengths = subprocess.run(tshark, input=done.stdout, capture_output=True, timeout=60, check=True).stdout
+    assert [int(length) for length in lengths.split()] == [len(data) for data in frames(HTTP)[1:3]]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst", "lz4"])
+def test_files_are_packed_as_their_name_says(tmp_path: Path, ending: str) -> None:
+    pytest.importorskip({"gz": "gzip", "zst": "backports.zstd", "lz4": "lz4"}[ending])
+    packed, out = tmp_path / f"a.pcapng.{ending}", tmp_path / "b.pcapng"
+    assert run("slice", HTTP, "-w", packed) == 0
+    assert not packed.read_bytes().startswith(b"\x0a\x0d\x0d\x0a")
+    assert run("slice", packed, "-w", out) == 0
+    assert frames(out) == frames(HTTP)
+
+
+# ---- edit and anonymise
+
+
+def test_edit_wants_something_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("edit", HTTP, "-w", "/dev/null") == 2
+    assert "nothing is to be changed" in capsys.readouterr().err
+
+
+def test_edit_refuses_what_a_link_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "tun.pcap", tmp_path / "out.pcap"
+    make = Maker()
+    source.write_bytes(make.pcap_header(linktype=101) + make.record(bytes.fromhex("45") + bytes(30)))
+    assert run("edit", source, "--vlan-add", "7", "-w", out) == 2
+    assert "link type 101 have no MAC addresses" in capsys.readouterr().err
+    assert run("edit", source, "--ttl", "7", "-w", out) == 0
+
+
+def test_the_same_key_makes_the_same_addresses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "key"
+    key.write_text("of eight or more")
+    names = [tmp_path / name for name in ("1.pcapng", "2.pcapng", "3.pcapng")]
+    for name, options in zip(names, (("--key-file", key), ("--key-file", key), ())):
+        assert run("anonymise", HTTP, *options, "-w", name) == 0
+    one, two, three = (name.read_bytes() for name in names)
+    assert one == two != three
+    key.write_text("short")
+    assert run("anonymise", HTTP, "--key-file", key, "-w", names[0]) == 2
+    assert "can be guessed" in capsys.readouterr().err
