@@ -73,8 +73,17 @@ def test_one_bit_tells_packets_apart_but_not_octets() -> None:
 
 
 def test_protocols_that_say_nothing_have_what_their_rules_imply() -> None:
-    assert sorted(UDP.roles) == ["checksum", "length"]
-    assert sorted(TCP.roles) == ["checksum", "flags"]
+    class Plain(Header):
+        flags: flags8 = field(0, bits="ACK")
+        length: u16 = auto(payload_length)
+        checksum: u16 = auto(inet_checksum)
+
+    assert sorted(Plain.roles) == ["checksum", "flags", "length"]
+
+
+def test_tcp_and_udp_say_what_tells_exchanges_apart() -> None:
+    assert sorted(UDP.roles) == ["checksum", "dst_port", "length", "src_port"]
+    assert sorted(TCP.roles) == ["ack", "checksum", "dst_port", "flags", "seq", "src_port", "window"]
 
 
 def two_seqs() -> type[Header]:
