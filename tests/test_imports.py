@@ -35,6 +35,7 @@ ROOMS = {
     "link": {"errors", "addr", "units", "wire", "transport", "engine", "net"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},
     "tools": BASE | {"wire", "transport", "engine", "pcap", "bulk", "net", "link", "lab", "interop"},
+    "testing": BASE | {"wire", "engine", "pcap", "lab", "tools"},
     "cli": BASE
     | {"wire", "transport", "sim", "engine", "pcap", "bulk", "net", "link", "lab", "tools", "interop"}
     | {"privileges", "report"},

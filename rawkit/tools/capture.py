@@ -229,13 +229,13 @@ class Capture:
     def _frames(self, batch: FrameBatch) -> list[Frame]:
         return batch.frames(interface_names=self.names)
 
-    def batches(self) -> Iterator[FrameBatch]:
-        """The frames, as many at a time as have arrived; while none do, an empty batch every 100 ms.
+    def batches(self, every: float = SLICE) -> Iterator[FrameBatch]:
+        """The frames, as many at a time as have arrived; while none do, an empty batch `every` few seconds.
 
         It is always the same batch, and valid until the next one is asked for; its frames were not copied
         (those of several interfaces were). `names` has the interfaces' names.
         """
-        while (plan := self._plan()) is not None:
+        while (plan := self._plan(every)) is not None:
             try:
                 batch = self._ring.receive(*plan)
             except EngineError as error:
@@ -244,9 +244,9 @@ class Capture:
                 self._take(batch)
                 yield batch
 
-    async def abatches(self) -> AsyncIterator[FrameBatch]:
+    async def abatches(self, every: float = SLICE) -> AsyncIterator[FrameBatch]:
         """As `batches`, in a running event loop."""
-        while (plan := self._plan()) is not None:
+        while (plan := self._plan(every)) is not None:
             try:
                 batch = await self._ring.areceive(*plan)
             except EngineError as error:
@@ -275,7 +275,7 @@ class Capture:
             for ifindex in batch.ifindexes() - self.names.keys():
                 self.names[ifindex] = self._first.origin(ifindex)[0]
 
-    def _plan(self) -> tuple[float, int | None] | None:
+    def _plan(self, every: float) -> tuple[float, int | None] | None:
         """How many seconds to wait for the next frames, and how many to take at most; None: it is over."""
         wanted = None if self.count is None else self.count - self.captured
         if (wanted is not None and wanted <= 0) or self._until_found:
@@ -285,10 +285,10 @@ class Capture:
         if self._grace_end_ns is None and self._deadline is not None:
             left_ns = self._deadline - self._clock.now_ns()
             if left_ns > 0:
-                return min(SLICE, left_ns / 1e9), wanted
+                return min(every, left_ns / 1e9), wanted
             self.stop()
         if self._grace_end_ns is None:
-            return SLICE, wanted
+            return every, wanted
         if self._end is None:
             left_ns = self._grace_end_ns - monotonic_ns()
             if left_ns > 0:
@@ -300,7 +300,7 @@ class Capture:
         rest = self._end.received - self._end.dropped - now.delivered - now.rejected
         if rest <= 0:
             return None
-        return SLICE, rest if wanted is None else min(rest, wanted)
+        return every, rest if wanted is None else min(rest, wanted)
 
     def _note(self, error: EngineError) -> None:
         """Note that an interface went down, or away while there are others; raise what else it is."""
