@@ -65,7 +65,12 @@ that the method can use is allowed, 130 when interrupted (but not with --live)."
     help="Between rounds of probes to all hops  [default: none; 1s with --report and --live]",
 )
 @click.option(
-    "-w", "--wait", metavar="TIME", default="2", show_default=True, help="How long to wait for each answer."
+    "-w",
+    "--wait",
+    metavar="TIME",
+    default="2",
+    show_default=True,
+    help="How long to wait for an answer at most.",
 )
 @click.option(
     "--retries",

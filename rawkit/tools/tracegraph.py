@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from html import escape as escape_html
 from typing import Literal
-from xml.sax.saxutils import escape, quoteattr
 
 from rawkit.tools.traceresult import TraceHop, TracePath
 
@@ -128,20 +129,23 @@ class TraceGraph:
         )
         if not self._is_split:
             return line
-        text = escape(flow_list(edge.flows))
+        text = _escape(flow_list(edge.flows))
         return f'{line}<text x="{(x1 + x2) / 2 + 6:g}" y="{(y1 + y2) / 2:g}" font-size="10">{text}</text>'
+
+
+_escape = partial(escape_html, quote=False)
 
 
 def _box(node: GraphNode, x: float, top: float, width: float, height: float) -> str:
     dash = ' stroke-dasharray="4 3"' if node.kind == "silent" else ""
     texts = "".join(
-        f'<text x="{x:g}" y="{top + 15 + i * _LINE:g}" text-anchor="middle">{escape(line)}</text>'
+        f'<text x="{x:g}" y="{top + 15 + i * _LINE:g}" text-anchor="middle">{_escape(line)}</text>'
         for i, line in enumerate(node.lines)
     )
     return (
-        f"<g><title>{escape(node.name)}</title>"
+        f"<g><title>{_escape(node.name)}</title>"
         f'<rect x="{x - width / 2:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="4" '
-        f'fill={quoteattr(_FILLS[node.kind])} stroke="#000"{dash}/>{texts}</g>'
+        f'fill="{_FILLS[node.kind]}" stroke="#000"{dash}/>{texts}</g>'
     )
 
 

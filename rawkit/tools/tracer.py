@@ -8,6 +8,10 @@ unanswered is therefore sent again, a timeout later, where other flows were answ
 packet or a limit, and no policy. So it is where only silence lies between the hop and the target, whose own
 limit it may be.
 
+How long to wait is seen from what answers: hops that probes of the same flow got past are given ten of the
+slowest round trips, and 300 ms at least; those beyond the last answer, and those whose silence may be a
+limit, the whole timeout.
+
 Unprivileged, of what an error quotes only the payload is known, and some routers quote none. Such an error
 is credited when only one probe of its flow is on its way; therefore, once there was one that could not be,
 what is sent again goes alone.
@@ -20,6 +24,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import islice
 from typing import Literal
 
 from rawkit.addr import IPAddress
@@ -28,14 +33,13 @@ from rawkit.tools.exchanger import HOLD_NS
 from rawkit.tools.roundtrip import Moment, Spread, round_trip
 from rawkit.tools.scan.pace import RatePace
 from rawkit.tools.traceprobes import MARKS_N, TOKEN_LEN, TraceProbes
+from rawkit.tools.tracequote import extensions, quotation
 from rawkit.tools.traceresult import (
     Kind,
     TraceAnswer,
     TraceConfig,
     TraceError,
     TraceHop,
-    TraceInterface,
-    TraceLabel,
     TraceNode,
     TracePath,
     TraceSent,
@@ -43,7 +47,7 @@ from rawkit.tools.traceresult import (
 )
 from rawkit.wire.header import Header
 from rawkit.wire.icmp import ICMP
-from rawkit.wire.icmpext import ICMPExtension, InterfaceInformation, MPLSStack, extension_of
+from rawkit.wire.icmpext import extension_of
 from rawkit.wire.icmpv6 import ICMPv6
 from rawkit.wire.ipv4 import IPv4
 from rawkit.wire.ipv6 import IPv6
@@ -57,6 +61,9 @@ _IPV6_MTU = 1280
 # Where a router does not say what fits (RFC 1191 section 7).
 _PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 508, 296, 68)
 
+
+_TRIPS, _SOON_MIN_NS = 10, 300_000_000
+"""What a hop is given that others got past: ten of the slowest round trips, as by traceroute; no less."""
 
 _NEVER = Moment(0, 0)
 
@@ -124,7 +131,8 @@ class Tracer:
         self._by_token: dict[bytes, int] = {}
         self._number = 0
         self._pace = RatePace(config.rate)
-        self._waiting: deque[tuple[int, int]] = deque()  # until when, which probe
+        self._waiting: deque[tuple[int, int]] = deque()  # since when, which probe
+        self._slowest_ns = 0  # round trip
         self._in_line: deque[_Probe] = deque()  # what was chosen before, and goes first
         self._next = (1, config.first_hop, 0)  # round, hop and flow of the next new probe
         self._round_ns = 0
@@ -137,7 +145,13 @@ class Tracer:
         waiting = self._waiting
         while waiting and self._sent_state(waiting[0][1]) != "waiting":
             waiting.popleft()
-        times = [waiting[0][0]] if waiting else []
+        times = []
+        if waiting:
+            times.append(waiting[0][0] + self._wait_ns(waiting[0][1]))
+            soon = (
+                since_ns for since_ns, n in waiting if self._sent_state(n) == "waiting" and self._is_passed(n)
+            )
+            times += [since_ns + self._soon_ns for since_ns in islice(soon, 1)]
         if self._in_line:
             if not self._is_blocked(self._in_line[0]):
                 times.append(max(self._hold_ns, self._pace.due_ns()))
@@ -146,6 +160,24 @@ class Tracer:
             if place[1] <= self._front + self.config.ahead:
                 times.append(max(self._hold_ns, self._pace.due_ns(), start_ns))
         return min(times, default=None)
+
+    @property
+    def _soon_ns(self) -> int:
+        """How long to wait for a hop, of which there are answers from beyond: it would be heard by then."""
+        return min(self.config.timeout_ns, max(_TRIPS * self._slowest_ns, _SOON_MIN_NS))
+
+    def _is_passed(self, number: int) -> bool:
+        """Whether a probe is for a hop that others of its flow have got past, or for the target.
+
+        Not where it would be repeated because of a limit: that takes its time.
+        """
+        probe = self._sent[number]
+        flow = self._flows[probe.flow]
+        passed = flow.distance is not None or probe.hop < max(flow.seen, default=0)
+        return passed and not (probe.attempt <= self.config.retries and self._may_be_limited(probe))
+
+    def _wait_ns(self, number: int) -> int:
+        return self._soon_ns if self._is_passed(number) else self.config.timeout_ns
 
     def _sent_state(self, number: int) -> str:
         probe = self._sent.get(number)
@@ -240,7 +272,7 @@ class Tracer:
         probe = self._sent[number]
         probe.moment = moment
         self._hops.setdefault(probe.hop, _Hop()).sent += 1
-        self._waiting.append((moment.monotonic_ns + self.config.timeout_ns, number))
+        self._waiting.append((moment.monotonic_ns, number))
         return TraceSent(
             probe.flow + 1, probe.hop, probe.round, probe.attempt, probe.size, moment.realtime_ns
         )
@@ -414,6 +446,7 @@ class Tracer:
         node.latest = answer
         node.flows.add(answer.flow)
         node.spread.add(answer.rtt_ns)
+        self._slowest_ns = max(self._slowest_ns, answer.rtt_ns)
         node.size = max(node.size, probe.size)
         flow.seen.setdefault(probe.hop, Counter())[answer.address] += 1
         if answer.kind != "hop" and (flow.distance is None or probe.hop < flow.distance):
@@ -438,10 +471,16 @@ class Tracer:
 
     # ---- giving up
 
-    def expired(self, now: Moment) -> Iterator[TraceTimeout]:
-        while self._waiting and self._waiting[0][0] <= now.monotonic_ns:
-            _, number = self._waiting.popleft()
+    def expired(self, now: Moment) -> list[TraceTimeout]:
+        events: list[TraceTimeout] = []
+        kept: list[tuple[int, int]] = []
+        while self._waiting and self._waiting[0][0] + self._soon_ns <= now.monotonic_ns:
+            since_ns, number = self._waiting.popleft()
             if self._sent_state(number) != "waiting":
+                continue
+            wait_ns = self._wait_ns(number)
+            if since_ns + wait_ns > now.monotonic_ns:
+                kept.append((since_ns, number))
                 continue
             probe = self._sent[number]
             probe.state = "lost"
@@ -453,9 +492,11 @@ class Tracer:
                 again = False
                 self._decide(probe)
             if not self._is_beyond(probe.flow, probe.hop):
-                yield TraceTimeout(
-                    probe.flow + 1, probe.hop, probe.round, probe.attempt, self.config.timeout_ns, again
+                events.append(
+                    TraceTimeout(probe.flow + 1, probe.hop, probe.round, probe.attempt, wait_ns, again)
                 )
+        self._waiting.extendleft(reversed(kept))
+        return events
 
     def _may_be_too_big(self, probe: _Probe) -> bool:
         """Whether a router may have dropped it without saying that it is too big for the next link.
@@ -552,48 +593,6 @@ class Tracer:
                 )
             )
         return found
-
-
-def quotation(octets: bytes) -> tuple[int, int, bytes, int, bytes] | None:
-    """IP version, protocol, destination, identification and payload of what an ICMP error quotes.
-
-    None where that is not at least an IP header and 8 octets, which RFC 792 asks for.
-    """
-    version = octets[0] >> 4 if octets else 0
-    if version == 4 and len(octets) >= 20:
-        upper = octets[(octets[0] & 15) * 4 :]
-        facts = 4, octets[9], octets[16:20], int.from_bytes(octets[4:6], "big")
-    elif version == 6 and len(octets) >= 40:
-        upper = octets[40:]
-        facts = 6, octets[6], octets[24:40], 0
-    else:
-        return None
-    return (*facts, upper) if len(upper) >= 8 else None
-
-
-def extensions(
-    extension: ICMPExtension | None,
-) -> tuple[tuple[TraceLabel, ...], tuple[TraceInterface, ...]]:
-    """What an extension structure says of labels and interfaces (RFC 4950, RFC 5837)."""
-    mpls: list[TraceLabel] = []
-    interfaces: list[TraceInterface] = []
-    for item in extension.objects if extension is not None else ():
-        if isinstance(item, MPLSStack):
-            mpls += [
-                TraceLabel(entry.label_value, entry.traffic_class, bool(entry.bottom), entry.ttl)
-                for entry in item.labels
-            ]
-        elif isinstance(item, InterfaceInformation):
-            address = item.address4 if item.address4 is not None else item.address6
-            name = None if item.name is None else item.name.rstrip(b"\0").decode(errors="replace")
-            role = _ROLES[item.role]
-            interfaces.append(
-                TraceInterface(role, item.ifindex, None if address is None else str(address), name, item.mtu)
-            )
-    return tuple(mpls), tuple(interfaces)
-
-
-_ROLES = ("incoming", "sub-ip", "outgoing", "next hop")
 
 
 def _source(packet: Packet) -> IPAddress:

@@ -21,12 +21,12 @@ class TraceConfig:
     `method` is "udp", "icmp", "tcp" (SYN) or "sctp" (INIT), `port` the destination's (None: 33434 for UDP,
     else 80). Each of `flows` flows sends `count` probes with each hop limit from `first_hop` to `max_hops`, a
     round of all hop limits every `interval_ns`; `count` None goes on without end. An answer is waited for
-    `timeout_ns`; `retries` probes follow one that goes unanswered where that may be a limit (see
-    `tools.tracer`). `rate` is probes per second at most, `ahead` how many hops beyond those known are probed
-    at the same time. `size` is that of the IP packet in octets (None: 60, IPv6 80; TCP and SCTP have theirs).
-    With `mtu`, probes start as large as the first link takes, and shrink as routers ask, or where they are
-    lost without a word. `family` 4 or 6 takes only addresses of that IP version. `interface` names the
-    interface to send and hear on, "" leaves it to the routing table.
+    `timeout_ns` at most (see `tools.tracer`); `retries` probes follow one that goes unanswered where that may
+    be a limit (see `tools.tracer`). `rate` is probes per second at most, `ahead` how many hops beyond those
+    known are probed at the same time. `size` is that of the IP packet in octets (None: 60, IPv6 80; TCP and
+    SCTP have theirs). With `mtu`, probes start as large as the first link takes, and shrink as routers ask,
+    or where they are lost without a word. `family` 4 or 6 takes only addresses of that IP version.
+    `interface` names the interface to send and hear on, "" leaves it to the routing table.
 
     Raises: ValueError, naming the field.
     """

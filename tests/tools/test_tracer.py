@@ -379,6 +379,22 @@ def test_a_silent_hop_is_not_asked_again_but_a_limited_one_is() -> None:
     assert {event.hop for event in again} == {3}
 
 
+def test_a_hop_that_others_got_past_is_not_waited_for_as_long() -> None:
+    """Ten of the slowest round trips, here 40 ms at most; but where silence may be a limit, all the time."""
+    world = World(timeout_ns=2 * S)
+    world.play(lambda sent: sent.hop != 2)
+    (lost,) = (event for event in world.events if isinstance(event, TraceTimeout))
+    assert (lost.hop, lost.again) == (2, False)
+    assert 300 * MS <= lost.timeout_ns <= 400 * MS
+    assert world.now_ns < 6 * S
+    world = World(timeout_ns=2 * S, flows=2, retries=1)
+    world.play(lambda sent: sent.hop != 3 or sent.flow == 1 or sent.attempt == 2)
+    assert [event.timeout_ns for event in world.events if isinstance(event, TraceTimeout)] == [2 * S]
+    world = World(timeout_ns=2 * S, max_hops=6)
+    world.play(lambda sent: sent.hop < 4)
+    assert {event.timeout_ns for event in world.events if isinstance(event, TraceTimeout)} == {2 * S}
+
+
 def test_silence_right_before_the_target_may_be_the_targets() -> None:
     """It says so little that it seemed further away than it is."""
     world = World(retries=2, length=3)
