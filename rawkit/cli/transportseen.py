@@ -187,7 +187,7 @@ Examples:
   rawkit transport report courier.py:Courier -o run.csv             the numbers behind the plots
 
 Files: .html .svg .png .pdf .csv .pcapng .qlog .qvis .xpl.
-Plots: sequence, window, rtt, goodput, queue, delivered.
+Plots: sequence, window, rtt, goodput, queue, delivered; ladder or states (the state machine) as .svg.
 
 Exit status: 0; 2 for bad input.""",
 )

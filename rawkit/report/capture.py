@@ -19,6 +19,7 @@ from rawkit.wire.packet import first_header
 from rawkit.wire.udp import UDP
 
 RAW_IP = 101  # LINKTYPE_RAW
+NETWORK_TALK = (0, 1, 2, 58)  # ICMP, IGMP, and what begins with hop-by-hop options, as MLD does
 
 
 def write_pcapng(
@@ -65,9 +66,9 @@ def read_trace(path: str | os.PathLike[str]) -> tuple[Trace, int]:
     """The packets of a capture as a trace, and the number that IP calls their protocol by.
 
     The capture is one that `write_pcapng` wrote, or of a real interface: then the host is the one that sent
-    the first packet, and the trace has what it sent and received. All packets of the capture are taken, so
-    that those of other protocols should be none. Times count from the first packet. A packet keeps its
-    number from sending to arrival where both were captured.
+    the first packet, and the trace has what it sent and received. All IP packets of the capture are taken but
+    ICMP's and IGMP's, so there should be none of other protocols. Times count from the first packet. A packet
+    keeps its number from sending to arrival where both were captured.
     """
     trace = Trace()
     numbers: dict[tuple[str, str, bytes], deque[int]] = {}
@@ -114,4 +115,6 @@ def _carried(frame: Frame) -> tuple[IPv4 | IPv6, bytes, int] | None:
     if network is None or network.is_fragment:
         return None
     number = network.protocol if isinstance(network, IPv4) else network.next_header
+    if number in NETWORK_TALK:
+        return None
     return network, data[at:end], number

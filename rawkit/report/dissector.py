@@ -42,8 +42,9 @@ def dissector(
 
     `name` begins the names of its fields; by default it is the class's, in lower case and without "Header".
     The script takes packets of the IP protocol `ip_proto` (IPv4 and IPv6) and of the UDP port `udp_port`, by
-    default those of what the class is registered `over`, else IP protocol 253. `numbers`, `unit` and `shift`
-    are as in `rawkit.report.analysis.Roles`.
+    default those of what the class is registered `over`, else IP protocol 253; other UDP ports can be chosen
+    in Wireshark ("Decode As", `-d udp.port==4321,NAME`). `numbers`, `unit` and `shift` are as in
+    `rawkit.report.analysis.Roles`.
 
     Raises:
         ValueError: a name that Wireshark does not take.
@@ -74,6 +75,7 @@ def dissector(
         _said(header, roles, shift),
         _MAIN.format(reader=reader, label=quoted(name.upper())),
         *(f"DissectorTable.get({quoted(table)}):add({number}, proto)" for table, number in places),
+        *([] if "udp.port" in dict(places) else ['DissectorTable.get("udp.port"):add_for_decode_as(proto)']),
     ]
     return "\n".join(parts) + "\n"
 
@@ -154,7 +156,7 @@ def _said(header: type[Header], roles: Mapping[str, FieldInfo], shift: int | Non
         "  if payload > 0 then",
         '    words = words .. " len=" .. payload',
         "  end",
-        "  return said, words",
+        '  return said, (words:gsub("^ ", ""))',
         "end",
     ])  # fmt: skip
 

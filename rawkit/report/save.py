@@ -11,6 +11,7 @@ from pathlib import Path
 from rawkit.report import capture, draw, figures, page, qlog, series, xpl
 from rawkit.report.draw import Theme
 from rawkit.report.run import Run
+from rawkit.sim.ladders import ladder_svg
 
 Runs = Run | Sequence[Run]
 
@@ -21,7 +22,7 @@ def save(runs: Runs, path: str | os.PathLike[str], *, title: str = "", theme: Th
     .sqlog (JSON text sequences), .qvis (for qvis), .xpl (for xplot).
 
     Several runs come on the same axes; the last five hold one. `only` names the plots wanted, of a picture:
-    sequence, window, rtt, goodput, queue, delivered.
+    sequence, window, rtt, goodput, queue, delivered; or one of ladder and states (the state machine).
 
     Raises:
         ValueError: another ending, an unknown plot, nothing to draw, several runs for a file that holds one.
@@ -29,7 +30,12 @@ def save(runs: Runs, path: str | os.PathLike[str], *, title: str = "", theme: Th
     """
     every = [runs] if isinstance(runs, Run) else list(runs)
     suffix = Path(path).suffix.lower()
-    if suffix in (".svg", ".png", ".pdf"):
+    only = list(only)
+    if only and set(only) <= {*DIAGRAMS}:
+        if (len(every), len(only), suffix) != (1, 1, ".svg"):
+            raise ValueError(f"a picture of {only[0]} is an .svg of one run, and of nothing else")
+        Path(path).write_text(DIAGRAMS[only[0]](every[0]), encoding="utf-8")
+    elif suffix in (".svg", ".png", ".pdf"):
         draw.draw(chosen(every, only), path, theme=theme, title=title)
     elif suffix == ".html":
         Path(path).write_text(page.page(every, title=title), encoding="utf-8")
@@ -110,6 +116,18 @@ def _text(write: Callable[[Run], str]) -> Callable[[Run, str | os.PathLike[str]]
 
     return save_text
 
+
+def _ladder(run: Run) -> str:
+    return ladder_svg(run.trace, run.roles.header)
+
+
+def _states(run: Run) -> str:
+    if run.machine is None:
+        raise ValueError(f"{run.name} has no state machine (rawkit.transport.Machine)")
+    return run.machine.to_svg()
+
+
+DIAGRAMS: dict[str, Callable[[Run], str]] = {"ladder": _ladder, "states": _states}
 
 SINGLE: dict[str, Callable[[Run, str | os.PathLike[str]], None]] = {
     ".pcapng": _pcapng,

@@ -111,7 +111,7 @@ def ladder(trace: Trace | Iterable[TraceEvent], header: type[Header], *, most: i
             times = (here, "") if rung.side == 0 else (" " * 9, here)
             lines.append(f"{times[0]} |{text}| {times[1]}".rstrip())
             continue
-        label = f"[{rung.number}] {rung.text}"
+        label = _label(rung)
         lost = f"X {rung.fate}" if rung.fate else ""
         room = width - len(label) - (len(lost) or 2) - 3
         line = "-" * max(room, 1)
@@ -127,41 +127,72 @@ def ladder(trace: Trace | Iterable[TraceEvent], header: type[Header], *, most: i
 
 
 def ladder_svg(trace: Trace | Iterable[TraceEvent], header: type[Header], *, most: int = 200) -> str:
-    """The first `most` rungs as an SVG picture; time runs down, evenly by rung."""
+    """The first `most` rungs as an SVG picture. Time runs down, evenly by what happens: each sending, arrival
+    and event has a row of its own.
+    """
     from html import escape
 
     hosts, found = rungs(trace, header)
     found = found[:most]
-    moments = sorted({t for rung in found for t in (rung.time_ns, *rung.arrivals_ns)})
-    row = {moment: 50 + 18 * i for i, moment in enumerate(moments)}
-    height = 70 + 18 * len(moments)
-    sides = (170, 570)
+    # What arrives comes before what the host does about it.
+    rows = [(t, 0, i) for i, rung in enumerate(found) for t in rung.arrivals_ns]
+    rows += [(rung.time_ns, 1 if rung.number < 0 else 2, i) for i, rung in enumerate(found)]
+    rows.sort()
+    row = {key: 56 + 16 * n for n, key in enumerate(rows)}
+    beside = max((len(rung.text) for rung in found if rung.number < 0), default=0) * 6.7 + 20
+    between = max((len(_label(rung)) + len(rung.fate) for rung in found if rung.number >= 0), default=0)
+    times = 66
+    left = beside + times
+    right = left + max(between * 6.7 + 90, 360)
+    width, height = right + left, 76 + 16 * len(rows)
+    sides = (left, right)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="740" height="{height}" font-family="monospace"'
-        ' font-size="11">',
-        f'<rect width="740" height="{height}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}"'
+        ' font-family="monospace" font-size="11">',
+        "<style>.packet{paint-order:stroke;stroke:white;stroke-width:4px}.time{fill:#767676}</style>",
+        f'<rect width="{width:.0f}" height="{height}" fill="white"/>',
     ]
     for x, name in zip(sides, hosts):
-        parts.append(f'<text x="{x}" y="24" text-anchor="middle" font-size="14">{escape(name)}</text>')
-        parts.append(f'<line x1="{x}" y1="34" x2="{x}" y2="{height - 10}" stroke="#999"/>')
-    for rung in found:
-        x, y = sides[rung.side], row[rung.time_ns]
-        anchor, dx = ("end", -8) if rung.side == 0 else ("start", 8)
-        if rung.number < 0:
+        parts.append(f'<text x="{x:.0f}" y="24" text-anchor="middle" font-size="14">{escape(name)}</text>')
+        parts.append(f'<line x1="{x:.0f}" y1="34" x2="{x:.0f}" y2="{height - 10}" stroke="#999"/>')
+    shown: dict[int, int] = {}
+    for time, kind, i in rows:
+        side = 1 - found[i].side if kind == 0 else found[i].side
+        if shown.get(side) != time:  # a time stands where it is new at that host
+            shown[side] = time
+            x, anchor = (left - beside, "end") if side == 0 else (right + beside, "start")
             parts.append(
-                f'<text x="{x + dx}" y="{y + 4}" text-anchor="{anchor}" fill="#666">'
+                f'<text class="time" x="{x:.0f}" y="{row[time, kind, i] + 4}" text-anchor="{anchor}">'
+                f"{time / 1e9:.4f}</text>"
+            )
+    lines, texts = [], []
+    for i, rung in enumerate(found):
+        x, y = sides[rung.side], row[rung.time_ns, 1 if rung.number < 0 else 2, i]
+        outward, inward = (-8, 8) if rung.side == 0 else (8, -8)
+        ends = ("end", "start") if rung.side == 0 else ("start", "end")
+        if rung.number < 0:
+            texts.append(
+                f'<text x="{x + outward:.0f}" y="{y + 4}" text-anchor="{ends[0]}" fill="#555">'
                 f"{escape(rung.text)}</text>"
             )
             continue
-        label = escape(f"[{rung.number}] {rung.text}")
-        parts.append(f'<text x="370" y="{y - 2}" text-anchor="middle">{label}</text>')
-        ends = [(sides[1 - rung.side], row[t]) for t in rung.arrivals_ns]
-        for x2, y2 in ends or [(370, y + 14)]:
-            colour = "#c00" if rung.fate else "#046"
-            parts.append(f'<line x1="{x}" y1="{y}" x2="{x2}" y2="{y2}" stroke="{colour}"/>')
-            if rung.fate:
-                parts.append(f'<text x="{x2}" y="{y2 + 4}" fill="#c00">&#x2717; {escape(rung.fate)}</text>')
+        tint = "#c2410c" if rung.fate else "#0072b2"
+        arrivals = [(sides[1 - rung.side], row[t, 0, i]) for t in rung.arrivals_ns]
+        for x2, y2 in arrivals or [(x + (sides[1 - rung.side] - x) * 0.8, y + 8)]:
+            lines.append(f'<line x1="{x:.0f}" y1="{y}" x2="{x2:.0f}" y2="{y2}" stroke="{tint}"/>')
+            if arrivals:
+                lines.append(f'<circle cx="{x2:.0f}" cy="{y2}" r="2.5" fill="{tint}"/>')
             else:
-                parts.append(f'<circle cx="{x2}" cy="{y2}" r="2" fill="{colour}"/>')
-    parts.append("</svg>")
-    return "\n".join(parts)
+                lines.append(
+                    f'<text x="{x2:.0f}" y="{y2 + 4}" fill="{tint}" text-anchor="middle">&#x2717;</text>'
+                )
+        fate = f' <tspan fill="{tint}">{escape(rung.fate)}</tspan>' if rung.fate else ""
+        texts.append(
+            f'<text class="packet" x="{x + inward:.0f}" y="{y + 4}" text-anchor="{ends[1]}">'
+            f"{escape(_label(rung))}{fate}</text>"
+        )
+    return "\n".join([*parts, *lines, *texts, "</svg>"])
+
+
+def _label(rung: Rung) -> str:
+    return f"[{rung.number}] {rung.text}"

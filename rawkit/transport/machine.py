@@ -101,7 +101,9 @@ class Machine:
         return "\n".join([*lines, "}"])
 
     def to_svg(self) -> str:
-        """The machine as a picture: states on a circle, transitions as arrows, those not taken dashed."""
+        """The machine as a picture: states on a circle, transitions as arrows with how often they were taken,
+        dashed where never.
+        """
         from html import escape
         from math import cos, pi, sin
 
@@ -114,9 +116,11 @@ class Machine:
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * centre}" height="{2 * centre}"'
             ' font-family="sans-serif" font-size="12" text-anchor="middle">',
-            '<defs><marker id="to" markerWidth="8" markerHeight="8" refX="8" refY="4" orient="auto">'
-            '<path d="M0,0 L8,4 L0,8 z"/></marker></defs>',
+            '<defs><marker id="to" markerWidth="8" markerHeight="8" refX="8" refY="4" orient="auto"'
+            ' markerUnits="userSpaceOnUse"><path d="M0,0 L8,4 L0,8 z" fill="#456"/></marker></defs>',
+            "<style>.event{paint-order:stroke;stroke:white;stroke-width:4px}</style>",
         ]
+        labels = []
         together: dict[tuple[str, str], list[str]] = {}
         for (state, event), after in self.transitions.items():
             if after != IGNORE:
@@ -124,26 +128,34 @@ class Machine:
         for (state, after), events in together.items():
             x1, y1 = place[state]
             x2, y2 = place[after]
-            dash = "" if any(self.taken[state, event] for event in events) else ' stroke-dasharray="5,4"'
+            taken = any(self.taken[state, event] for event in events)
+            look = 'stroke="#0072b2" stroke-width="2"' if taken else 'stroke="#888" stroke-dasharray="5,4"'
             if state == after:
                 path, x, y = f"M{x1 - 12:.0f},{y1 - 16:.0f} c-30,-50 54,-50 24,0", x1, y1 - 58
             else:
                 # Bent to the right, so that the way back lies beside it; ends at the border of the box.
                 x, y = (x1 + x2) / 2 + (y1 - y2) * 0.15, (y1 + y2) / 2 + (x2 - x1) * 0.15
-                end = [
-                    b - (b - a) * min(1, 34 / max(abs(x2 - x) + abs(y2 - y), 1))
-                    for a, b in ((x, x2), (y, y2))
-                ]
+                dx, dy = abs(x2 - x) or 1, abs(y2 - y) or 1
+                short = min(1, (10 + 4 * len(after)) / dx, 17 / dy)
+                end = x2 - (x2 - x) * short, y2 - (y2 - y) * short
                 path = f"M{x1:.0f},{y1:.0f} Q{x:.0f},{y:.0f} {end[0]:.0f},{end[1]:.0f}"
-            parts.append(f'<path d="{path}" fill="none" stroke="#456" marker-end="url(#to)"{dash}/>')
-            parts.append(f'<text x="{x:.0f}" y="{y:.0f}" fill="#235">{escape(", ".join(events))}</text>')
+                # A third of the way, where arrows from different states are still apart.
+                x, y = (0.46 * a + 0.43 * b + 0.11 * c for a, b, c in zip((x1, y1), (x, y), end))
+            parts.append(f'<path d="{path}" fill="none" {look} marker-end="url(#to)"/>')
+            words = [
+                f"{event} ({self.taken[state, event]})" if self.taken[state, event] else event
+                for event in events
+            ]
+            labels.append(
+                f'<text class="event" x="{x:.0f}" y="{y:.0f}" fill="#235">{escape(", ".join(words))}</text>'
+            )
         for state, (x, y) in place.items():
             width = 16 + 8 * len(state)
             parts.append(
                 f'<rect x="{x - width / 2:.0f}" y="{y - 15:.0f}" width="{width}" height="30" rx="8"'
                 f' fill="#eef" stroke="#346"/><text x="{x:.0f}" y="{y + 4:.0f}">{escape(state)}</text>'
             )
-        return "\n".join([*parts, "</svg>"])
+        return "\n".join([*parts, *labels, "</svg>"])
 
 
 class State:

@@ -51,6 +51,8 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("sim", SOUND, "--preset", "moon"), "no link is called 'moon'"),
         (("report", SOUND, "-o", "x.doc"), "which kind of file?"),
         (("report", SOUND, "-o", "x.svg", "--only", "size"), "there is no plot 'size'"),
+        (("report", SOUND, "-o", "x.png", "--only", "ladder"), "a picture of ladder is an .svg of one run"),
+        (("report", SOUND, "-o", "x.svg", "--only", "states"), "StopAndWait has no state machine"),
         (("report", SOUND, BROKEN, "-o", "x.pcapng"), "a .pcapng file holds one run, not 2"),
         (("dissector", "rawkit.sim:Transfer"), "Transfer is no header, no protocol"),
         (("dissector", "rawkit.sim:check"), "there is no class check"),
@@ -128,3 +130,9 @@ def test_reports_of_a_simulation_and_of_its_capture_agree(tmp_path: Path) -> Non
     ]
     assert rows[0] == rows[1]
     assert {line.split(",")[1] for line in rows[0]} == set(kinds)
+
+
+def test_the_ladder_is_a_picture_too(tmp_path: Path) -> None:
+    path = tmp_path / "ladder.svg"
+    assert run("report", SOUND, "--octets", "3000", "-o", str(path), "--only", "ladder").exit_code == 0
+    assert "[0] SYN" in path.read_text()

@@ -9,9 +9,11 @@ from pathlib import Path
 import oracles
 
 
-def columns(capture: Path, scripts: Iterable[Path], names: Sequence[str]) -> list[dict[str, list[str]]]:
+def columns(
+    capture: Path, scripts: Iterable[Path], names: Sequence[str], *options: str
+) -> list[dict[str, list[str]]]:
     """The values of these fields in each frame, as tshark prints them."""
-    words = [oracles.oracle("tshark"), "-n", "-r", str(capture)]
+    words = [oracles.oracle("tshark"), "-n", "-r", str(capture), *options]
     words += [word for script in scripts for word in ("-X", f"lua_script:{script}")]
     words += ["-T", "fields", "-E", "separator=/t", "-E", "aggregator=|"]
     words += [word for name in names for word in ("-e", name)]
