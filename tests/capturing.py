@@ -22,9 +22,11 @@ FILTER = ("udp", "port", "9999")
 
 
 @contextmanager
-def capturing(*args: str, **popen: Any) -> Iterator[subprocess.Popen[str]]:
-    """`rawkit capture ARGS`, which has said that it captures."""
-    argv = [sys.executable, "-m", "rawkit", "capture", *args]
+def capturing(
+    *args: str, command: Sequence[str] = (sys.executable, "-m", "rawkit"), **popen: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """`rawkit capture ARGS`, which has said that it captures; `command` is how rawkit is run."""
+    argv = [*command, "capture", *args]
     with subprocess.Popen(
         argv, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen}
     ) as process:

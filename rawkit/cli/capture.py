@@ -31,7 +31,8 @@ Examples:
   rawkit capture -i veth0 --explain 'vlan 7 and tcp port 80'
   rawkit lab run -- sh -c 'rawkit capture -c 6 icmp & sleep 1; rawkit ping -q -c 3 10.77.0.2'
 
-Exit status: 0, also when ended by Ctrl-C; 2 for bad input; 77 without permission.""",
+Exit status: 0, also when ended by Ctrl-C, SIGTERM or SIGHUP; 2 for bad input, and when the disk is full, a
+file cannot be made or the interface disappears, with whole files up to then; 77 without permission.""",
 )
 @click.argument("filter", nargs=-1)
 @click.option(
