@@ -600,6 +600,13 @@ struct rk_run_board {
     struct rk_board *board;
 };
 
+/* Where answers come: IP packets, without link header. */
+struct rk_run_inlet {
+    void *receiver;
+    int by;                 /* as rk_run_way.by */
+    struct rk_batch *inbox; /* room for some of what comes at once */
+};
+
 /* A round over a board: its unanswered probes leave, and answers are taken off it, and off others, meanwhile. */
 struct rk_run {
     const struct rk_run_board *boards; /* of one IP version, whose templates have the same source port and key */
@@ -608,18 +615,17 @@ struct rk_run {
     struct rk_run_way *ways;
     uint32_t ways_n;
     uint32_t cursor;        /* the row from which on nothing was filled in in this round */
-    void *receiver;         /* where answers come: IP packets, without link header */
-    int receive_by;         /* as rk_run_way.by */
+    struct rk_run_inlet *inlets; /* each read by the thread of the way that has its number */
+    uint32_t inlets_n;
     uint32_t counted;       /* answers of a state whose bit (1 << RK_PROBE_...) is set are only counted */
-    struct rk_batch *inbox; /* room for some of what comes at once */
     struct rk_probe_reply *replies; /* the other answers, each row's first; */
     uint32_t *replies_board;        /* whose board's rows, */
     uint32_t *replies_row;          /* and which; all three of replies_n, */
-    uint32_t replies_n;             /* which is no less than inbox->capacity */
+    uint32_t replies_n;             /* which is no less than any inbox->capacity */
     uint32_t found;         /* out: how many replies there are */
     uint32_t sent;          /* out: how many probes left */
     uint64_t strays;        /* answers with right cookies, but of no row: to probes of earlier boards */
-    uint32_t more;          /* out: answers may be waiting in the receiver, whatever its descriptor says */
+    uint32_t more;          /* out: answers may be waiting in a receiver, whatever its descriptor says */
 };
 
 /* Send n probes, and take what answers come, until

@@ -1,9 +1,9 @@
 /* Runs: a board's probes leave and their answers are taken, in one call for thousands of both.
  *
  * On a virtual link all that a probe sets off, up to its answer, happens within the call that sends it, so what there
- * is to gain is a second processor: each way out is a thread that claims rows, fills in their probes and sends
- * these.  The first one receives as well, and therefore sends less.  What they share, the board and what the run is
- * told, is changed under a lock; writing probes and recognising answers needs none. */
+ * is to gain is a second processor: each way out is a thread that claims rows, fills in their probes, sends these, and
+ * receives where it has an inlet of its own.  What they share, the board and what the run is told, is changed under
+ * a lock; writing probes and recognising answers needs none. */
 #define _GNU_SOURCE
 #include "rk_io.h"
 
@@ -26,14 +26,17 @@ struct job {
     struct rk_board *board;
     struct rk_probe_writer writer;
     pthread_mutex_t lock;
-    uint32_t budget; /* probes that may still be sent */
+    uint32_t budget;   /* probes that may still be sent */
+    uint32_t reserved; /* places for replies that may be in what is looked at */
     int64_t deadline_ns;
     _Atomic bool stop;
+    _Atomic bool more;
 };
 
 struct worker {
     struct job *job;
-    struct rk_run_way *way;
+    uint32_t i; /* of its way */
+    int error;
     pthread_t thread;
 };
 
@@ -122,44 +125,73 @@ static void take(struct job *job, const struct rk_probe_reply *reply)
     run->replies_row[run->found++] = row;
 }
 
-/* Take the answers that are here.  0, or a negative errno. */
-static int receive(struct job *job)
+/* Keep places for the replies that n frames may be; false where there is no room. */
+static bool reserve(struct job *job, uint32_t n)
 {
-    struct rk_run *run = job->run;
+    pthread_mutex_lock(&job->lock);
+    bool room = job->run->replies_n - job->run->found - job->reserved >= n;
+    if (room)
+        job->reserved += n;
+    pthread_mutex_unlock(&job->lock);
+    return room;
+}
+
+/* Take the answers that are in an inbox, for which so many places are reserved. */
+static int match(struct job *job, const struct rk_batch *inbox, uint32_t reserved)
+{
     struct rk_probe_reply matched[MATCHED_N];
+    int n = 0;
+    for (uint32_t next = 0; next < inbox->n && n >= 0;) {
+        n = rk_probe_match(job->plan, inbox, 0, next, matched, MATCHED_N, &next);
+        pthread_mutex_lock(&job->lock);
+        uint32_t before = job->run->found;
+        for (int i = 0; i < n; i++)
+            take(job, &matched[i]);
+        uint32_t found = job->run->found - before;
+        reserved -= found;
+        job->reserved -= found;
+        pthread_mutex_unlock(&job->lock);
+    }
+    pthread_mutex_lock(&job->lock);
+    job->reserved -= reserved;
+    pthread_mutex_unlock(&job->lock);
+    return n < 0 ? n : 0;
+}
+
+/* Take the answers that are here.  0, or a negative errno. */
+static int receive(struct job *job, const struct rk_run_inlet *inlet)
+{
     for (uint32_t i = 0; i < BATCHES_AT_ONCE; i++) {
-        if (run->replies_n - run->found < run->inbox->capacity) {
-            run->more = 1;
+        uint32_t reserved = inlet->inbox->capacity;
+        if (!reserve(job, reserved)) {
+            job->more = true;
             job->stop = true;
-            break;
+            return 0;
         }
-        int got = run->receive_by == RK_BY_PACKET ? rk_packet_receive(run->receiver, run->inbox, 0)
-                                                  : rk_rawip_receive(run->receiver, run->inbox, 0);
-        run->more = got > 0;
+        int got = inlet->by == RK_BY_PACKET ? rk_packet_receive(inlet->receiver, inlet->inbox, 0)
+                                            : rk_rawip_receive(inlet->receiver, inlet->inbox, 0);
+        if (got <= 0)
+            inlet->inbox->n = 0;
+        int error = match(job, inlet->inbox, reserved);
         if (got <= 0)
             return got == -EINTR ? 0 : got;
-        for (uint32_t next = 0; next < run->inbox->n;) {
-            int n = rk_probe_match(job->plan, run->inbox, 0, next, matched, MATCHED_N, &next);
-            if (n < 0)
-                return n;
-            pthread_mutex_lock(&job->lock);
-            for (int k = 0; k < n; k++)
-                take(job, &matched[k]);
-            pthread_mutex_unlock(&job->lock);
-        }
+        if (error != 0)
+            return error;
     }
+    job->more = true;
     return 0;
 }
 
 /* Send until there is nothing to send, or a reason to stop; receive between system calls. */
-static int work(struct job *job, struct rk_run_way *way, bool receives)
+static int work(struct job *job, uint32_t i)
 {
+    struct rk_run *run = job->run;
     uint32_t n;
     int error = 0;
-    while (error == 0 && !job->stop && prepare(job, way, &n)) {
-        settle(job, way, n, send_by(way, n, job->deadline_ns));
-        if (receives)
-            error = receive(job);
+    while (error == 0 && !job->stop && prepare(job, &run->ways[i], &n)) {
+        settle(job, &run->ways[i], n, send_by(&run->ways[i], n, job->deadline_ns));
+        if (i < run->inlets_n)
+            error = receive(job, &run->inlets[i]);
         if (rk_monotonic_ns() >= job->deadline_ns)
             break;
     }
@@ -171,14 +203,13 @@ static int work(struct job *job, struct rk_run_way *way, bool receives)
 static void *work_beside(void *argument)
 {
     struct worker *worker = argument;
-    work(worker->job, worker->way, false);
+    worker->error = work(worker->job, worker->i);
     return NULL;
 }
 
 /* False where there can be no further thread: the others do its work. */
-static bool start(struct job *job, struct worker *worker, struct rk_run_way *way)
+static bool start(struct worker *worker)
 {
-    *worker = (struct worker){.job = job, .way = way};
     /* Signals are the caller's: Python's handlers interrupt what its own threads wait for. */
     sigset_t all, before;
     sigfillset(&all);
@@ -195,8 +226,7 @@ static bool kind_ok(int by)
 
 static bool run_ok(const struct rk_run *run, struct rk_probe_writer *writer)
 {
-    if (run->ways_n < 1 || run->ways_n > WAYS_MAX || !kind_ok(run->receive_by) ||
-        run->inbox->capacity > run->replies_n || run->board >= run->boards_n)
+    if (run->ways_n < 1 || run->ways_n > WAYS_MAX || run->board >= run->boards_n)
         return false;
     /* The one whose probes leave last: its writer stays. */
     for (uint32_t i = 1; i <= run->boards_n; i++) {
@@ -207,6 +237,9 @@ static bool run_ok(const struct rk_run *run, struct rk_probe_writer *writer)
     }
     for (uint32_t i = 0; i < run->ways_n; i++)
         if (!kind_ok(run->ways[i].by) || run->ways[i].next > run->ways[i].batch->n)
+            return false;
+    for (uint32_t i = 0; i < run->inlets_n; i++)
+        if (!kind_ok(run->inlets[i].by) || run->inlets[i].inbox->capacity > run->replies_n)
             return false;
     return true;
 }
@@ -220,21 +253,29 @@ int rk_board_run(struct rk_run *run, uint32_t n, int64_t deadline_ns)
     job.plan = run->boards[run->board].plan;
     job.board = run->boards[run->board].board;
     pthread_mutex_init(&job.lock, NULL);
-    run->found = run->sent = run->more = 0;
+    run->found = run->sent = 0;
     for (uint32_t i = 0; i < run->ways_n; i++)
         run->ways[i].error = 0;
     uint32_t started = 1;
-    while (n >= THREADS_MIN && started < run->ways_n && start(&job, &workers[started], &run->ways[started]))
-        started++;
-    int error = work(&job, &run->ways[0], true);
-    for (uint32_t i = 1; i < started; i++)
+    for (; n >= THREADS_MIN && started < run->ways_n; started++) {
+        workers[started] = (struct worker){.job = &job, .i = started};
+        if (!start(&workers[started]))
+            break;
+    }
+    int error = work(&job, 0);
+    for (uint32_t i = 1; i < started; i++) {
         pthread_join(workers[i].thread, NULL);
+        if (error == 0)
+            error = workers[i].error;
+    }
     /* What a way could not send earlier, where it has no thread now. */
     for (uint32_t i = started; i < run->ways_n && error == 0; i++)
         if (run->ways[i].next < run->ways[i].batch->n)
-            error = work(&job, &run->ways[i], true);
-    if (error == 0)
-        error = receive(&job);
+            error = work(&job, i);
+    job.more = false;
+    for (uint32_t i = 0; i < run->inlets_n && error == 0; i++)
+        error = receive(&job, &run->inlets[i]);
+    run->more = job.more;
     pthread_mutex_destroy(&job.lock);
     return error;
 }

@@ -235,7 +235,7 @@ def parse_ports(text: str, protocol: str = "tcp") -> tuple[int, ...]:
 
     Raises TargetError, naming the piece.
     """
-    ports: set[int] = set()
+    ranges: list[tuple[int, int]] = []
     for piece in _pieces(text):
         if span := re.fullmatch(r"(\d*)-(\d*)", piece, re.ASCII):
             first, last = _port(span[1] or "1"), _port(span[2] or "65535")
@@ -244,16 +244,19 @@ def parse_ports(text: str, protocol: str = "tcp") -> tuple[int, ...]:
             first = last = _port(piece)
             what = "port"
         else:
-            ports.add(_service_port(piece, protocol))
-            continue
+            first = last = _service_port(piece, protocol)
+            what = "service"
         if max(first, last) > 65535:
             raise TargetError(f"bad {what} {piece!r}: ports are 0..65535")
         if first > last:
             raise TargetError(f"bad port range {piece!r}: it ends before it begins")
-        ports.update(range(first, last + 1))
-    if not ports:
+        ranges.append((first, last))
+    if not ranges:
         raise TargetError("no ports given")
-    return tuple(sorted(ports))
+    ports: list[int] = []
+    for first, last in sorted(ranges):
+        ports += range(max(first, ports[-1] + 1) if ports else first, last + 1)
+    return tuple(ports)
 
 
 def _port(digits: str) -> int:

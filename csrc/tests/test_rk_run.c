@@ -4,6 +4,8 @@
 
 #include "rk_internal.h"
 
+#include <linux/if_packet.h>
+
 #define ROWS 6000
 #define REFUSED 3
 #define REPLIES 256
@@ -25,15 +27,15 @@ struct round {
     struct rk_run_board both[2];
     struct rk_timing timing;
     struct rk_run_way ways[2];
+    struct rk_run_inlet inlets[2];
     struct rk_run run;
     uint8_t states[2][ROWS], probes[2][ROWS], seen[2][ROWS];
     int64_t sent_ns[2][ROWS];
     uint32_t rows[2][64], replies_board[REPLIES], replies_row[REPLIES];
     struct rk_probe_reply replies[REPLIES];
-    struct rk_packet *receiver;
 };
 
-static struct round *begin(uint32_t inbox_n, uint32_t replies_n)
+static struct round *begin(uint32_t inlets_n, uint32_t inbox_n, uint32_t replies_n)
 {
     struct round *it = calloc(1, sizeof *it);
     for (uint32_t i = 0; i < 2; i++) {
@@ -49,10 +51,17 @@ static struct round *begin(uint32_t inbox_n, uint32_t replies_n)
                                           .rows = it->rows[i]};
         it->ways[i].batch->n = 0;
     }
-    EXPECT(rk_packet_open(&it->receiver, 0, 0x0800, RK_PACKET_COOKED, NULL, 0, 8 << 20), 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct rk_packet *receiver;
+        EXPECT(rk_packet_open(&receiver, 0, 0x0800, RK_PACKET_COOKED, NULL, 0, 8 << 20), 0);
+        int fanout = PACKET_FANOUT_CPU << 16 | (int)(getpid() & 0xffff);
+        if (inlets_n > 1)
+            EXPECT(setsockopt(rk_packet_fd(receiver), SOL_PACKET, PACKET_FANOUT, &fanout, sizeof fanout), 0);
+        it->inlets[i] =
+            (struct rk_run_inlet){.receiver = receiver, .by = RK_BY_PACKET, .inbox = new_batch(inbox_n, inbox_n * 128)};
+    }
     it->run = (struct rk_run){.boards = it->both, .boards_n = 2, .ways = it->ways, .ways_n = 2,
-                              .receiver = it->receiver, .receive_by = RK_BY_PACKET,
-                              .inbox = new_batch(inbox_n, inbox_n * 128), .replies = it->replies,
+                              .inlets = it->inlets, .inlets_n = inlets_n, .replies = it->replies,
                               .replies_board = it->replies_board, .replies_row = it->replies_row,
                               .replies_n = replies_n};
     return it;
@@ -63,9 +72,9 @@ static void end(struct round *it)
     for (uint32_t i = 0; i < 2; i++) {
         rk_rawip_close(it->ways[i].sender);
         drop_batch(it->ways[i].batch);
+        rk_packet_close(it->inlets[i].receiver);
+        drop_batch(it->inlets[i].inbox);
     }
-    rk_packet_close(it->receiver);
-    drop_batch(it->run.inbox);
     free(it);
 }
 
@@ -89,9 +98,9 @@ static uint32_t step(struct round *it, uint32_t n, uint32_t *refused)
     return it->run.sent;
 }
 
-static void whole(uint32_t portion, uint32_t inbox_n, uint32_t replies_n)
+static void whole(uint32_t inlets_n, uint32_t portion, uint32_t inbox_n, uint32_t replies_n)
 {
-    struct round *it = begin(inbox_n, replies_n);
+    struct round *it = begin(inlets_n, inbox_n, replies_n);
     uint32_t sent = 0, refused = 0;
     int64_t give_up = in_ms(20000);
     rk_timing_begin_epoch(&it->timing, rk_realtime_ns());
@@ -119,7 +128,7 @@ static void whole(uint32_t portion, uint32_t inbox_n, uint32_t replies_n)
 /* Answers that are not wanted one by one; those that come while another board's probes leave; those to neither. */
 static void two_boards(void)
 {
-    struct round *it = begin(16, 16);
+    struct round *it = begin(1, 16, 16);
     uint32_t sent = 0, refused = 0;
     it->boards[0].rows_n = it->boards[0].left = 100;
     it->boards[1].rows_n = it->boards[1].left = 100;
@@ -153,7 +162,7 @@ static void two_boards(void)
 /* Nobody has time: what was filled in and did not leave is the first to leave later. */
 static void little_at_a_time(void)
 {
-    struct round *it = begin(64, REPLIES);
+    struct round *it = begin(1, 64, REPLIES);
     EXPECT(rk_board_run(&it->run, 0, in_ms(1000)), 0);
     EXPECT(it->run.sent + it->run.cursor, 0);
     EXPECT(rk_board_run(&it->run, ROWS, 0), 0);
@@ -166,7 +175,7 @@ static void little_at_a_time(void)
 
 static void absent(void)
 {
-    struct round *it = begin(64, REPLIES);
+    struct round *it = begin(1, 64, REPLIES);
     uint8_t link[14] = {0}, *next_hops = calloc(ROWS, 6);
     for (uint32_t i = 0; i < 2; i++) {
         it->plans[i].link = link;
@@ -184,7 +193,7 @@ static void absent(void)
 
 static void wrong(void)
 {
-    struct round *it = begin(64, REPLIES);
+    struct round *it = begin(1, 64, REPLIES);
     const struct rk_run right = it->run;
     for (int i = 0; i < 8; i++) {
         it->run = right;
@@ -193,11 +202,13 @@ static void wrong(void)
         if (i == 1)
             it->run.ways_n = 9;
         if (i == 2)
-            it->run.replies_n = it->run.inbox->capacity - 1;
+            it->run.replies_n = it->inlets[0].inbox->capacity - 1;
         if (i == 3)
             it->run.board = 2;
         if (i == 4)
-            it->run.receive_by = RK_BY_XDP;
+            it->inlets[0].by = RK_BY_XDP;
+        else
+            it->inlets[0].by = RK_BY_PACKET;
         it->ways[1].by = i == 5 ? 0 : RK_BY_RAWIP;
         it->ways[1].next = i == 6 ? 1 : 0;
         it->boards[1].step = i == 7 ? 2 : 1;
@@ -210,9 +221,11 @@ int main(void)
 {
     if (!enter_private_network())
         return 0;
-    whole(ROWS, 64, REPLIES);
-    whole(1000, 256, 256);
-    whole(100, 16, 16);
+    for (uint32_t inlets_n = 1; inlets_n <= 2; inlets_n++) {
+        whole(inlets_n, ROWS, 64, REPLIES);
+        whole(inlets_n, 1000, 256, 256);
+        whole(inlets_n, 100, 16, 16);
+    }
     two_boards();
     little_at_a_time();
     absent();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -18,22 +19,26 @@ if TYPE_CHECKING:
 _AT_ONCE = 64  # probes by one system call
 _INBOX_N = 256
 _REPLIES_N = 1024
+_SLICE, _SLICE_IN_LOOP = 0.025, 0.002  # seconds in C at most; where other tasks wait, it is shorter
 
 
 class Inlet:
-    """A socket for the answers to boards of one IP version, whose templates have one source port and one key.
+    """Sockets for the answers to boards of one IP version, whose templates have one source port and one key.
 
     `answer_len` is how many octets of an answer are to be looked at.
     """
 
     def __init__(
-        self, receiver: PacketSocket | RawIPSocket, boards: Sequence[Board], answer_len: int
+        self, receivers: Sequence[PacketSocket | RawIPSocket], boards: Sequence[Board], answer_len: int
     ) -> None:
-        self.receiver, self.boards = receiver, boards
-        self.inbox = FrameBatch(_INBOX_N, _INBOX_N * answer_len)
+        self.receivers, self.boards = receivers, boards
+        self.inboxes = [FrameBatch(_INBOX_N, _INBOX_N * answer_len) for _ in receivers]
         self.rows = ffi.new("struct rk_run_board[]", len(boards))
         for row, board in zip(self.rows, boards):
             row.plan, row.board = board.plan.handle, board.handle
+        self.handles = ffi.new("struct rk_run_inlet[]", len(receivers))
+        for handle, inbox in zip(self.handles, self.inboxes):
+            handle.inbox = inbox.handle
         self.replies = ffi.new("struct rk_probe_reply[]", _REPLIES_N)
         self.octets = ffi.buffer(self.replies)
         self.replies_board = ffi.new("uint32_t[]", _REPLIES_N)
@@ -65,7 +70,7 @@ class ProbeRun:
         self.queue_full = False
         """Whether the last step met a queue that stayed full."""
         self.more = False
-        """Whether answers may be waiting that the receiver's descriptor does not show."""
+        """Whether answers may be waiting that the receivers' descriptors do not show."""
         self._senders, self._inlet = senders, inlet
         self._probe_len = probe_len
         self._outboxes = [FrameBatch(_AT_ONCE, _AT_ONCE * probe_len) for _ in senders]
@@ -81,7 +86,8 @@ class ProbeRun:
                 "board": inlet.boards.index(board),
                 "ways": self._ways,
                 "ways_n": len(senders),
-                "inbox": inlet.inbox.handle,
+                "inlets": inlet.handles,
+                "inlets_n": len(inlet.receivers),
                 "replies": inlet.replies,
                 "replies_board": inlet.replies_board,
                 "replies_row": inlet.replies_row,
@@ -101,23 +107,28 @@ class ProbeRun:
         return self.board.left == 0 or self.cursor >= self.board.rows_n
 
     def step(
-        self, n: int, count_only: Iterable[int] = (), timeout: float = 0.0
+        self, n: int, count_only: Iterable[int] = (), timeout: float | None = None
     ) -> list[tuple[int, int, ProbeReply]]:
         """Send the next n unanswered probes and take what answers come: the first one to each row, with the
         number of its board, and the row.
 
         Answers of the states `count_only` are counted only. Fewer than n leave when the round is over, a
-        probe is refused, many answers have come, or after `timeout` seconds.
+        probe is refused, many answers have come, or after `timeout` seconds; unless given, after 25 ms, in a
+        running asyncio loop after 2.
 
-        Raises: EngineError where the receiver has failed; ValueError when a socket is closed.
+        Raises: EngineError where a receiver has failed; ValueError when a socket is closed.
         """
         run, board, inlet = self._run, self.board, self._inlet
         run.cursor, run.counted = board.cursor, sum(1 << state for state in count_only)
-        inlet.inbox.refill()
+        for inbox in inlet.inboxes:
+            inbox.refill()
         with ExitStack() as stack:
             for way, sender in zip(self._ways, self._senders):
                 way.sender, way.by = stack.enter_context(sender.lent(sending=True))
-            run.receiver, run.receive_by = stack.enter_context(inlet.receiver.lent(sending=False))
+            for handle, receiver in zip(inlet.handles, inlet.receivers):
+                handle.receiver, handle.by = stack.enter_context(receiver.lent(sending=False))
+            if timeout is None:
+                timeout = _SLICE_IN_LOOP if _in_loop() else _SLICE
             result = lib.rk_board_run(run, n, monotonic_ns() + int(timeout * 1e9))
         board.cursor = run.cursor
         self.sent, self.more = run.sent, bool(run.more)
@@ -127,5 +138,17 @@ class ProbeRun:
             for way, sender in zip(self._ways, self._senders)
             if way.error not in (0, -errno.ENOBUFS)
         ]
-        check(result, "receive answers", inlet.receiver.name)
+        check(result, "receive answers", inlet.receivers[0].name)
         return inlet.read(run.found)
+
+
+def _in_loop() -> bool:
+    """Whether an asyncio loop runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

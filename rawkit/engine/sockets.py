@@ -8,7 +8,7 @@ import socket
 import threading
 import warnings
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -38,6 +38,9 @@ ETH_P_ALL = 3
 
 SEND_AT_ONCE = 4096
 """Frames given to one call of C, so that it is back well within a slice."""
+
+_SOL_PACKET, _PACKET_FANOUT = 263, 18  # linux/if_packet.h
+_FANOUT_CPU, _FANOUT_UNIQUE_ID = 2, 0x2000
 
 _LOOK_AGAIN = 0.5
 """Seconds after which a waiting task looks again: an interface that is removed wakes nobody."""
@@ -330,6 +333,39 @@ class _Socket:
 
     def _origin(self, ifindex: int) -> tuple[str, int]:
         return self._origins.find(ifindex, self)
+
+
+def share_by_processor(sockets: Sequence[PacketSocket]) -> None:
+    """Give each packet to the socket of the processor that receives it; until now each went to all of them.
+
+    The sockets have to be alike.
+
+    Raises: EngineError.
+    """
+    group = 0
+    for sock in sockets if len(sockets) > 1 else ():
+        with socket.socket(fileno=os.dup(sock.fileno())) as same:
+            try:
+                flags = 0 if group else _FANOUT_UNIQUE_ID
+                same.setsockopt(_SOL_PACKET, _PACKET_FANOUT, group | (_FANOUT_CPU | flags) << 16)
+                group = same.getsockopt(_SOL_PACKET, _PACKET_FANOUT) & 0xFFFF
+            except OSError as error:
+                raise EngineError(error.errno or 0, "share what is received", sock.name) from None
+
+
+def close_all(sockets: Iterable[PacketSocket | RawIPSocket]) -> None:
+    """Close sockets at the same time.
+
+    For each packet socket the kernel waits until all processors are done with it, which takes some 10 ms.
+    """
+    threads = []
+    for sock in sockets:
+        sock._waits.end()  # in this thread, which may be that of their loop
+        threads.append(threading.Thread(target=sock.close))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 class PacketSocket(_Socket):

@@ -36,6 +36,7 @@ from rawkit.engine.probe import (
     Timing,
 )
 from rawkit.engine.proberun import Inlet, ProbeRun
+from rawkit.engine.sockets import close_all, share_by_processor
 from rawkit.errors import PermissionDenied
 from rawkit.tools.scan.config import PUBLIC_RATE, public_count
 from rawkit.tools.scan.icmp import icmp_reason
@@ -59,7 +60,6 @@ DROPPED_HERE = "unknown: this host dropped answers"
 _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
 _WINDOW_MAX = 8192
-_STEP = 0.005  # seconds in C at most
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
 _LOOK_FOR_DROPS_EVERY = 1024  # requests
 _REFUSED = {
@@ -128,7 +128,7 @@ class Sweep:
         self._unwatched = 0  # requests since drops were looked for
         self._timing = Timing()
         self._parts: dict[int, list[_Part]] = {}  # by IP version
-        self._receivers: dict[int, PacketSocket | RawIPSocket] = {}
+        self._receivers: dict[int, list[PacketSocket | RawIPSocket]] = {}
         self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
         self._fill = bytes(COOKIE_LEN) + bytes(i & 0xFF for i in range(COOKIE_LEN, config.size))
         rate = config.rate
@@ -145,20 +145,27 @@ class Sweep:
     def _make_pace(self, rate: float | None) -> Pace:
         if rate is not None:
             return RatePace(rate)
-        buffer_len = min(map(_buffer_len, self._receivers.values()))
+        buffer_len = min(map(_buffer_len, self._all_receivers()))
         return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX))
 
     def _open(self, stack: ExitStack, lanes: int) -> None:
         config = self.config
         identifiers: dict[int, int] = {}
         shared: dict[int, RawIPSocket] = {}
+        opened: list[PacketSocket | RawIPSocket] = []
+        stack.callback(close_all, opened)
         for version in sorted({span.version for span in config.targets.spans}):
             identifiers[version] = secrets.randbelow(65536)
+            receivers: list[PacketSocket] = []
             try:
-                sock: PacketSocket | RawIPSocket = _open_receiver(version, identifiers[version])
+                for _ in range(lanes):
+                    receivers.append(_open_receiver(version, identifiers[version]))
+                    opened.append(receivers[-1])
+                share_by_processor(receivers)
+                self._receivers[version] = [*receivers]
                 self.socket_kinds[version] = "raw"
             except PermissionDenied:
-                sock = shared[version] = RawIPSocket(
+                shared[version] = RawIPSocket(
                     version,
                     1 if version == 4 else 58,
                     header_included=False,
@@ -166,10 +173,10 @@ class Sweep:
                     interface=config.interface or None,
                     buffer_len=_BUFFER_LEN,
                 )
+                opened.append(shared[version])
                 identifiers[version] = shared[version].icmp_id
+                self._receivers[version] = [shared[version]]
                 self.socket_kinds[version] = "datagram"
-            stack.callback(sock.close)
-            self._receivers[version] = sock
         legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=not shared)
         senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
         self._ways = []
@@ -183,9 +190,8 @@ class Sweep:
                 if key not in senders:
                     senders[key] = []
                     for _ in range(lanes):
-                        sender = _open_sender(version, on, bool(leg.link))
-                        stack.callback(sender.close)
-                        senders[key].append(sender)
+                        senders[key].append(_open_sender(version, on, bool(leg.link)))
+                        opened.append(senders[key][-1])
                 ours = senders[key]
             self._ways.append(_Way(leg, self._template(leg.source, identifiers[version]), ours))
             if leg.neighbours:
@@ -246,7 +252,11 @@ class Sweep:
             self.close()
 
     def _descriptors(self) -> list[int]:
-        return [receiver.fileno() for receiver in self._receivers.values()]
+        return [receiver.fileno() for receiver in self._all_receivers()]
+
+    def _all_receivers(self) -> Iterator[PacketSocket | RawIPSocket]:
+        for same in self._receivers.values():
+            yield from same
 
     def run(self) -> SweepSummary:
         """To the end; results are counted, whatever `report` says."""
@@ -375,7 +385,7 @@ class Sweep:
         tally, run = self._tally, part.run
         wanted = self.config.report
         counted = sum(one.board.counted for one in parts)
-        replies = run.step(n, (OPEN,) if ALIVE not in wanted or late else (), _STEP)
+        replies = run.step(n, (OPEN,) if ALIVE not in wanted or late else ())
         if run.sent:
             self._last_sent_ns = self._clock.now_ns()
             self._pace.sent(run.sent, self._last_sent_ns)
@@ -431,7 +441,7 @@ class Sweep:
 
     def _look_for_drops(self) -> int:
         """How many answers this host has lost so far; when they have become more, slow down."""
-        dropped = sum(receiver.counters().dropped for receiver in self._receivers.values())
+        dropped = sum(receiver.counters().dropped for receiver in self._all_receivers())
         if dropped > self._tally.dropped:
             self._tally.dropped = dropped
             self._pace.slow_down()

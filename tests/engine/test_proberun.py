@@ -68,7 +68,7 @@ def test_what_a_full_queue_did_not_take_leaves_later(lab: Lab) -> None:
     with lab.a:
         sender, receiver = PacketSocket("veth0", protocol=0), open_receiver()
     with sender, receiver:
-        run = ProbeRun(board, [sender], Inlet(receiver, [board], 256), 128)
+        run = ProbeRun(board, [sender], Inlet([receiver], [board], 256), 128)
         assert run.step(len(PORTS), [CLOSED], 0.01) == []
         assert run.queue_full
         assert 0 < run.sent < 200
@@ -98,7 +98,7 @@ def test_what_is_refused_is_told_and_the_rest_goes_on(lab: Lab) -> None:
     with lab.a:
         sender, receiver = RawIPSocket(4, 255), open_receiver()
     with sender, receiver:
-        run = ProbeRun(board, [sender], Inlet(receiver, [board], 256), 128)
+        run = ProbeRun(board, [sender], Inlet([receiver], [board], 256), 128)
         refused = []
         while not run.round_over:
             run.step(256, [CLOSED], 1)

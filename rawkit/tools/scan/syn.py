@@ -27,6 +27,7 @@ from rawkit.engine.probe import CLOSED as REPLY_CLOSED
 from rawkit.engine.probe import KEY_LEN, MAC_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
 from rawkit.engine.proberun import Inlet, ProbeRun
+from rawkit.engine.sockets import close_all, share_by_processor
 from rawkit.errors import EngineError
 from rawkit.tools.scan import packets
 from rawkit.tools.scan.config import (
@@ -61,7 +62,6 @@ _BUFFER_LEN = 32 << 20  # asked for; the kernel may give less
 _ANSWER_LEN = 4096  # what an answer takes of it at most: drivers give each a page
 _WINDOW_MAX = 8192
 _MISSED_MAX = 0.0005  # of all answers: as long as more are expected, there are further rounds
-_STEP = 0.005  # seconds in C at most
 _LANES_MIN = 4096  # probes for which a second processor is worth its while
 _LOOK_FOR_DROPS_EVERY = 1024  # probes
 _EXTRA_ROUNDS = 3  # on top of the retries, after drops of our own
@@ -119,21 +119,27 @@ class SynScan:
         with ExitStack() as stack:
             guard, self._sport = reserve_port(config.source_port)
             stack.enter_context(guard)
+            opened: list[PacketSocket | RawIPSocket] = []
+            stack.callback(close_all, opened)
             # Receivers first: without permission nothing is looked up or asked on the network.
-            self._receivers = {
-                version: stack.enter_context(_open_receiver(version, self._sport))
-                for version in sorted({span.version for span in config.targets.spans})
-            }
+            lanes = lanes_for(config.targets.count * len(config.ports), config.rate)
+            self._receivers: dict[int, list[PacketSocket]] = {}
+            for version in sorted({span.version for span in config.targets.spans}):
+                self._receivers[version] = []
+                for _ in range(lanes):
+                    self._receivers[version].append(_open_receiver(version, self._sport))
+                    opened.append(self._receivers[version][-1])
+                share_by_processor(self._receivers[version])
             self._legs, self._unreachable = plan_legs(config.targets, config.interface, resolve=True)
             self.origin = origin(self._legs, self._sport)
             self._senders: dict[tuple[object, ...], list[PacketSocket | RawIPSocket]] = {}
-            lanes = lanes_for(config.targets.count * len(config.ports), config.rate)
             for leg in self._legs:
                 key = _sender_key(leg, config.interface)
                 if key not in self._senders:
-                    self._senders[key] = [_open_sender(leg, config.interface) for _ in range(lanes)]
-                    for sender in self._senders[key]:
-                        stack.callback(sender.close)
+                    self._senders[key] = []
+                    for _ in range(lanes):
+                        self._senders[key].append(_open_sender(leg, config.interface))
+                        opened.append(self._senders[key][-1])
             self._finders: dict[tuple[int, IPAddress], NeighbourFinder] = {}
             for leg in self._legs:
                 if leg.neighbours:
@@ -148,7 +154,7 @@ class SynScan:
     def _make_pace(self, targets: TargetSet) -> Pace:
         if self._config.rate is not None:
             return RatePace(self._config.rate)
-        buffer_len = min(map(_buffer_len, self._receivers.values()))
+        buffer_len = min(_buffer_len(one) for same in self._receivers.values() for one in same)
         return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX), rate_max(targets))
 
     def close(self) -> None:
@@ -233,11 +239,12 @@ class SynScan:
 
     def _fill(self, leg: Leg, board: Board, number: int) -> Generator[PortResult | Wait]:
         """The probes of a board, in rounds until all are answered or none are left."""
-        receiver = self._receivers[leg.source.version]
+        receivers = self._receivers[leg.source.version]
+        descriptors = tuple(receiver.fileno() for receiver in receivers)
         pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
         timing = board.timing
         senders = self._senders[_sender_key(leg, self._config.interface)]
-        run = ProbeRun(board, senders, Inlet(receiver, [board], _SNAPLEN), _PROBE_LEN)
+        run = ProbeRun(board, senders, Inlet(receivers, [board], _SNAPLEN), _PROBE_LEN)
         count_only = () if self._config.report_closed or self._kind.by_window else (REPLY_CLOSED,)
         rounds = self._config.retries + 1
         extra = _EXTRA_ROUNDS
@@ -273,9 +280,9 @@ class SynScan:
                 continue
 
             busy = allowed or run.more
-            yield Wait((receiver.fileno(),), 0.0 if busy else max(0, wait_until_ns - now_ns) / 1e9)
+            yield Wait(descriptors, 0.0 if busy else max(0, wait_until_ns - now_ns) / 1e9)
             counted, timed = board.counted, timing.timed
-            replies = run.step(allowed, count_only, _STEP)
+            replies = run.step(allowed, count_only)
             known = len(replies) + board.counted - counted
             if run.sent:
                 last_sent_ns = clock.now_ns()
@@ -314,7 +321,7 @@ class SynScan:
 
     def _dropped_more(self) -> bool:
         """Whether the receivers lost answers since the last time; if so, slow down."""
-        dropped = sum(receiver.counters().dropped for receiver in self._receivers.values())
+        dropped = sum(one.counters().dropped for same in self._receivers.values() for one in same)
         if dropped <= self._tally.dropped:
             return False
         self._tally.dropped = dropped
