@@ -98,12 +98,12 @@ not; 2 for bad input; 77 without permission; 130 when interrupted.""",
 @click.option(
     "--payload",
     is_flag=True,
-    help="Let real sockets say what clients said; see below.",
+    help="Let real sockets say what clients said; see above.",
 )
 @click.option(
     "--expect",
     is_flag=True,
-    help="Send clients' packets only, and compare the answers with the servers'; see below.",
+    help="Send clients' packets only, and compare the answers with the servers'; see above.",
 )
 @click.option(
     "--ignore",
