@@ -427,6 +427,8 @@ int rk_times_plan(struct rk_times *times, const struct rk_batch *batch, uint32_t
 #define RK_PACE_ERRNOS 134
 /* Bins of lateness: a number's highest 8 bits, so 0..255 ns one by one, then 128 for each further bit. */
 #define RK_PACE_BINS 7296
+#define RK_PACE_STAMPS 1024 /* frames whose transmit stamps may be on their way */
+#define RK_PACE_STAMPED 2
 
 /* How frames are sent each at its own moment, and what became of them. */
 struct rk_pace {
@@ -442,6 +444,15 @@ struct rk_pace {
     uint64_t octets;
     uint64_t failed[RK_PACE_ERRNOS]; /* frames by why they were refused; 0: another errno */
     uint64_t late[RK_PACE_BINS];     /* frames by how long after their moment they were sent */
+    uint32_t stamps;    /* 1: ask a packet socket for transmit stamps, RK_PACE_STAMPED: they come; 0: none, also
+                           when frames go too many at a time to take them, or their numbers do not agree */
+    int32_t stamp_fd;
+    uint32_t stamp_n;   /* frames sent since numbers began at 0 */
+    uint32_t reserved2;
+    uint64_t stamped;
+    int64_t stamp_latest_ns;
+    int64_t stamp_due_ns[RK_PACE_STAMPS];
+    uint64_t stamp_late[RK_PACE_BINS]; /* frames by how long after their moment the interface got them */
 };
 
 /* Send frames [first, first + n), frame i not before due_ns[i] + moved_ns (rows as in the batch), by a handle of
@@ -453,6 +464,8 @@ struct rk_pace {
 int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_batch *batch, uint32_t first,
                  uint32_t n, const int64_t *due_ns, int64_t deadline_ns);
 /* Count a frame that was dealt with elsewhere: sent at now_ns, or refused with a negative errno. */
+/* Wait for stamps that are still to come, until deadline_ns at most; the sender is still open. */
+void rk_pace_settle(struct rk_pace *pace, int64_t deadline_ns);
 void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t due_ns, int64_t now_ns);
 
 /* ---- permutations (rk_perm.c) ------------------------------------------------------------------- */

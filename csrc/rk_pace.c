@@ -9,10 +9,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #define SECOND_NS 1000000000
 #define AT_ONCE 256 /* frames that share one moment of sending */
+#define SPARE_NS 20000 /* a wait of this length has room for reading stamps */
+#define SETTLE_NS 200000
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -99,6 +102,66 @@ void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t d
         pace->latest_ns = late_ns;
 }
 
+/* ---- transmit stamps ------------------------------------------------------------------------------ */
+
+static void stop_stamps(struct rk_pace *pace)
+{
+    rk_io_set_option(pace->stamp_fd, SOL_SOCKET, SO_TIMESTAMPING, 0);
+    pace->stamps = 0;
+}
+
+/* Numbers begin at 0. */
+static void start_stamps(struct rk_pace *pace)
+{
+    pace->stamp_n = 0;
+    pace->stamps = rk_stamp_start(pace->stamp_fd) == 0 ? RK_PACE_STAMPED : 0;
+}
+
+static void take_stamps(struct rk_pace *pace)
+{
+    enum { N = 64 };
+    struct rk_stamp stamps[N];
+    const int64_t apart_ns = rk_realtime_ns() - rk_monotonic_ns();
+    for (int got = N; got == N;) {
+        got = rk_stamp_read(pace->stamp_fd, stamps, N);
+        for (int i = 0; i < got; i++) {
+            uint32_t ago = pace->stamp_n - stamps[i].number;
+            if (ago > INT32_MAX || ago == 0) { /* the kernel counted a frame that was not sent */
+                stop_stamps(pace);
+                return;
+            }
+            if (ago > RK_PACE_STAMPS)
+                continue;
+            int64_t late_ns = stamps[i].time_ns - apart_ns - pace->stamp_due_ns[stamps[i].number % RK_PACE_STAMPS];
+            pace->stamped++;
+            pace->stamp_late[bin_of(late_ns)]++;
+            if (late_ns > pace->stamp_latest_ns)
+                pace->stamp_latest_ns = late_ns;
+        }
+    }
+}
+
+/* Frames were sent together, the first of them due at first_due_ns. */
+static void note_stamps(struct rk_pace *pace, const int64_t *due_ns, uint32_t n, int64_t first_due_ns)
+{
+    for (uint32_t i = 0; i < n; i++)
+        pace->stamp_due_ns[pace->stamp_n++ % RK_PACE_STAMPS] = i == 0 ? first_due_ns : due_ns[i] + pace->moved_ns;
+    if (n == AT_ONCE)
+        stop_stamps(pace);
+    else if (n > 1) /* the socket has room for some hundreds */
+        take_stamps(pace);
+}
+
+void rk_pace_settle(struct rk_pace *pace, int64_t deadline_ns)
+{
+    while (pace->stamps == RK_PACE_STAMPED) {
+        take_stamps(pace);
+        if (pace->stamped >= pace->sent || rk_monotonic_ns() >= deadline_ns)
+            return;
+        rk_pace_wait(rk_monotonic_ns() + SETTLE_NS, 0);
+    }
+}
+
 /* Send frames that are due, not waiting beyond the deadline. */
 static int send_by(int by, void *sender, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns)
@@ -126,6 +189,10 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
 {
     if (!rk_range_ok(first, n, batch->n) || by < RK_BY_PACKET || by > RK_BY_RAWIP)
         return -EINVAL;
+    if (pace->stamps == 1) {
+        pace->stamp_fd = by == RK_BY_PACKET ? rk_packet_fd(sender) : -1;
+        start_stamps(pace);
+    }
     uint32_t done = 0;
     while (done < n) {
         uint32_t row = first + done;
@@ -133,6 +200,8 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
         if (done > 0 && now >= deadline_ns)
             break;
         if (due > now) {
+            if (pace->stamps == RK_PACE_STAMPED && due - now > SPARE_NS)
+                take_stamps(pace);
             if (due > deadline_ns) {
                 int error = rk_pace_wait(deadline_ns, 0);
                 return error == 0 || error == -EINTR ? (int)done : error;
@@ -157,6 +226,8 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
             rk_pace_count(pace, &batch->frames[row], planned, now);
             for (uint32_t i = 1; i < (uint32_t)sent; i++)
                 rk_pace_count(pace, &batch->frames[row + i], due_ns[row + i] + pace->moved_ns, now);
+            if (pace->stamps == RK_PACE_STAMPED)
+                note_stamps(pace, due_ns + row, (uint32_t)sent, planned);
             done += (uint32_t)sent;
         } else if (sent == 0 && pace->catch_up) {
             /* The socket's own buffer is full: its frames are still to go, and no frame is at fault. */
@@ -171,6 +242,10 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
             /* The frame's own fault, or the queue's: trying again would delay the ones behind it. */
             rk_pace_count(pace, &batch->frames[row], due, sent);
             done++;
+            if (pace->stamps == RK_PACE_STAMPED) { /* the kernel may have numbered it, or not */
+                take_stamps(pace);
+                start_stamps(pace);
+            }
         }
     }
     return (int)done;

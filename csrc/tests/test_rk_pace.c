@@ -107,6 +107,42 @@ static void check_send(void)
     rk_packet_close(sock);
 }
 
+/* Stamps come for frames that go one by one or some together, not for hundreds at a time; a refusal does no harm. */
+static void check_stamps(void)
+{
+    struct rk_packet *sock;
+    EXPECT(rk_packet_open(&sock, 1, 0, 0, NULL, 0, 0), 0);
+    enum { N = 600 };
+    struct rk_batch *batch = new_batch(N, 100000);
+    uint8_t octets[60] = {[12] = 0x88, [13] = 0xb5};
+    for (int i = 0; i < N; i++)
+        add(batch, octets, i == 70 ? 13 : 60);
+    static int64_t due[N];
+    static struct rk_pace pace = {.catch_up = 1, .stamps = 1}, raw = {.catch_up = 1, .stamps = 1};
+    int64_t start = in_ms(2);
+    for (int i = 0; i < N; i++)
+        due[i] = start + i / 3 * MS / 10;
+    EXPECT(rk_pace_send(&pace, RK_BY_PACKET, sock, batch, 0, 120, due, INT64_MAX), 120);
+    if (pace.stamps == RK_PACE_STAMPED) { /* not so when the machine was away for as long as 256 frames */
+        rk_pace_settle(&pace, in_ms(2000));
+        EXPECT(pace.stamped, 119);
+        EXPECT(pace.sent, 119);
+        uint64_t n = 0;
+        for (uint32_t i = 0; i < RK_PACE_BINS; i++)
+            n += pace.stamp_late[i];
+        EXPECT(n, 119);
+        EXPECT(pace.stamp_latest_ns >= pace.latest_ns / 2, 1);
+    }
+    memset(due, 0, sizeof due);
+    EXPECT(rk_pace_send(&pace, RK_BY_PACKET, sock, batch, 100, 500, due, INT64_MAX), 500);
+    EXPECT(pace.stamps, 0);
+    rk_pace_settle(&pace, INT64_MAX);
+    EXPECT(rk_pace_send(&raw, RK_BY_PACKET, sock, batch, 0, 0, due, INT64_MAX), 0);
+    rk_pace_settle(&raw, 0);
+    drop_batch(batch);
+    rk_packet_close(sock);
+}
+
 /* After a pause: all at once with catch_up, otherwise what is later than the slack moves what follows. */
 static void check_pause(void)
 {
@@ -225,7 +261,8 @@ int main(void)
     check_plan();
     check_times();
     if (enter_private_network()) {
-        check_pause();
+        check_stamps();
+    check_pause();
         check_send();
     }
     return result();

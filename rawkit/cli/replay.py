@@ -304,4 +304,8 @@ def _sent_lines(report: ReplayReport) -> list[str]:
     if error is None:
         return [line, how]
     median, p99, worst = (f"{ns / 1000:.1f}" for ns in (error.median_ns, error.p99_ns, error.max_ns))
-    return [line, how, f"late by {median} us (median), {p99} us (p99), {worst} us (max)"]
+    return [
+        line,
+        how,
+        f"late by {median} us (median), {p99} us (p99), {worst} us (max), by {report.lateness_by}",
+    ]

@@ -98,7 +98,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TimingError:
-    """How late frames went, in nanoseconds: time of the system call minus planned time."""
+    """How late frames went, in nanoseconds: when, minus planned time."""
 
     median_ns: int
     p99_ns: int
@@ -111,7 +111,8 @@ class PaceReport(NamedTuple):
     `failed` counts frames by the errno of their refusal. `first_ns` and `last_ns` are moments of the
     monotonic clock (0: none was sent), `paused_ns` is the lag that was not made up for. `lateness` is a
     histogram: how many frames went so many nanoseconds late, rounded down to 8 significant bits; `max_ns` is
-    the largest, exact.
+    the largest, exact. When they went is said by the kernel's transmit stamps (`by_stamps`), or else is the
+    time just before the system call.
     """
 
     sent: int
@@ -122,6 +123,7 @@ class PaceReport(NamedTuple):
     paused_ns: int
     lateness: Mapping[int, int]
     max_ns: int
+    by_stamps: bool = False
 
     @property
     def seconds(self) -> float:
@@ -181,12 +183,15 @@ class PacedSender:
         *,
         rate: Rate | None = None,
         catch_up: bool | None = None,
+        stamps: bool = False,
     ) -> None:
         """`spin_ns` trades processor time for punctuality; 0 only sleeps, None is `default_spin_ns()`.
 
         `catch_up` says what happens after a pause of more than SLACK_NS. If true, everything overdue goes at
         once, and a frame that finds the device's queue full is given up (ENOBUFS). If false, what is due
         later moves by the pause, and a full queue is waited for. None: true without a rate, false with one.
+        With `stamps` the kernel stamps a packet socket's frames when their interface gets them, as long as
+        they do not go hundreds at a time; nobody else sends by it.
         """
         if spin_ns is None:
             spin_ns = default_spin_ns()
@@ -198,6 +203,7 @@ class PacedSender:
         self._state.spin_ns = spin_ns
         self._state.slack_ns = SLACK_NS
         self._state.catch_up = rate is None if catch_up is None else catch_up
+        self._state.stamps = stamps
         self._rate: Any = None
 
     def send(
@@ -329,10 +335,15 @@ class PacedSender:
         ns: int = self._state.last_ns
         return ns
 
+    def settle(self, timeout: float) -> None:
+        """Wait until all transmit stamps have come, `timeout` seconds at most; the sender is still open."""
+        lib.rk_pace_settle(self._state, deadline(timeout))
+
     def report(self) -> PaceReport:
         """What became of the frames so far."""
         state = self._state
-        late = ffi.unpack(state.late, lib.RK_PACE_BINS)
+        by_stamps = state.stamps == lib.RK_PACE_STAMPED and state.stamped == state.sent
+        late = ffi.unpack(state.stamp_late if by_stamps else state.late, lib.RK_PACE_BINS)
         failed = ffi.unpack(state.failed, lib.RK_PACE_ERRNOS)
         return PaceReport(
             state.sent,
@@ -342,7 +353,8 @@ class PacedSender:
             state.last_ns,
             state.moved_ns,
             {_lowest(bin): n for bin, n in enumerate(late) if n},
-            state.latest_ns,
+            state.stamp_latest_ns if by_stamps else state.latest_ns,
+            by_stamps,
         )
 
 

@@ -29,6 +29,9 @@ from rawkit.wire.frame import Frame
 SLICE = 0.1
 """Seconds in C at a time."""
 
+SETTLE = 0.02
+"""Seconds to wait for the last transmit stamps."""
+
 ETHERNET_MTU = 1500
 
 LEAD_NS = 2_000_000
@@ -65,6 +68,8 @@ class ReplayReport:
     """How late frames went; None when nothing was sent, nothing was timed (topspeed), or it goes on."""
     lateness: dict[int, int] = field(default_factory=dict)
     """Frames by how late they went: less than so many nanoseconds, and not less than half of it."""
+    lateness_by: str = ""
+    """What says when they went: the kernel's "transmit stamps", or "system calls", just before each."""
     backend: str = ""
     backend_reason: str = ""
     counted: int | None = None
@@ -112,6 +117,7 @@ class ReplayReport:
             "duration_ns": self.duration_ns,
             "pps": self.pps,
             "timing_error": self.timing_error,
+            "lateness_by": self.lateness_by,
             "lateness": [{"below_ns": below, "frames": n} for below, n in sorted(self.lateness.items())],
         }
 
@@ -160,7 +166,7 @@ class Replay:
             self._transmitter = open_transmitter(config.interface, backend)
         self._paced: PacedSender | None = None
         if not config.topspeed:  # there a full queue is waited for: nobody behind is late for it
-            self._paced = PacedSender(self._transmitter, config.spin_ns)
+            self._paced = PacedSender(self._transmitter, config.spin_ns, stamps=True)
 
     def stop(self) -> None:
         """Let the iteration end; may be called from anywhere."""
@@ -201,10 +207,11 @@ class Replay:
 
     def _start(self) -> int:
         """When the first frame is due: the clock starts when the first frames lie ready."""
-        start_ns = monotonic_ns() + LEAD_NS
+        now_ns, since_1970_ns = monotonic_ns(), realtime_ns()
+        start_ns = now_ns + LEAD_NS
         if self.config.duration is not None:
             self._end_ns = start_ns + round(self.config.duration * 1e9)
-        self.report.start_ns = realtime_ns() + LEAD_NS
+        self.report.start_ns = since_1970_ns + LEAD_NS
         return start_ns
 
     def _is_over(self) -> bool:
@@ -273,7 +280,9 @@ class Replay:
             if told.before is not None and told.after is not None:
                 report.counted = told.after.tx_packets - told.before.tx_packets
         if self._paced is not None:
+            self._paced.settle(SETTLE)
             paced = self._paced.report()
+            report.lateness_by = "transmit stamps" if paced.by_stamps else "system calls"
             report.timing_error = paced.timing_error
             for late_ns, n in paced.lateness.items():
                 below = 1 << late_ns.bit_length()

@@ -100,6 +100,37 @@ def test_frames_leave_when_they_are_due(veth: VethPair) -> None:
 
 
 @pytest.mark.net
+def test_transmit_stamps_agree_with_the_receiver(veth: VethPair) -> None:
+    """With a sleep until each frame, so that it is late, and a refused one, which the kernel may number."""
+    n = 60
+    batch = FrameBatch(n, 1 << 20)
+    frames = [veth.header(LOCAL) + i.to_bytes(2, "big") + bytes(44) for i in range(n)]
+    frames[20] += bytes(2000)
+    batch.extend(frames)
+    for _ in range(5):  # a machine that is away for long has its frames sent together, without stamps
+        with (
+            PacketSocket(veth.near, protocol=0) as near,
+            PacketSocket(veth.far, protocol=LOCAL, namespace=veth.namespace) as far,
+        ):
+            sender = PacedSender(near, spin_ns=0, stamps=True)
+            start = monotonic_ns() + 5 * MS
+            due = [start + i * MS for i in range(n)]
+            offset = realtime_ns() - monotonic_ns()
+            assert sender.send(batch, due) == n
+            sender.settle(5.0)
+            arrived = [frame.time_ns - offset for frame in far.frames(timeout=0.1)]
+        report = sender.report()
+        if report.by_stamps:
+            break
+    assert report.by_stamps
+    assert sum(report.lateness.values()) == report.sent == n - 1
+    moments = due[:20] + due[21:]
+    late = statistics.median(there - moment for there, moment in zip(arrived, moments, strict=True))
+    assert report.timing_error is not None
+    assert abs(report.timing_error.median_ns - late) < MS / 10
+
+
+@pytest.mark.net
 def test_overdue_frames_go_at_once_and_refused_ones_are_counted(veth: VethPair) -> None:
     batch = FrameBatch(200, 1 << 20)
     good, long = veth.header(LOCAL) + bytes(46), veth.header(LOCAL) + bytes(2000)
