@@ -202,7 +202,7 @@ def parse_target(
 
     A piece is an address (192.0.2.1, fe80::1%eth0), a prefix (192.0.2.0/24: every address of it, the first
     and last included), a range (192.0.2.1-192.0.2.9), octet ranges as nmap has them (192.0.2-3.1-9,
-    192.0.2.*), or a host name, which stands for the first address that it resolves to.
+    192.0.2.*, 192.0.2.1,7-9), or a host name, which stands for the first address that it resolves to.
 
     `family` 4 or 6 asks for addresses of that IP version only, 0 takes both. `limit` is the largest number of
     addresses accepted, counted before anything is expanded. `resolve` stands in for the system's resolver.
@@ -275,7 +275,18 @@ def _service_port(name: str, protocol: str) -> int:
 
 def _pieces(text: str | Iterable[str]) -> list[str]:
     texts = [text] if isinstance(text, str) else text
-    return [piece for part in texts for piece in re.split(r"[,\s]+", part) if piece]
+    return [piece for part in texts for word in part.split() for piece in _split(word) if piece]
+
+
+_OCTET_LIST = r"[\d*-]+(?:,[\d*-]+)*"
+_OCTET_LISTS = re.compile(rf"{_OCTET_LIST}(?:\.{_OCTET_LIST}){{3}}", re.ASCII)
+
+
+def _split(word: str) -> Iterable[str]:
+    """The pieces of a word, which commas part; but in 192.0.2-3.1,7 they part octets: two pieces as well."""
+    if "," in word and _OCTET_LISTS.fullmatch(word):
+        return map(".".join, product(*(octet.split(",") for octet in word.split("."))))
+    return word.split(",")
 
 
 _OCTET = r"(?:0|[1-9]\d{0,2})"  # no leading zeros: some would read them as octal

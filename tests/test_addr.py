@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import doctest
 import pickle
+import re
 import socket
+import subprocess
 import tracemalloc
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -13,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import oracle
 
 import rawkit.addr
 from rawkit.addr import MAC, Span, TargetSet, parse_ports, parse_target
@@ -131,6 +134,8 @@ def texts(text: str, **options: object) -> list[str]:
         ("192.0.2.1-3", ["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
         ("192.0.2-3.7-8", ["192.0.2.7", "192.0.2.8", "192.0.3.7", "192.0.3.8"]),
         ("1-2.0-1.2.3", ["1.0.2.3", "1.1.2.3", "2.0.2.3", "2.1.2.3"]),
+        ("192.0.2.1,7-8", ["192.0.2.1", "192.0.2.7", "192.0.2.8"]),
+        ("192.0.2.1,7 2001:db8::1", ["192.0.2.1", "192.0.2.7", "2001:db8::1"]),
         ("192.0.2.254-", ["192.0.2.254", "192.0.2.255"]),
         ("192.0.2.-1", ["192.0.2.0", "192.0.2.1"]),
         ("2001:db8::1", ["2001:db8::1"]),
@@ -147,6 +152,14 @@ def test_a_target_list_is_expanded_in_the_order_given_each_address_once(
     text: str, expected: list[str]
 ) -> None:
     assert texts(text) == expected
+
+
+@pytest.mark.parametrize("text", ["10.0-1,7.3-4.1,9-10", "10.1,2.3,4.5", "10.0.0.-2,254-", "10.0.0.*"])
+def test_octet_ranges_are_what_nmap_makes_of_them(text: str) -> None:
+    """Its list scan sends nothing."""
+    argv = [oracle("nmap"), "-sL", "-n", text]
+    listed = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert sorted(texts(text)) == sorted(re.findall(r"^Nmap scan report for (\S+)", listed, re.MULTILINE))
 
 
 def test_texts_may_come_one_by_one() -> None:

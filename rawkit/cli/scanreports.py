@@ -194,7 +194,8 @@ def statistics(summary: ScanSummary, interrupted: bool) -> str:
     text = (
         f"{'interrupted: ' if interrupted else ''}{summary.kind} scan of "
         f"{summary.targets} {_plural('address', summary.targets, 'es')}, "
-        f"{summary.ports} {_plural('port', summary.ports)} each, in {summary.duration_ns / 1e9:.2f} s: "
+        f"{summary.ports} {_plural(_what(summary.kind), summary.ports)} each, "
+        f"in {summary.duration_ns / 1e9:.2f} s: "
         f"{summary.open} open, {summary.closed} closed, {summary.filtered} filtered"
     )
     for n, what in ((summary.unfiltered, "unfiltered"), (summary.open_filtered, "open or filtered")):
@@ -213,6 +214,10 @@ def statistics(summary: ScanSummary, interrupted: bool) -> str:
         if n:
             text += f", {n} {what}"
     return text
+
+
+def _what(kind: str) -> str:
+    return "protocol" if kind == "protocol" else "port"
 
 
 def _plural(word: str, n: int, ending: str = "s") -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -88,6 +90,36 @@ def test_sctp_ports_are_what_nmap_says(version: int, lab: Lab) -> None:
     if version == 4:
         found = nmap(lab.a, "Y", "7-10,5060,36410-36413", [target])
         assert {(target, port): state for port, state in ours.items()} == found
+
+
+USRSCTP = """
+import ctypes, ctypes.util, socket, struct, sys
+lib = ctypes.CDLL(ctypes.util.find_library("usrsctp"), use_errno=True)
+lib.usrsctp_socket.restype = ctypes.c_void_p
+lib.usrsctp_init(0, None, None)  # over raw IP
+sock = ctypes.c_void_p(lib.usrsctp_socket(socket.AF_INET, socket.SOCK_STREAM, 132, None, None, 0, None))
+place = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 36412, bytes(4))
+assert lib.usrsctp_bind(sock, place, len(place)) == lib.usrsctp_listen(sock, 5) == 0
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@net
+def test_an_sctp_stack_that_others_wrote_understands_the_probes() -> None:
+    if ctypes.util.find_library("usrsctp") is None:
+        pytest.skip("usrsctp is not installed (Debian: libusrsctp2)")
+    with Lab() as lab:
+        argv = [sys.executable, "-c", USRSCTP]
+        pipe = subprocess.PIPE
+        with lab.b.spawn(argv, stdin=pipe, stdout=pipe, text=True) as stack:
+            assert stack.stdout.readline() == "ready\n"
+            with lab.a:
+                results = list(scan("10.77.0.2", "36411-36413", kind="sctp"))
+            stack.stdin.close()
+    assert {(r.port, r.state, r.reason) for r in results} == {
+        (36411, "closed", "abort"), (36412, "open", "init-ack"), (36413, "closed", "abort"),
+    }  # fmt: skip
 
 
 @net
