@@ -276,7 +276,7 @@ ROWS = [
     Row("transport check", "Missing argument 'MODULE:PROTOCOL'"),
     Row("transport check {missing}.py:X", "there is no such file"),
     Row("transport check os", "expected MODULE:PROTOCOL"),
-    Row("transport check os:path", "path is no class of a protocol in os"),
+    Row("transport check os:path", "there is no class path in os"),
     Row("transport check no_such_module:X", "No module named 'no_such_module'"),
     Row("transport check os:X --drops -1", "'--drops'"),
     Row("transport check --nosuch", "No such option.*--nosuch"),

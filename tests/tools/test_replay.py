@@ -593,7 +593,8 @@ def test_from_a_running_loop(veth: VethPair) -> None:
         assert report.sent == len(original)
         assert arrived == [frame.data for frame in original if frame.data[6:12] == original[0].data[6:12]]
         if "pps" in options:
-            assert report.duration_ns >= (len(original) - 1) * 5 * MS - 1_000_000 * len(original)
+            # The first one may have been late itself.
+            assert report.duration_ns > (len(original) - 1) * 5 * MS - max(report.lateness)
             assert turns >= len(original)
 
 
