@@ -56,8 +56,9 @@ comma := ,
 bench: $(VENV)/.installed ## measure against the peers; one table for all scripts in benchmarks/
 	@$(BIN)/python benchmarks $(BENCH)
 
-docs: $(VENV)/.installed ## write docs/protocols from the header classes
+docs: $(VENV)/.installed ## write docs/protocols from the header classes, and the tutorial's figures
 	@$(BIN)/rawkit protocols --write docs/protocols
+	@$(BIN)/python docs/figures/make.py
 
 fuzz: $(VENV)/.ready ## fuzz what reads octets in C, FUZZ_SECONDS (60) for each target; needs clang
 	@command -v clang >/dev/null || { echo "make: 'make fuzz' needs clang (Debian: clang)" >&2; exit 1; }

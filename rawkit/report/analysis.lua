@@ -51,10 +51,9 @@ end
 local function leave(there, packet, verdict, now)
   packet.gone = true
   there.in_flight = there.in_flight - packet.payload
-  verdict.rtt, verdict.acks_frame = nil, packet.frame
-  if packet.times == 1 then
-    verdict.rtt = now - packet.time
-  end
+  verdict.acks_frame = packet.frame
+  verdict.twice = verdict.twice or packet.times > 1
+  verdict.rtt = not verdict.twice and now - packet.time or nil
 end
 
 local function acknowledge(here, there, said, verdict, now)

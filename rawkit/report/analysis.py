@@ -155,7 +155,8 @@ class Facts:
     dup_ack: int = 0
     """How often this acknowledgement was repeated by now; 0: it is no duplicate."""
     rtt_ns: int | None = None
-    """Since what it acknowledges was sent, where that was sent once (Karn's algorithm)."""
+    """Since the newest of what it acknowledges was sent, where nothing of that was sent twice: nobody knows
+    which of the two arrived (Karn's algorithm), and what came after a loss waited for its repair."""
     in_flight: int | None = None
     """Octets of payload that this sender has sent and that are not acknowledged, after this packet; None
     where it takes no number."""
@@ -273,5 +274,5 @@ class Analysis:
     def _leave(time_ns: int, there: Side, gone: list[_Sent], facts: Facts) -> None:
         for sent in gone:
             there.in_flight -= sent.payload
-        if gone and gone[-1].times == 1:
+        if gone and all(sent.times == 1 for sent in gone):
             facts.rtt_ns = time_ns - gone[-1].time_ns

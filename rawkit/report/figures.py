@@ -136,11 +136,21 @@ def others(run: Run) -> Iterator[Panel]:
 
 
 def panels(run: Run) -> list[Panel]:
-    """All that there is to plot of a run; a panel without points is left out."""
-    if len(run.hosts) < 2:
+    """All that there is to plot of a run; a panel without points is left out.
+
+    Goodput and the queue need both hosts, which a capture at one of them has not.
+    """
+    if not run.hosts:
         return []
-    every = [sequence(run), window(run), round_trip(run), goodput(run), queue(run), *others(run)]
+    every = [sequence(run), window(run), round_trip(run)]
+    if len(run.hosts) > 1:
+        every += [goodput(run), queue(run)]
+    every += others(run)
     return [panel for panel in every if any(map(len, panel.lines))]
+
+
+ONE_HOST = ("window", "rtt")
+"""What can be plotted of several runs where not all of them were seen at both hosts."""
 
 
 # ---- several runs on the same axes --------------------------------------------------------------------
@@ -161,7 +171,8 @@ def overlay(runs: Sequence[Run]) -> list[Panel]:
     ]  # fmt: skip
     until = max((run.end_ns for run in runs), default=0) / 1e9
     found = []
-    for key, title, unit, look, points in kinds:
+    both = all(len(run.hosts) > 1 for run in runs)
+    for key, title, unit, look, points in kinds if both else [each for each in kinds if each[0] in ONE_HOST]:
         lines = [line(run.name, points(run), look, run=i) for i, run in enumerate(runs)]
         if any(map(len, lines)):
             found.append(Panel(key, title, unit, lines, until))

@@ -85,9 +85,9 @@ def table(runs: Sequence[Run]) -> str:
 
 def named_series(run: Run) -> list[tuple[str, list[series.Point]]]:
     """All series of a run, in seconds, octets (or packets) and bits per second."""
-    if len(run.hosts) < 2:
+    if not run.hosts:
         return []
-    client, server = run.hosts[:2]
+    client = run.hosts[0]
     found = series.time_sequence(run, client)
     spans = [("sent", found.sent), ("sent again", found.again), ("lost", found.lost), ("sack", found.sack)]
     return [
@@ -96,11 +96,19 @@ def named_series(run: Run) -> list[tuple[str, list[series.Point]]]:
         ("window", found.window),
         ("in flight", series.in_flight(run, client)),
         ("rtt", series.round_trips(run, client)),
-        ("delivered", series.delivered(run, server)),
-        ("goodput", series.goodput(run, server)),
+        *_at_server(run),
         ("queueing delay", series.queueing_delay(run, client)),
         ("queue", series.queue_length(run, client)),
         *((f"metric {name}", points) for name, points in series.metrics(run, client).items()),
+    ]
+
+
+def _at_server(run: Run) -> list[tuple[str, list[series.Point]]]:
+    if len(run.hosts) < 2:
+        return []
+    return [
+        ("delivered", series.delivered(run, run.hosts[1])),
+        ("goodput", series.goodput(run, run.hosts[1])),
     ]
 
 
@@ -110,7 +118,7 @@ def _pcapng(run: Run, path: str | os.PathLike[str]) -> None:
 
 def _text(write: Callable[[Run], str]) -> Callable[[Run, str | os.PathLike[str]], None]:
     def save_text(run: Run, path: str | os.PathLike[str]) -> None:
-        if len(run.hosts) < 2:
+        if not run.hosts:
             raise ValueError("there is nothing to write: the run has no packets")
         Path(path).write_text(write(run), encoding="utf-8")
 
