@@ -231,12 +231,19 @@ def parse_ports(text: str, protocol: str = "tcp") -> tuple[int, ...]:
 
     An open range means up to the end: "-1023" is 1..1023, "49152-" is 49152..65535. Port 0 has to be named.
     `protocol` ("tcp", "udp", ...) is where a service name is looked up; with "ip" names are those of IP
-    protocols, and the numbers theirs.
+    protocols, and the numbers theirs. What follows "T:", "U:", "S:" or "P:" is for TCP, UDP, SCTP or IP, and
+    counts for that protocol only, as nmap has it: "U:53,T:22,80".
 
     Raises TargetError, naming the piece.
     """
     ranges: list[tuple[int, int]] = []
+    ours = True
     for piece in _pieces(text):
+        if letter := re.fullmatch(r"([TUSP]):(.*)", piece):
+            ours = _PROTOCOLS[letter[1]] == protocol
+            piece = letter[2]
+        if not ours:
+            continue
         if span := re.fullmatch(r"(\d*)-(\d*)", piece, re.ASCII):
             first, last = _port(span[1] or "1"), _port(span[2] or "65535")
             what = "port range"
@@ -252,7 +259,7 @@ def parse_ports(text: str, protocol: str = "tcp") -> tuple[int, ...]:
             raise TargetError(f"bad port range {piece!r}: it ends before it begins")
         ranges.append((first, last))
     if not ranges:
-        raise TargetError("no ports given")
+        raise TargetError("no ports given" if ours else f"no {protocol} ports given: {text!r}")
     ports: list[int] = []
     for first, last in sorted(ranges):
         ports += range(max(first, ports[-1] + 1) if ports else first, last + 1)
@@ -277,6 +284,8 @@ def _pieces(text: str | Iterable[str]) -> list[str]:
     texts = [text] if isinstance(text, str) else text
     return [piece for part in texts for word in part.split() for piece in _split(word) if piece]
 
+
+_PROTOCOLS = {"T": "tcp", "U": "udp", "S": "sctp", "P": "ip"}
 
 _OCTET_LIST = r"[\d*-]+(?:,[\d*-]+)*"
 _OCTET_LISTS = re.compile(rf"{_OCTET_LIST}(?:\.{_OCTET_LIST}){{3}}", re.ASCII)

@@ -334,6 +334,7 @@ def test_any_text_is_a_target_list_or_a_target_error(text: str) -> None:
         ("0", (0,)),
         ("-", tuple(range(1, 65536))),
         ("http,https", (80, 443)),
+        ("7,U:53,1-3,T:22,80,S:9", (7, 22, 80)),
     ],
 )
 def test_ports_are_sorted_each_once(text: str, expected: tuple[int, ...]) -> None:
@@ -369,6 +370,7 @@ def test_a_service_is_looked_up_for_its_protocol(monkeypatch: pytest.MonkeyPatch
         ("\N{ARABIC-INDIC DIGIT FIVE}", "bad port"),
         ("a\0b", "bad port"),
         (" ,", "no ports given"),
+        ("U:53,S:9", "no tcp ports given: 'U:53,S:9'"),
     ],
 )
 def test_bad_ports_are_refused_naming_the_piece(text: str, message: str) -> None:

@@ -26,6 +26,22 @@ def _shard(context: click.Context, option: click.Parameter, text: str | None) ->
     return int(part), int(whole)
 
 
+_LETTERS = {
+    "S": "syn", "T": "connect", "U": "udp", "A": "ack", "W": "window", "F": "fin", "N": "null", "X": "xmas",
+    "M": "maimon", "Y": "sctp", "O": "protocol", "n": "hosts",
+}  # fmt: skip
+
+
+def _kind_of_letters(context: click.Context, option: click.Parameter, groups: tuple[str, ...]) -> str | None:
+    letters = dict.fromkeys("".join(groups))
+    for letter in letters:
+        if letter not in _LETTERS:
+            raise click.BadParameter(f"there is no scan -s{letter}; there are -s{', -s'.join(_LETTERS)}")
+    if len(letters) > 1:
+        raise click.BadParameter(f"one kind of scan at a time: {', then '.join(f'-s{x}' for x in letters)}")
+    return next((_LETTERS[letter] for letter in letters), None)
+
+
 def _rate(context: click.Context, option: click.Parameter, text: str) -> float | None:
     if text == "auto":
         return None
@@ -47,7 +63,7 @@ def _rate(context: click.Context, option: click.Parameter, text: str) -> float |
             "services",
             "yes",
         ),
-        "Kind of scan": ("kind", "discovery"),
+        "Kind of scan": ("kind", "letters", "discovery"),
         "Pace and order": ("rate", "retries", "timeout", "seed", "shard", "state_path"),
         "Packets": ("interface", "source_port", "contact", "dry_run_path"),
         "Output": (
@@ -82,18 +98,15 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     help="By own packets: syn, ack, window, fin, null, xmas, maimon, sctp, protocol. Without privilege: "
     "connect, udp  [default: syn where that is permitted, else connect]",
 )
-@click.option("-sS", "kind", flag_value="syn", help="As --type syn.")
-@click.option("-sT", "kind", flag_value="connect", help="As --type connect.")
-@click.option("-sU", "kind", flag_value="udp", help="As --type udp; nmap's other letters are known too.")
-@click.option("-sA", "kind", flag_value="ack", hidden=True)
-@click.option("-sW", "kind", flag_value="window", hidden=True)
-@click.option("-sF", "kind", flag_value="fin", hidden=True)
-@click.option("-sN", "kind", flag_value="null", hidden=True)
-@click.option("-sX", "kind", flag_value="xmas", hidden=True)
-@click.option("-sM", "kind", flag_value="maimon", hidden=True)
-@click.option("-sY", "kind", flag_value="sctp", hidden=True)
-@click.option("-sO", "kind", flag_value="protocol", hidden=True)
-@click.option("-sn", "kind", flag_value="hosts", help="Only say which hosts are there; no ports.")
+@click.option(
+    "-s",
+    "letters",
+    multiple=True,
+    callback=_kind_of_letters,
+    metavar="LETTER",
+    help="As nmap: -sS SYN, -sT connect, -sU UDP, -sY SCTP, -sO protocols, -sA, -sW, -sF, -sN, -sX, -sM; -sn "
+    "only says which hosts are there.",
+)
 @click.option(
     "--discovery/--no-discovery",
     " /-Pn",
@@ -204,6 +217,7 @@ def command(
     targets: tuple[str, ...],
     ports: str | None,
     kind: str,
+    letters: str | None,
     discovery: bool | None,
     rate: float | None,
     retries: int,
@@ -268,6 +282,10 @@ def command(
             raise TargetError("no targets are left after --exclude")
     if not yes and (public := public_count(wanted)) > _PUBLIC_MAX:
         raise click.UsageError(f"{public} addresses outside private ranges: add --yes if that is meant")
+    if letters is not None:
+        if kind not in ("auto", letters):
+            raise click.UsageError(f"--type {kind} and -s with the letter for {letters}: one of them, please")
+        kind = letters
     if kind == "hosts":
         kind, only_hosts = "auto", True
         if ports is not None or top is not None:
