@@ -50,6 +50,7 @@ LATE = {
 # Modules that are for nothing else than the library.
 ABOUT = {
     "rawkit.tools.payloadreplay": ("asyncio",),
+    "rawkit.link.aio": ("asyncio",),
     "rawkit.sim.loop": ("asyncio",),
     "rawkit.transport.streams": ("asyncio",),
 }

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rawkit.link.guard import Guard as Guard
     from rawkit.link.l2 import L2 as L2
     from rawkit.link.rawip import RawIP as RawIP
+    from rawkit.link.sockets import DatagramSocket as DatagramSocket
+    from rawkit.link.sockets import Info as Info
+    from rawkit.link.sockets import Socket as Socket
     from rawkit.link.stack import LinkDriver as LinkDriver
     from rawkit.link.stack import Listener as Listener
     from rawkit.link.stack import Stack as Stack
@@ -29,6 +32,7 @@ _HOMES = {
     "guard": "Guard",
     "l2": "L2",
     "rawip": "RawIP",
+    "sockets": "DatagramSocket Info Socket",
     "stack": "LinkDriver Listener Stack run",
     "experiment": "Outcome transfer",
     "tun": "Tun",

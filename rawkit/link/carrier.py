@@ -39,6 +39,10 @@ LEAST_MTU = {4: 552, 6: 1280}
 """No ICMP error takes a path below this: what Linux believes of IPv4 routers, and RFC 8200 section 5."""
 
 
+REFUSALS = ("port unreachable", "protocol unreachable", "parameter problem, code 1")
+"""ICMP errors that mean: nobody is there (RFC 1122 section 4.2.3.9)."""
+
+
 class Flow(NamedTuple):
     """Which exchange a packet belongs to, seen from here. Ports are 0 where the carrier has none."""
 
@@ -87,6 +91,8 @@ class Carrier(ABC):
         """Packets that were lost in this host, by reason: none of them is a loss of the network."""
         self.troubles: list[Trouble] = []
         """What went wrong since somebody looked; whoever looks empties it."""
+        self.at_close: list[Callable[[], None]] = []
+        """What to do before the descriptors are closed: whoever waits on them stops."""
         self._namespace = Namespace.current()
         self._inode = os.fstat(self._namespace.fileno()).st_ino
 
@@ -130,6 +136,11 @@ class Carrier(ABC):
 
     def close(self) -> None:
         """Let go of everything. Closing twice is harmless."""
+        while self.at_close:
+            self.at_close.pop()()
+        self._close()
+
+    def _close(self) -> None:
         self._namespace.close()
 
     def __enter__(self) -> Self:

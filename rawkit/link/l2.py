@@ -96,7 +96,7 @@ class L2(WholeIP):
                 buffer_len=buffer_len,
             )
         except BaseException:
-            super().close()
+            super()._close()
             raise
         self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
@@ -254,6 +254,6 @@ class L2(WholeIP):
     def count_overflow(self) -> None:
         self.lost["overflow"] = self._socket.counters().dropped
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._socket.close()
-        super().close()
+        super()._close()

@@ -182,10 +182,10 @@ class RawIP(Carrier):
     def forget(self, path: Path) -> None:
         self._heads.forget(path)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         for guard, _ in self._guards.values():
             guard.close()
         self._guards.clear()
         self._socket.close()
         self._errors.close()
-        super().close()
+        super()._close()

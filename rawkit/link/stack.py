@@ -54,6 +54,10 @@ class LinkDriver(Driver):
             self.stack.trace_sent(octets, path, ecn)
         self.stack.carrier.send(self.shim + octets if self.shim else octets, path, ecn)
 
+    def do(self, operation: Any) -> None:
+        super().do(operation)
+        self.stack.stirred()
+
     def set_timer(self, name: str, at_ns: int, path: Path) -> None:
         self.acted = True
         super().set_timer(name, at_ns, path)
@@ -163,6 +167,9 @@ class Stack:
         bits = min(how.bits, 16) if how else 16
         self._allocator = PortAllocator(os.urandom(16), 3 << bits - 2, (1 << bits) - 1)
         self.closed = False
+        self.on_stir: Callable[[], None] | None = None
+        """Called when an application has asked for something: whoever drives the stack need not wait then."""
+        self._stepping = False
 
     def __enter__(self) -> Self:
         return self
@@ -314,17 +321,28 @@ class Stack:
         """Do what there is to do now: take what has come, run timers that are due, send. True when anything
         came, and more may be there.
         """
-        arrived = self.carrier.receive()
-        now = self._now()
-        arrive = self._arrive
-        for octets, flow, ecn in arrived:
-            arrive(octets, flow, ecn)
-        self.clock.catch_up(now)
-        self.carrier.flush()
-        if self.carrier.troubles:
-            self._tell_troubles()
+        self._stepping = True
+        try:
+            arrived = self.carrier.receive()
+            now = self._now()
+            arrive = self._arrive
+            for octets, flow, ecn in arrived:
+                arrive(octets, flow, ecn)
+            self.clock.catch_up(now)
             self.carrier.flush()
+            if self.carrier.troubles:
+                self._tell_troubles()
+                self.carrier.flush()
+        finally:
+            self._stepping = False
         return bool(arrived)
+
+    def stirred(self) -> None:
+        """An application has asked for something."""
+        if not self._stepping:
+            self._now()
+            if self.on_stir is not None:
+                self.on_stir()
 
     def _arrive(self, octets: bytes, flow: Flow, ecn: int) -> None:
         if self._ports is not None:
@@ -402,6 +420,7 @@ class Stack:
                 driver.narrow(driver.path, trouble.mtu)
             else:
                 driver.feed(Unreachable(driver.path, trouble.reason))
+                driver.app.on_trouble(driver, trouble.reason)
 
     def _driver_of(self, trouble: Trouble) -> LinkDriver | None:
         flow = trouble.flow

@@ -116,8 +116,8 @@ class Tun(WholeIP):
             dropped = ask(self._dropped, "read a TUN device's counters")
         self.lost["overflow"] = dropped - self._dropped_before
 
-    def close(self) -> None:
+    def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-        super().close()
+        super()._close()

@@ -76,7 +76,7 @@ class UDP(Carrier):
             self._socket.bind((self.local or ("0.0.0.0" if v4 else "::"), port))
         except OSError as error:
             self._socket.close()
-            super().close()
+            super()._close()
             raise EngineError(error.errno or errno.EIO, "open UDP socket", f"port {port}") from None
         self.port: int = self._socket.getsockname()[1]
         """The local port."""
@@ -239,9 +239,9 @@ class UDP(Carrier):
     def forget(self, path: Path) -> None:
         self._controls.pop(path, None)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._socket.close()
-        super().close()
+        super()._close()
 
 
 def _wait_writable(sock: socket.socket, end_ns: int) -> None:

@@ -29,6 +29,9 @@ class App:
         """The endpoint said something."""
         self.notices.append(notice)
 
+    def on_trouble(self, driver: Driver, reason: str) -> None:
+        """The network says that packets do not get through; the endpoint has been told."""
+
 
 class _Timer:
     """A named timer of an endpoint."""

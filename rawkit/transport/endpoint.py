@@ -287,6 +287,15 @@ class Endpoint:
     def on_path(self, cx: Context, event: PathEvent) -> None:
         """The network says something of a path."""
 
+    @property
+    def backlog(self) -> int:
+        """Octets that were written and not sent yet, where the protocol counts them."""
+        return 0
+
+    def metrics(self) -> dict[str, float]:
+        """How it stands, in the names and units of `cx.metric`: what a protocol has of srtt, rto, cwnd ..."""
+        return {}
+
     # ---- what drives it -----------------------------------------------------------------------------
 
     def use(self, rng: Substream, *, tracing: bool = True) -> None:

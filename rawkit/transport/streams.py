@@ -35,7 +35,7 @@ class Writer:
         little.
         """
         await asyncio.sleep(0)
-        while getattr(self._driver.endpoint, "backlog", 0) > HIGH_WATER and not self.closed.done():
+        while self._driver.endpoint.backlog > HIGH_WATER and not self.closed.done():
             if self._room is None:
                 self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -111,10 +111,13 @@ class Stream(App):
         elif isinstance(notice, Closed) and not writer.closed.done():
             writer.closed.set_result(None)
         elif isinstance(notice, Reset):
-            error = ConnectionResetError(notice.reason)
-            self.reader.set_exception(error)
-            for future in (self.connected, writer.closed):
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # nobody has to await it
-            writer.wake()
+            self.fail(ConnectionResetError(notice.reason))
+
+    def fail(self, error: OSError) -> None:
+        """The exchange has ended in disorder."""
+        self.reader.set_exception(error)
+        for future in (self.connected, self.writer.closed):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody has to await it
+        self.writer.wake()

@@ -410,7 +410,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             sample = AckSample(now, acked, self.rto.rtt.srtt_ns, self.limited, rtt, rate.bps if rate else 0)
             self.control.on_ack(sample)
         if cx.tracing:
-            self.plot(cx)
+            cx.metric(**self.metrics())
         if not board.count:
             cx.cancel(self.armed)
         elif advances or self.armed == "probe":
@@ -458,14 +458,14 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
                 cx, lost[0]
             )  # the first at once, whatever is in flight (RFC 6675 section 5, step 4.3)
 
-    def plot(self, cx: Context) -> None:
-        cx.metric(
-            cwnd=self.control.cwnd,
-            ssthresh=self.control.ssthresh or 0,
-            in_flight=self.board.in_flight,
-            srtt=self.rto.rtt.srtt_ns / 1e9,
-            rto=self.rto.ns / 1e9,
-        )
+    def metrics(self) -> dict[str, float]:
+        return {
+            "cwnd": self.control.cwnd,
+            "ssthresh": self.control.ssthresh or 0,
+            "in_flight": self.board.in_flight,
+            "srtt": self.rto.rtt.srtt_ns / 1e9,
+            "rto": self.rto.ns / 1e9,
+        }
 
     # ---- receiving ----------------------------------------------------------------------------------
 
