@@ -87,6 +87,9 @@ static void settle(struct job *job, struct rk_run_way *way, uint32_t n, int resu
     pthread_mutex_lock(&job->lock);
     job->run->sent += took;
     way->next += took;
+    for (uint32_t i = 0; i < n - took; i++)
+        if (board->probes[way->rows[way->next + i]] > 0)
+            board->probes[way->rows[way->next + i]]--;
     if (result <= 0) {
         job->stop = true;
         way->error = result == -EINTR ? 0 : result == 0 ? -ENOBUFS : result;
@@ -99,9 +102,6 @@ static void settle(struct job *job, struct rk_run_way *way, uint32_t n, int resu
         }
         took++;
     }
-    for (uint32_t i = 0; i < n - took; i++)
-        if (board->probes[way->rows[way->next + i]] > 0)
-            board->probes[way->rows[way->next + i]]--;
     job->budget += n - took;
     pthread_mutex_unlock(&job->lock);
 }

@@ -150,13 +150,16 @@ def summary_text(summary: SweepSummary) -> str:
             (summary.corrupted, "corrupted"),
             (summary.late, "late"),
             (summary.errors, "errors"),
+            (summary.unsent, "not sent"),
         )
         if number
     )
+    known = summary.asked > summary.unsent + summary.uncertain
+    loss = f", {summary.loss * 100:.4g}% loss" if known else ""
     lines = [
         f"{summary.targets} targets, {summary.alive} alive, {summary.targets - summary.alive} not",
-        f"{summary.sent} packets transmitted, {summary.received} received{extra}, "
-        f"{summary.loss * 100:.4g}% loss, time {summary.duration_ns / 1e6:.0f}ms ({rate:,.0f} targets/s)",
+        f"{summary.sent} packets transmitted, {summary.received} received{extra}{loss}, "
+        f"time {summary.duration_ns / 1e6:.0f}ms ({rate:,.0f} targets/s)",
     ]
     if summary.dropped:
         lines.append(

@@ -293,6 +293,7 @@ class Sweep:
 
     def _without_probes(self, targets: TargetSet, reason: str) -> Iterator[SweepResult]:
         self._tally.asked += targets.count
+        self._tally.unsent += targets.count
         if UNREACHABLE in self.config.report:
             now_ns = time.time_ns()
             for address in targets:
@@ -398,8 +399,9 @@ class Sweep:
                 raise error
             tally.errors += 1
             part.failed.append(row)
+            probes = part.board.probes(row)
+            tally.unsent += not probes
             if UNREACHABLE in wanted:
-                probes = part.board.probes(row)
                 yield self._silent(self._target(part, row), _REFUSED[error.errno], probes, time.time_ns())
         for i, row, reply in replies:
             if reply.state == FILTERED:
@@ -427,6 +429,7 @@ class Sweep:
         for part in parts:
             board = part.board
             tally.duplicates += board.duplicates
+            tally.unsent += sum(1 for _ in board.absent())
             tally.samples.extend(rtt_ns for rtt_ns in board.rtts_ns if rtt_ns >= 0)
             alive = bytearray(board.states.replace(b"\2", b"\0"))
             for row in part.failed:

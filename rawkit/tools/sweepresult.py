@@ -91,10 +91,12 @@ class SweepResult:
 class SweepSummary:
     """Totals, over all rounds so far that are over.
 
-    `alive` hosts answered at least once. `sent` counts requests, `asked` the same without repetitions,
-    `received` those of them that were answered, `late` answers to what had been given up, `errors` ICMP
+    `alive` hosts answered at least once. `sent` counts requests, `asked` one for each target and round,
+    `unsent` those of them that never left, for lack of a route or a neighbour or because this host refused
+    them, `received` those that were answered, `late` answers to what had been given up, `errors` ICMP
     errors and refusals of this host. `dropped` answers were lost by this host for lack of buffer space;
-    `uncertain` are the unanswered that they may have been from, which are no part of `loss` (0..1).
+    `uncertain` are the unanswered that they may have been from. `loss` (0..1) is of those asked that are
+    neither `unsent` nor `uncertain`.
     Round-trip times are nanoseconds, None when there are none; `duration_ns` is from the first request until
     the last answer or time-out.
     """
@@ -104,6 +106,7 @@ class SweepSummary:
     alive: int
     sent: int
     asked: int
+    unsent: int
     received: int
     duplicates: int
     corrupted: int
@@ -128,6 +131,7 @@ class Tally:
 
     sent: int = 0
     asked: int = 0
+    unsent: int = 0
     received: int = 0
     duplicates: int = 0
     corrupted: int = 0
@@ -140,13 +144,14 @@ class Tally:
 
     def summary(self, targets: int, alive: int, duration_ns: int) -> SweepSummary:
         """These totals of so many targets."""
-        known = self.asked - self.uncertain
+        known = self.asked - self.unsent - self.uncertain
         summary = SweepSummary(
             targets=targets,
             rounds=self.rounds,
             alive=alive,
             sent=self.sent,
             asked=self.asked,
+            unsent=self.unsent,
             received=self.received,
             duplicates=self.duplicates,
             corrupted=self.corrupted,

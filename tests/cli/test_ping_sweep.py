@@ -49,6 +49,12 @@ def test_lines(lab: Lab) -> None:
     ), done.stdout
 
 
+def test_what_was_not_sent_is_told_apart(lab: Lab) -> None:
+    assert ", 0 received, 2 not sent, time" in run(lab, "-q -g -W 50ms -r 0 10.77.0.77-78").stdout
+    done = run(lab, "-q -a -W 50ms -r 0 10.78.0.1 10.77.0.77")
+    assert "\n1 packets transmitted, 1 received, 1 not sent, 0% loss, time" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "status", "alive", "unreachable"),
     [

@@ -101,7 +101,31 @@ def test_the_others_and_why(lab: Lab) -> None:
     assert by_address["10.77.0.77"].probes == 0
     summary = session.summary
     assert (summary.targets, summary.alive, summary.errors) == (len(results), 258, 4)
-    assert summary.loss == pytest.approx(1 - 258 / len(results))
+    assert (summary.sent, summary.unsent) == (len(results) - 2, 2)  # those without neighbour and route
+    assert summary.loss == pytest.approx(1 - 258 / (len(results) - 2))
+
+
+def test_what_this_host_does_not_send_is_no_loss(lab: Lab) -> None:
+    lab.a.run(["ip", "route", "add", "prohibit", "10.79.0.0/30"], check=True)
+    with lab.a:
+        results = list(
+            session := sweep("127.0.0.1 10.79.0.0/30 10.77.0.77-78", count=2, interval=0, timeout=0.3)
+        )
+    assert {result.probes for result in results if not result.alive} == {0}
+    summary = session.summary
+    assert (summary.asked, summary.sent, summary.unsent, summary.received) == (14, 2, 12, 2)
+    assert summary.loss == 0
+
+
+def test_a_narrow_link_is_not_overrun() -> None:
+    """20,000 packets a second, and room for a thousand: nothing is asked twice, and everybody answers."""
+    with Lab(rate=20_000, delay="2ms") as lab:
+        lab.b.run(["ip", "route", "add", "local", "10.78.0.0/20", "dev", "lo"], check=True)
+        lab.a.run(["ip", "route", "add", "10.78.0.0/20", "via", str(lab.b.ipv4)], check=True)
+        with lab.a:
+            assert sweep("10.78.0.0/20", retries=0, timeout=0.2, rate=1e6).run().alive < 4096
+            summary = sweep("10.78.0.0/20", retries=0).run()
+    assert (summary.alive, summary.sent) == (4096, 4096)
 
 
 def test_beside_fping(lab: Lab) -> None:
