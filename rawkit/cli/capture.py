@@ -105,6 +105,11 @@ file cannot be made or the interface disappears, with whole files up to then; 77
     "-s", "--snaplen", type=click.IntRange(1, 262144), default=262144, help="Cut packets to N octets."
 )
 @click.option(
+    "--split",
+    is_flag=True,
+    help="Frames that the kernel merged, or had not cut yet, as the segments that a wire carries; slower.",
+)
+@click.option(
     "--buffer",
     type=click.IntRange(1, 4000),
     default=64,
@@ -144,6 +149,7 @@ def command(
     user: str | None,
     promiscuous: bool,
     snaplen: int,
+    split: bool,
     buffer: int,
     latency: str | None,
     ready_fd: int | None,
@@ -175,6 +181,7 @@ def command(
     from rawkit.privileges import drop_privileges
     from rawkit.tools.capture import ALL, Capture, explain
     from rawkit.tools.capturefile import ClockWatch, describe, processor, remarks, system, write_statistics
+    from rawkit.tools.wiresize import split_merged
     from rawkit.units import parse_duration
 
     if tee and write is None:
@@ -298,6 +305,8 @@ def command(
                 clock.look()
                 if rates is not None:
                     rates.show()
+                if split:
+                    batch = split_merged(batch)
                 if writer is not None:
                     if len(batch):
                         writer.write_batch(batch, interface_names=capture.names)

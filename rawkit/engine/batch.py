@@ -159,6 +159,12 @@ class FrameBatch:
         """How many octets rows [first, first + n) have.  Raises EngineError (EINVAL), as `odd`."""
         return check(lib.rk_batch_octets(self.handle, first, n), "count octets")
 
+    def merged(self) -> list[int]:
+        """The rows whose frames were merged from segments, or not yet cut into them."""
+        with memoryview(self._rows) as rows:
+            lens = rows[: len(self) * _PLACE.size].cast("H")[17 :: _PLACE.size // 2].tolist()
+        return [row for row, gso_len in enumerate(lens) if gso_len] if any(lens) else []
+
     def ifindexes(self) -> set[int]:
         """The numbers of the interfaces that its frames came from."""
         with memoryview(self._rows) as rows:

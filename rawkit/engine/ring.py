@@ -219,6 +219,7 @@ class PacketRing:
         self._rejected = 0
         self._final: RingCounters | None = None
         self._closing = False
+        self._interrupted = False
         self._lock = threading.Lock()  # for the handle
         self._reader = threading.Lock()
         self._origins = Origins(linktype if self.ifindex or cooked or sll2 else 0)
@@ -330,12 +331,20 @@ class PacketRing:
                     return batch
                 if n is not None and (n := n - max(taken, 0)) <= 0:
                     return batch
+                if self._interrupted:
+                    self._interrupted = False
+                    return batch
                 late_ns = monotonic_ns() - end_ns
                 # What came may not have been wanted, but more lie behind it: even timeout 0 looks through it.
                 if late_ns >= 0 and (taken == 0 or late_ns > 10_000_000):
                     return batch
         finally:
             self._reader.release()
+
+    def interrupt(self) -> None:
+        """Let a `receive` that waits return with nothing: at once from a signal handler of its thread, from
+        elsewhere within 50 ms. One that is called next may do so instead."""
+        self._interrupted = True
 
     def _receive(self, batch: RingBatch, end_ns: int, most: int | None) -> int:
         """One slice of waiting: how many frames were taken from the ring, or -1 when a signal came."""

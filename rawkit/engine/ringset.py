@@ -89,6 +89,7 @@ class RingSet:
             self._groups.append((rests, group))
             parts |= {id(part.ring): part for part in group}
         self._parts = [parts[id(ring)] for ring in rings]
+        self._interrupted = False
         self._out = FrameBatch(_CAPACITY, _ARENA_LEN)
 
     @property
@@ -103,9 +104,14 @@ class RingSet:
         interface, and the next call goes on.
         """
         end_ns = deadline(timeout)
-        while not self._step(n) and monotonic_ns() < end_ns:
+        while not self._step(n) and monotonic_ns() < end_ns and not self._interrupted:
             wait_readable(self._silent(), self._look_ns(end_ns))
+        self._interrupted = False
         return self._out
+
+    def interrupt(self) -> None:
+        """Let a `receive` that waits return with nothing, as `PacketRing.interrupt`."""
+        self._interrupted = True
 
     async def areceive(self, timeout: float | None = None, n: int | None = None) -> FrameBatch:
         """As `receive`, in a running event loop."""

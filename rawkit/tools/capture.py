@@ -323,6 +323,7 @@ class Capture:
         """Let the iteration end once it has delivered what is queued; may be called from anywhere."""
         if self._grace_end_ns is None:
             self._grace_end_ns = monotonic_ns() + GRACE_NS
+            self._ring.interrupt()
 
     def counters(self) -> Counters:
         """What the kernel counted from the opening to the end: frames that passed the filter, those dropped.

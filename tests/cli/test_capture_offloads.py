@@ -52,8 +52,8 @@ def transfer(lab: Lab) -> None:
         serving.join()
 
 
-def capture_transfer(lab: Lab, host: Host, path: Path) -> list[Frame]:
-    with host, capturing("-i", "veth0", "-w", str(path), "tcp") as process:
+def capture_transfer(lab: Lab, host: Host, path: Path, *options: str) -> list[Frame]:
+    with host, capturing("-i", "veth0", *options, "-w", str(path), "tcp") as process:
         transfer(lab)
         process.send_signal(signal.SIGINT)
         messages = finish(process)[1]
@@ -118,6 +118,23 @@ def test_a_transfer_is_explained_and_replayed_in_pieces_of_wire_size(tmp_path: P
     errors = "_ws.expert.severity >= 8388608 || tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment"
     errors += " || tcp.analysis.retransmission || tcp.analysis.out_of_order"
     argv = [oracle("tshark"), "-n", "-r", str(arrived), *checked, "-Y", errors]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout == ""
+
+
+def test_split_on_the_way_the_file_holds_what_a_wire_carries(tmp_path: Path) -> None:
+    path = tmp_path / "split.pcapng"
+    with Lab() as lab:
+        frames = capture_transfer(lab, lab.a, path, "--split")
+    assert max(frame.wire_len for frame in frames) == MTU + 14
+    assert carried(frames) == LENGTH + len(str(LENGTH))
+    segments = [frame for frame in frames if frame.wire_len == MTU + 14]
+    assert {(frame.direction, frame.checksum, frame.gso_len, frame.comments) for frame in segments} == {
+        ("out", "", 0, ())
+    }
+    states = [verdict.state for frame in segments for verdict in frame.checksums()]
+    assert set(states) == {"good"}
+    errors = "_ws.malformed || tcp.analysis.lost_segment || tcp.analysis.retransmission"
+    argv = [oracle("tshark"), "-n", "-r", str(path), "-Y", errors]
     assert subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout == ""
 
 

@@ -24,7 +24,15 @@ from live import LOCAL, TAG_STACKS, VARIED_FILTERS, delete_link, set_link, tagge
 from oracles import oracle, tcpdump
 from pyroute2 import IPRoute
 
-from rawkit.engine import FrameBatch, PacketRing, PacketSocket, RingCounters, compile_filter, fan_out
+from rawkit.engine import (
+    FrameBatch,
+    PacketRing,
+    PacketSocket,
+    RingCounters,
+    RingSet,
+    compile_filter,
+    fan_out,
+)
 from rawkit.engine.batch import KERNEL_TIME, OUTGOING, VLAN
 from rawkit.errors import EngineError, FilterError, UnknownInterface
 from rawkit.pcap import open_pcap
@@ -853,3 +861,27 @@ def test_importing_it_is_cheap() -> None:
 
 def test_counters_have_names() -> None:
     assert RingCounters(10, 2, 4, 1, 1, 0).waiting == 3
+
+
+def test_a_signal_handler_ends_a_wait_without_end(veth: VethPair) -> None:
+    with PacketRing(veth.near, filter="udp port 1") as ring:
+        before = signal.signal(signal.SIGALRM, lambda *_: ring.interrupt())
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)  # more than once: the first may come too early
+        try:
+            assert len(ring.receive(timeout=None)) == 0
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_waiting_for_several_rings_can_be_ended_from_another_thread(veth: VethPair) -> None:
+    rings = [PacketRing(name, filter="udp port 1") for name in (veth.near, "lo")]
+    both = RingSet(rings, 0.01)
+    try:
+        timer = threading.Timer(0.05, both.interrupt)
+        timer.start()
+        assert len(both.receive(timeout=None)) == 0
+        timer.join()
+        assert both.counters().waiting == 0
+    finally:
+        both.close()
