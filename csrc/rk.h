@@ -898,6 +898,18 @@ uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint3
 int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   uint8_t *out, uint32_t out_len, uint32_t *used);
 
+/* ---- damaged files (rk_pcap_find.c) ------------------------------------------------------------- */
+
+/* The first octet from `at` on where records of a pcap file seem to begin (len: none): some that follow each other,
+ * with lengths and times that can be, or those up to the end of the file, which is that of the octets with at_end. */
+uint32_t rk_pcap_find(const struct rk_pcap_file *file, const uint8_t *octets, uint32_t len, uint32_t at, int at_end);
+/* The first frame of a batch, as rk_pcap_read filled it, whose record does not seem to be one: packets that are longer
+ * than they were, fractions beyond a second, leaps of more than a year. batch->n: none. */
+uint32_t rk_pcap_odd(const struct rk_pcap_file *file, const struct rk_batch *batch);
+/* The first octet from `at` on where a block of pcapng begins that lies within the octets as a whole and whose type
+ * is known; len: none. One that is no multiple of 4 octets away from `aligned` needs another behind it. */
+uint32_t rk_pcapng_find(int big_endian, const uint8_t *octets, uint32_t len, uint32_t at, uint32_t aligned);
+
 /* ---- flows (rk_flow.c) -------------------------------------------------------------------------- */
 
 /* Packets between two ends, in both directions. `a` sent the first of them. */

@@ -41,6 +41,19 @@ class PcapParser:
         stop = check(lib.rk_pcap_read(self._file, batch.refill(), self._at), "find packets")
         return stop, self._at[0]
 
+    def find(self, octets: ReadableBuffer, at: int, end: int, at_end: bool) -> int:
+        """The first place from `at` on where records seem to begin; `end`: none in octets[at:end].
+
+        With `at_end` the file ends there.
+        """
+        n: int = lib.rk_pcap_find(self._file, ffi.from_buffer(octets), end, at, at_end)
+        return n
+
+    def odd(self, batch: FrameBatch) -> int:
+        """The first frame of a batch just read whose record does not seem to be one; len(batch): none."""
+        n: int = lib.rk_pcap_odd(self._file, batch.handle)
+        return n
+
 
 class PcapngParser:
     """Finds the packets of a section of a pcapng file, between its other blocks.
@@ -77,6 +90,15 @@ class PcapngParser:
         self._at[0] = at
         stop = check(lib.rk_pcapng_read(self._section, batch.refill(), self._at), "find packets")
         return stop, self._at[0]
+
+
+def find_block(octets: ReadableBuffer, at: int, end: int, order: str, aligned: int) -> int:
+    """The first place from `at` on where a whole pcapng block of a known type begins; `end`: none.
+
+    Where it is no multiple of 4 octets away from `aligned` another block has to follow it.
+    """
+    n: int = lib.rk_pcapng_find(order == ">", ffi.from_buffer(octets), end, at, aligned)
+    return n
 
 
 class RecordWriter:

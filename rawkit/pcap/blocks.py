@@ -185,10 +185,11 @@ class Block:
 
         Raises `DamagedOptions` where one reaches past the end of the block.
         """
-        start = self._options_start()
+        start = self.options_start()
         return [] if start is None else list(options(self.octets, start, len(self.octets) - 4, self.order))
 
-    def _options_start(self) -> int | None:
+    def options_start(self) -> int | None:
+        """Where in the octets options begin; None for blocks whose layout is not known."""
         if self.kind in (EPB, PB):
             (cap_len,) = struct.unpack_from(self.order + "I", self.octets, 20)
             return 28 + int(cap_len + 3 & ~3)

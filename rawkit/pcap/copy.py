@@ -133,6 +133,10 @@ class RecordSink:
         elif octets:
             self._sink.write(octets)
 
+    def record(self, octets: bytes, packets: int) -> None:
+        """Write a record or block that was made elsewhere, which holds so many packets."""
+        self._sink.write(octets, packets)
+
     def records(
         self,
         batch: FrameBatch,

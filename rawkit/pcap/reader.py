@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from rawkit.engine.batch import NO_DIRECTION, OPTIONS, FrameBatch, flag_words
 from rawkit.engine.capfile import DAMAGED, PcapngParser, PcapParser
@@ -216,7 +216,7 @@ class Reader:
         self._error = None  # whose traceback holds this reader: both would wait for the garbage collector
         self._window.close()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -196,6 +196,7 @@ ROWS = [
     Row("pcap slice {good} tcp porty 80 -w {nowhere}", "porty"),
     Row("pcap edit {good} --map 10.0.0.0/8 -w {nowhere}", "prefix map"),
     Row("pcap edit {good} -w {nowhere}", "nothing is to be changed"),
+    Row("pcap repair {text} -w {nowhere}", "nothing here looks like packets"),
     Row("pcap anonymise {good} --keep 10.0.0.0/33 -w {nowhere}", "10.0.0.0/33"),
     Row("pcap anonymise {good} --key-file {nowhere} -w {nowhere}", "does not exist"),
     # ---- show

@@ -231,3 +231,20 @@ def test_the_same_key_makes_the_same_addresses(tmp_path: Path, capsys: pytest.Ca
     key.write_text("short")
     assert run("anonymise", HTTP, "--key-file", key, "-w", names[0]) == 2
     assert "can be guessed" in capsys.readouterr().err
+
+
+# ---- repair
+
+
+def test_repair_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in.pcapng", tmp_path / "out.pcapng"
+    octets = HTTP.read_bytes()
+    for damage, code, says in ((b"", 0, "the file is whole"), (b"\xff" * 40, 1, "40 octets lost")):
+        source.write_bytes(octets + damage)
+        assert run("repair", source, "-w", out) == code
+        assert f"14 packets written to {out}; {says}" in capsys.readouterr().err
+        assert out.read_bytes() == octets
+    assert run("repair", "--json", source, "-w", out) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["type"] for row in rows] == ["header", "loss", "repaired"]
+    assert (rows[1]["offset"], rows[1]["octets"], rows[2]["packets"]) == (len(octets), 40, 14)

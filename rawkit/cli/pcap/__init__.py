@@ -10,10 +10,8 @@ COMMANDS = {
     "info": ("rawkit.cli.pcap.info", "Say what files hold: interfaces, sizes, times, losses."),
     "slice": ("rawkit.cli.pcap.slice", "Take packets out by time, number or filter."),
     "edit": ("rawkit.cli.pcap.edit", "Change addresses, ports, tags, hop limits; checksums follow."),
-    "anonymise": (
-        "rawkit.cli.pcap.anonymise",
-        "Put other addresses in place of all, by a key, and no payloads.",
-    ),
+    "anonymise": ("rawkit.cli.pcap.anonymise", "Put other addresses in place of all, drop payloads."),
+    "repair": ("rawkit.cli.pcap.repair", "Save what can be saved of a damaged file; say what was lost."),
 }
 
 
