@@ -65,7 +65,7 @@ def test_a_run_is_seen_as_the_transport_page_says(tmp_path: Path) -> None:
     oracle("tshark")
     page = (DOCS / "tutorial-transport.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\$ (.*)$", page[page.index("## See it") :], re.MULTILINE)
-    assert len(lines) == 5
+    assert len(lines) == 6
     environment = os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     for line in ["rawkit transport new courier", *lines]:
         words = shlex.split(line)
@@ -76,5 +76,9 @@ def test_a_run_is_seen_as_the_transport_page_says(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         if words[0] == "tshark":
             assert all("[retransmission]" in row for row in done.stdout.splitlines())
-    for name in ("courier.html", "captured.html"):
-        assert "Time sequence" in (tmp_path / name).read_text()
+    for name, title in (
+        ("courier", "Time sequence"),
+        ("captured", "Time sequence"),
+        ("both", "kernel cubic"),
+    ):
+        assert title in (tmp_path / f"{name}.html").read_text()

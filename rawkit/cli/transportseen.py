@@ -184,6 +184,7 @@ Examples:
   rawkit transport report courier.py:Courier --loss 1% -o run.svg --only sequence --only window
   rawkit transport report first.py:First second.py:Second -o both.html       on the same axes
   rawkit transport report courier.py:Courier --from run.pcapng -o run.html   what a capture holds
+  rawkit transport report courier.py:Courier --over raw --kernel cubic --delay 10ms --loss 1% -o both.html
   rawkit transport report courier.py:Courier -o run.csv             the numbers behind the plots
 
 Files: .html .svg .png .pdf .csv .pcapng .qlog .qvis .xpl.
@@ -198,6 +199,14 @@ Exit status: 0; 2 for bad input.""",
 @click.option(
     "--from", "source", metavar="FILE", help="A capture of the protocol's packets, in place of a simulation."
 )
+@click.option(
+    "--over",
+    type=click.Choice(["raw", "udp", "tun", "packet"]),
+    help="Between two hosts of a lab, over real sockets; the link has --delay, --loss and --seed.",
+)
+@click.option(
+    "--kernel", "kernels", multiple=True, metavar="CONTROL", help="The kernel's TCP too: reno, cubic, bbr."
+)
 @click.option("--only", multiple=True, metavar="PLOT", help="Not all plots, of a picture.")
 @click.option(
     "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Of a picture."
@@ -208,6 +217,8 @@ def report_command(
     places: tuple[str, ...],
     output: tuple[str, ...],
     source: str | None,
+    over: str | None,
+    kernels: tuple[str, ...],
     only: tuple[str, ...],
     theme: Any,
     title: str,
@@ -215,15 +226,63 @@ def report_command(
 ) -> int:
     """Write plots of a run: a page to zoom into, a picture, the numbers, or files for other programs.
 
-    Each protocol is simulated; several are shown on the same axes.
+    Each protocol is simulated, or runs between two hosts of a lab; several are shown on the same axes.
     """
-    if source is None:
-        runs: list[Any] = transfers(places, **told)
+    runs: list[Any]
+    if kernels and over is None:
+        raise click.UsageError("--kernel goes with --over: the kernel's TCP runs between hosts of a lab")
+    if over is not None:
+        runs = _in_lab(places, over, kernels, **told)
+    elif source is None:
+        runs = transfers(places, **told)
     else:
         runs = [_captured(place, source, told["options"]) for place in places]
     for path in output:
         _save(runs, path, title=title, theme=theme, only=only)
     return 0
+
+
+def _in_lab(
+    places: tuple[str, ...],
+    over: str,
+    kernels: tuple[str, ...],
+    options: tuple[str, ...],
+    octets: int,
+    back: int,
+    delay: str | None,
+    loss: str | None,
+    seed: int,
+    **others: Any,
+) -> list[Any]:
+    """The same transfer by each protocol, and by the kernel, each in a lab of its own with the same link."""
+    from dataclasses import replace
+    from functools import partial
+
+    from rawkit.cli.transport import _option, load
+    from rawkit.lab import Lab
+    from rawkit.report.analysis import Roles
+    from rawkit.report.run import Run, versions
+    from rawkit.tools.kerneltcp import kernel_transfer
+    from rawkit.tools.labrun import run_in_lab
+    from rawkit.wire import TCP
+
+    if any(others[name] for name in ("rate", "queue", "schedule")) or others["preset"] != "standard":
+        raise click.UsageError("the link of a lab has --delay, --loss and --seed, and nothing else")
+    given = dict(map(_option, options))
+    settings = {"link": f"delay {delay or 0}, loss {loss or 0}", "seed": str(seed), **versions()}
+    lab_of_its_own = partial(Lab, delay or 0, loss or 0, seed)
+    runs = []
+    for cls in map(load, places):
+        with lab_of_its_own() as lab:
+            made = run_in_lab(
+                partial(cls, **given), lab, over, octets=octets, back=back, seed=seed, trace=True
+            )
+        runs.append(replace(Run.of(made), settings={"over": over, **settings}))
+    for control in kernels:
+        with lab_of_its_own() as lab:
+            kernel = kernel_transfer(lab, octets, control=control)
+        runs.append(Run(kernel.trace, Roles(TCP), f"kernel {control}", kernel.metrics(), settings))
+    return runs
 
 
 def _captured(place: str, source: str, options: tuple[str, ...]) -> Any:

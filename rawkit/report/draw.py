@@ -79,7 +79,8 @@ def draw(
         for axes, panel in zip(every, panels):
             _fill(axes, panel, theme)
             names = [line.name for line in panel.lines]
-            if len(names) > 1 and (panel is panels[0] or names != [line.name for line in panels[0].lines]):
+            several = any(line.run for line in panels[0].lines)  # they have the same names everywhere
+            if len(names) > 1 and (panel is panels[0] or not several):
                 # Beside the axes, where it covers nothing.
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
         every[-1].set_xlabel("time (s)")

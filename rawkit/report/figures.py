@@ -90,7 +90,7 @@ def window(run: Run) -> Panel:
     """The congestion window and threshold as the endpoint says, and what was in flight as its packets say."""
     told = series.metrics(run, run.hosts[0])
     lines = [
-        line("in flight", series.in_flight(run, run.hosts[0]), "steps", "main"),
+        line("in flight", _in_flight(run), "steps", "main"),
         line("congestion window", told.get("cwnd", []), "steps", "ack"),
         line("slow start threshold", [p for p in told.get("ssthresh", []) if p[1]], "steps", "limit"),
     ]
@@ -163,9 +163,10 @@ def overlay(runs: Sequence[Run]) -> list[Panel]:
         ("goodput", "Goodput", "Mbit/s", "steps",
          lambda run: _scaled(series.goodput(run, run.hosts[1]), 1e-6)),
         ("window", "Congestion window, or what is in flight where there is none", "octets", "steps",
-         lambda run: series.metrics(run, run.hosts[0]).get("cwnd") or series.in_flight(run, run.hosts[0])),
-        ("rtt", "Round-trip time", "ms", "points",
-         lambda run: _scaled(series.round_trips(run, run.hosts[0]), 1e3)),
+         lambda run: series.metrics(run, run.hosts[0]).get("cwnd") or _in_flight(run)),
+        ("rtt", "Round-trip time (smoothed where it is not measured)", "ms", "points",
+         lambda run: _scaled(series.round_trips(run, run.hosts[0])
+                             or series.metrics(run, run.hosts[0]).get("srtt", []), 1e3)),
         ("queue", "Queueing delay", "ms", "points",
          lambda run: _scaled(series.queueing_delay(run, run.hosts[0]), 1e3)),
     ]  # fmt: skip
@@ -174,9 +175,15 @@ def overlay(runs: Sequence[Run]) -> list[Panel]:
     both = all(len(run.hosts) > 1 for run in runs)
     for key, title, unit, look, points in kinds if both else [each for each in kinds if each[0] in ONE_HOST]:
         lines = [line(run.name, points(run), look, run=i) for i, run in enumerate(runs)]
-        if any(map(len, lines)):
+        lines = [each for each in lines if len(each)]
+        if lines:
             found.append(Panel(key, title, unit, lines, until))
     return found
+
+
+def _in_flight(run: Run) -> list[Point]:
+    """As the packets show it; or, where none were seen, as the sender says."""
+    return series.in_flight(run, run.hosts[0]) or series.metrics(run, run.hosts[0]).get("in_flight", [])
 
 
 def _panel(key: str, title: str, unit: str, lines: list[Line], run: Run) -> Panel:

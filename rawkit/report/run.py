@@ -59,8 +59,9 @@ class Run:
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
-        """The names of the hosts, the one that sent first in front: the client."""
-        return tuple(dict.fromkeys(e.where for e in self.trace if e.kind in ("send", "arrive")))
+        """The names of the hosts, the client first: the one that sent, or without packets reported, first."""
+        packets = dict.fromkeys(e.where for e in self.trace if e.kind in ("send", "arrive"))
+        return tuple(packets or dict.fromkeys(e.where for e in self.trace if e.kind in ("metric", "deliver")))
 
     @cached_property
     def facts(self) -> list[tuple[TraceEvent, Facts]]:
@@ -76,9 +77,9 @@ class Run:
 
     @cached_property
     def end_ns(self) -> int:
-        """When the last packet was seen. What endpoints do after that is wait for each other's questions."""
-        packets = [event.time_ns for event in self.trace if event.kind in ("send", "arrive", "drop")]
-        return max(packets, default=0)
+        """When the last packet was seen, or octets delivered. What endpoints do after that is wait."""
+        kinds = ("send", "arrive", "drop", "deliver")
+        return max((event.time_ns for event in self.trace if event.kind in kinds), default=0)
 
 
 def machine_of(endpoint: Endpoint) -> Machine | None:

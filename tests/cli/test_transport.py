@@ -53,6 +53,11 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("report", SOUND, "-o", "x.svg", "--only", "size"), "there is no plot 'size'"),
         (("report", SOUND, "-o", "x.png", "--only", "ladder"), "a picture of ladder is an .svg of one run"),
         (("report", SOUND, "-o", "x.svg", "--only", "states"), "StopAndWait has no state machine"),
+        (("report", SOUND, "--kernel", "cubic", "-o", "x.svg"), "--kernel goes with --over"),
+        (
+            ("report", SOUND, "--over", "raw", "--rate", "1Mbit/s", "-o", "x.svg"),
+            "the link of a lab has --delay",
+        ),
         (("report", SOUND, BROKEN, "-o", "x.pcapng"), "a .pcapng file holds one run, not 2"),
         (("dissector", "rawkit.sim:Transfer"), "Transfer is no header, no protocol"),
         (("dissector", "rawkit.sim:check"), "there is no class check"),
@@ -136,3 +141,16 @@ def test_the_ladder_is_a_picture_too(tmp_path: Path) -> None:
     path = tmp_path / "ladder.svg"
     assert run("report", SOUND, "--octets", "3000", "-o", str(path), "--only", "ladder").exit_code == 0
     assert "[0] SYN" in path.read_text()
+
+
+@pytest.mark.net
+def test_a_protocol_and_the_kernel_on_the_same_axes(tmp_path: Path) -> None:
+    path, place = tmp_path / "both.csv", "rawkit.transport.protocols.selective_repeat:SelectiveRepeat"
+    link = ("--over", "raw", "--kernel", "reno", "--delay", "2ms", "--octets", "300000")
+    done = run("report", place, *link, "-o", str(path), "-o", str(tmp_path / "both.html"))
+    assert done.exit_code == 0, done.output
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    for name in ("SelectiveRepeat", "kernel reno"):
+        mine = [row for row in rows if row[0] == name]
+        assert {"delivered", "goodput", "metric cwnd", "metric srtt"} <= {row[1] for row in mine}
+        assert max(float(row[3]) for row in mine if row[1] == "delivered") == 300_000
