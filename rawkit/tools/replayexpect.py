@@ -7,31 +7,21 @@ has to have of its own is adjusted on the way out: acknowledgement numbers and e
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rawkit.engine import FrameBatch, PacketSocket, monotonic_ns
 from rawkit.errors import EngineError, RawkitError
+from rawkit.tools.answers import Answer, Comparison, Flow, Verdict, is_bare_ack
 from rawkit.tools.flowsides import CLIENT, Ends, ends_of
 from rawkit.tools.replay import failure_text
 from rawkit.tools.replayplan import ETHERNET, Plan, ReplayConfig, cut_frame
-from rawkit.transport.ranges import RangeSet
-from rawkit.transport.seqspace import SeqSpace
 from rawkit.wire.arp import ARP
-from rawkit.wire.edit import FieldDifference, diff
 from rawkit.wire.ethernet import Ether
-from rawkit.wire.field import AUTO
 from rawkit.wire.frame import Frame
 from rawkit.wire.icmpv6 import NeighbourAdvertisement, NeighbourSolicitation, TargetLinkAddress
 from rawkit.wire.ipv6 import IPv6
 from rawkit.wire.packet import Packet
-from rawkit.wire.tcp import TCP, Timestamps
-
-IGNORED = ("Ether.dst", "Ether.src", "IPv4.id", "IPv6.flow_label", "TCP.window", "trailer")
-"""Fields that another run may have otherwise, besides checksums, which have to be as good as before."""
-
-_SEQ = SeqSpace(32)
 
 Key = tuple[int, bytes, bytes, int, int]
 """A flow: protocol, the client's address and the server's, and their ports."""
@@ -82,88 +72,6 @@ class ExpectReport:
         return {name: getattr(self, name) for name in names} | {"mismatched": len(self.mismatches)}
 
 
-@dataclass(eq=False)
-class _Answer:
-    """One that is waited for."""
-
-    number: int
-    packet: Packet
-    due_ns: int
-
-
-class _Flow:
-    """What is waited for in a flow, and how its numbers differ from the file's."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[_Answer] = deque()
-        self.early: deque[Packet] = deque()
-        """What came and is not, or not yet, what is waited for."""
-        self.shift: int | None = None
-        """What the server's sequence numbers are more than in the file."""
-        self.stamps: dict[int, int] = {}
-        """The server's time stamps, by those of the file."""
-        self._base: int | None = None
-        self._came = RangeSet()
-
-    def is_repeated(self, header: TCP, octets_n: int) -> bool:
-        """Whether all of a segment has come before; notes it."""
-        length = octets_n + bool(header.flags & TCP.SYN) + bool(header.flags & TCP.FIN)
-        if self._base is None:
-            self._base = int(header.seq)
-        start = _SEQ.unwrap((header.seq - self._base) % _SEQ.size, 0)
-        return length > 0 and self._came.add(start, start + length) == 0
-
-    def adjusted(self, packet: Packet) -> Packet:
-        """A client's segment for the server as it is now."""
-        header = packet[TCP]
-        if self.shift is None or not header.flags & TCP.ACK:
-            return packet
-        options = [
-            option.replace(echo=self.stamps.get(option.echo, option.echo))
-            if isinstance(option, Timestamps)
-            else option
-            for option in header.options
-        ]
-        was_good = all(verdict.state != "bad" for verdict in packet.checksums() if verdict.layer is TCP)
-        checksum = AUTO if was_good else header.checksum
-        ack = _SEQ.add(header.ack, self.shift)
-        return packet.replace(TCP, ack=ack, options=options, checksum=checksum)
-
-    def as_in_file(self, packet: Packet, wanted: Packet) -> Packet:
-        """A server's segment with the numbers that it would have in the file."""
-        header, before = packet.get(TCP), wanted.get(TCP)
-        if header is None or before is None:
-            return packet
-        shift = _SEQ.distance(before.seq, header.seq) if self.shift is None else self.shift
-        stamps = {type(option): option for option in before.options}
-        options = [
-            stamps.get(Timestamps, option) if isinstance(option, Timestamps) else option
-            for option in header.options
-        ]
-        return packet.replace(TCP, seq=_SEQ.add(header.seq, -shift), options=options)
-
-    def learn(self, packet: Packet, wanted: Packet) -> None:
-        """Take the numbers of an answer for the ones in the file."""
-        header, before = packet.get(TCP), wanted.get(TCP)
-        if header is None or before is None:
-            return
-        if self.shift is None:
-            self.shift = _SEQ.distance(before.seq, header.seq)
-        now, then = _stamp(header), _stamp(before)
-        if now is not None and then is not None:
-            self.stamps[then] = now
-
-
-def _stamp(header: TCP) -> int | None:
-    return next((option.value for option in header.options if isinstance(option, Timestamps)), None)
-
-
-def _is_bare_ack(packet: Packet) -> bool:
-    """Whether it only acknowledges: how often hosts do that depends on the moment."""
-    header = packet.get(TCP)
-    return header is not None and header.flags == TCP.ACK and not packet.payload
-
-
 class Expectation:
     """Sends the clients' frames of a capture and compares the answers with the servers'; `run()` does it.
 
@@ -187,7 +95,7 @@ class Expectation:
         self.report = ExpectReport(config.interface)
         self._config = config
         self._wait_ns = round(wait * 1e9)
-        self._ignored = {name.casefold() for name in (*IGNORED, *ignore)}
+        self._comparison = Comparison(ignore)
         self._plan = Plan(
             frames, config, interface.mtu, lambda side, number: number if side == CLIENT else -number
         )
@@ -196,7 +104,7 @@ class Expectation:
             config.interface, promiscuous=True, ignore_outgoing=True, buffer_len=4 << 20
         )
         self._batch = FrameBatch(256)
-        self._flows: dict[Key, _Flow] = {}
+        self._flows: dict[Key, Flow] = {}
         self._macs: dict[bytes, bytes] = {}
         self._lag_ns = 0
         self._start_ns = 0
@@ -218,8 +126,7 @@ class Expectation:
                     self._next(batch[row], number, due[row])
             for flow in self._flows.values():
                 self._await(flow)
-                for packet in flow.early:
-                    self._mismatch(0, "unexpected", packet, [])
+                self._note(flow.surplus())
         self.report.skipped = self._plan.skipped
         self.report.mismatches.sort(key=lambda mismatch: mismatch.number or 1 << 40)
         return self.report
@@ -229,8 +136,11 @@ class Expectation:
         ends = ends_of(octets)
         if number < 0:
             packet = Packet.parse(octets)
-            if ends is not None and not _is_bare_ack(packet):
-                self._expect(self._flow(_key(ends, from_client=False)), _Answer(-number, packet, due_ns))
+            if ends is not None and not is_bare_ack(packet):
+                flow = self._flow(_key(ends, from_client=False))
+                self.report.expected += 1
+                flow.expect(Answer(-number, packet, due_ns))
+                self._note(flow.judge())
             return
         if ends is not None:
             flow = self._flow(_key(ends, from_client=True))
@@ -246,17 +156,10 @@ class Expectation:
             reason = failure_text(error.errno or 0)
             self.report.failed[reason] = self.report.failed.get(reason, 0) + 1
 
-    def _expect(self, flow: _Flow, answer: _Answer) -> None:
-        self.report.expected += 1
-        for packet in flow.early:
-            if not self._differences(flow, packet, answer.packet):
-                flow.early.remove(packet)
-                self._matched(flow, packet, answer)
-                return
-        flow.waiting.append(answer)
-
-    def _flow(self, key: Key) -> _Flow:
-        return self._flows.setdefault(key, _Flow())
+    def _flow(self, key: Key) -> Flow:
+        if key not in self._flows:
+            self._flows[key] = Flow(self._comparison)
+        return self._flows[key]
 
     def _know(self, address: bytes, mac: bytes) -> None:
         if address in self._macs:
@@ -267,24 +170,15 @@ class Expectation:
 
             self.report.own_addresses.append(str(ip_address(address)))
 
-    def _await(self, flow: _Flow) -> None:
+    def _await(self, flow: Flow) -> None:
         """Until a flow's answers have come, or as many others, or nothing has for a while."""
         until_ns = monotonic_ns() + self._wait_ns
-        while (left := len(flow.waiting) - len(flow.early)) > 0 and not self._stopped:
+        while (lacking := flow.lacking) > 0 and not self._stopped:
             if not self._hear_once(until_ns):
                 break
-            if len(flow.waiting) - len(flow.early) < left:
+            if flow.lacking < lacking:
                 until_ns = monotonic_ns() + self._wait_ns
-        while flow.waiting:
-            answer = flow.waiting.popleft()
-            if not flow.early:
-                self._mismatch(answer.number, "missing", answer.packet, [])
-                continue
-            packet = flow.early.popleft()
-            self._mismatch(
-                answer.number, "differs", answer.packet, self._differences(flow, packet, answer.packet)
-            )
-            flow.learn(packet, answer.packet)
+        self._note(flow.give_up())
 
     def _hear(self, until_ns: int) -> None:
         """Take in what comes until a moment."""
@@ -312,37 +206,23 @@ class Expectation:
         if flow is None:
             self.report.other += 1
             return
-        packet = Packet.parse(octets)
-        header = packet.get(TCP)
-        if _is_bare_ack(packet) or (header is not None and flow.is_repeated(header, len(packet.payload))):
-            return
-        for answer in flow.waiting:
-            if not self._differences(flow, packet, answer.packet):
-                flow.waiting.remove(answer)
-                self._matched(flow, packet, answer)
-                return
-        flow.early.append(packet)
+        flow.arrive(Packet.parse(octets))
+        self._note(flow.judge())
 
-    def _matched(self, flow: _Flow, packet: Packet, answer: _Answer) -> None:
-        self.report.matched += 1
-        flow.learn(packet, answer.packet)
-        # What follows it in the file follows it as closely now.
-        self._lag_ns = max(self._lag_ns, monotonic_ns() - self._start_ns - answer.due_ns)
-
-    def _mismatch(self, number: int, kind: str, packet: Packet, differences: list[str]) -> None:
-        self.report.mismatches.append(Mismatch(number, kind, packet.summary(), differences))
-
-    def _differences(self, flow: _Flow, packet: Packet, wanted: Packet) -> list[str]:
-        found = [
-            str(one) for one in diff(wanted, flow.as_in_file(packet, wanted)) if not self._is_ignored(one)
-        ]
-        bad, bad_before = (
-            {v.layer.__name__ for v in p.checksums() if v.state == "bad"} for p in (packet, wanted)
-        )
-        return found + [f"{name}: its checksum is bad" for name in sorted(bad - bad_before)]
-
-    def _is_ignored(self, difference: FieldDifference) -> bool:
-        return difference.path.casefold() in self._ignored or difference.field == "checksum"
+    def _note(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            answer = verdict.answer
+            if answer is not None and verdict.kind != "missing":
+                # What follows it in the file follows it as closely now.
+                late_ns = monotonic_ns() - self._start_ns - answer.due_ns
+                self._lag_ns = max(self._lag_ns, late_ns)
+            if verdict.kind == "as expected":
+                self.report.matched += 1
+                continue
+            number, packet = (0, verdict.packet) if answer is None else (answer.number, answer.packet)
+            self.report.mismatches.append(
+                Mismatch(number, verdict.kind, packet.summary(), verdict.differences)
+            )
 
     def _tells_address(self, ends: Ends, octets: bytes) -> bool:
         """Answer whoever asks for a client's link-layer address, unless this host's kernel does."""
