@@ -60,7 +60,7 @@ def set_rules(rules: dict[int, int]) -> None:
         pytest.skip(f"no nftables here: {error}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lab() -> Iterator[RoutedLab]:
     with Lab.star(3) as lab, ExitStack() as stack:
         first, second = lab.hosts[1:]
@@ -75,7 +75,16 @@ def lab() -> Iterator[RoutedLab]:
         yield lab
 
 
-@pytest.mark.parametrize(("kind", "letter"), [("syn", "S"), ("ack", "A"), ("fin", "F"), ("connect", "T")])
+@pytest.mark.parametrize(
+    ("kind", "letter"),
+    [
+        ("syn", "S"), ("ack", "A"), ("fin", "F"), ("connect", "T"), ("sctp", "Y"), ("udp", "U"),
+        *(
+            pytest.param(*kind, marks=pytest.mark.slow)
+            for kind in (("window", "W"), ("null", "N"), ("xmas", "X"), ("maimon", "M"))
+        ),
+    ],
+)  # fmt: skip
 def test_nmap_agrees_on_every_port_behind_rules(kind: str, letter: str, lab: RoutedLab) -> None:
     scanner, *others = lab.hosts
     targets = [str(host.ipv4) for host in others]

@@ -53,6 +53,10 @@ class SCTPProbe(Probe):
             return OPEN, "init-ack"
         return CLOSED if isinstance(first, SCTPAbort) else FILTERED, first.name.lower().replace(" ", "-")
 
+    def verdict_of_error(self, version: int, type: int, code: int, by_target: bool) -> tuple[str, str]:
+        # Who speaks SCTP says in SCTP that nobody listens: what comes by ICMP is somebody else's word.
+        return FILTERED, icmp_reason(version, type, code)
+
 
 class ProtocolProbe(Probe):
     """A packet of an IP protocol: the "ports" are protocol numbers. Who does not speak it says so in an ICMP
