@@ -25,12 +25,15 @@ from rawkit.clock import Clock
 from rawkit.engine import realtime_ns
 from rawkit.errors import EngineError
 from rawkit.tools.scan.config import FILTERED, NO_ANSWER, NO_ROUTE, OPEN, PortResult, ScanConfig
-from rawkit.tools.scan.pace import Patience, RatePace
+from rawkit.tools.scan.pace import EPOCHS, AutoPace, Pace, Patience, RatePace
 from rawkit.tools.scan.tally import Tally
 from rawkit.tools.scan.waiting import Wait
 
 _PORTS_MAX = 1 << 16  # that are kept track of at once
-_RATE = 1000.0  # probes per second, unless one is given; Linux sends as many errors to all together
+_WINDOW_MAX = 1024
+# Probes per second, unless a rate is given, where silence may be for want of errors: Linux sends as many to
+# all together.
+_RATE = 1000.0
 _FLOOD_NS = 50_000_000  # between probes while the limit is being measured
 _FLOOD_MIN_NS = 2_000_000
 _QUIET_NS = 2_500_000_000  # without any error, however often it was asked: no limit is as low
@@ -82,8 +85,11 @@ class _Port:
     number: int
     probes: int = 0
     sent_ns: int = 0
+    epoch: int = 0
     silences: int = 0  # when an error could have been sent
+    awaited: bool = False  # of the present round
     first: PortResult | None = None  # what its first answer made of it, to be confirmed
+    error: PortResult | None = None  # what says no more of it than silence
 
 
 @dataclass(slots=True)
@@ -138,9 +144,19 @@ class Asking:
     ) -> None:
         self._config, self._tally, self._clock, self._notify = config, tally, clock, notify
         self._carriers = carriers
-        self._pace = RatePace(config.rate or min(config.effective_rate or _RATE, _RATE))
+        self._pace: Pace
+        if config.rate is None and all(carrier.exact for carrier in carriers.values()):
+            self._pace = AutoPace(_WINDOW_MAX, config.effective_rate)
+        else:
+            self._pace = RatePace(config.rate or min(config.effective_rate or _RATE, _RATE))
+        self._epoch = 0  # of the pace
+        self._answers: deque[int] = deque(
+            maxlen=EPOCHS
+        )  # to the probes of the latest epochs, the newest first
+        self._timed = self._rtt_sum_ns = 0
         self._patience = Patience(config.timeout_ns)
         self._hosts: dict[IPAddress, _Host] = {}
+        self._awaited_n = 0
         self._random = random.Random(config.seed)
 
     def results(self) -> Generator[PortResult | Wait]:
@@ -161,13 +177,18 @@ class Asking:
             yield from self._round(todo)
             for host in asked:
                 # Silent for want of errors, if it sent some, but to fewer than it did not answer.
-                host.limited = 0 < host.errors - before[host.address] < len(host.ports)
+                scarce = 0 < host.errors - before[host.address] < len(host.ports)
+                host.limited = scarce and self._carriers[host.address.version].silent != FILTERED
         limited = [host for host in self._hosts.values() if host.ports and host.limited]
         yield from self._ask_slowly(limited)
         yield from self._confirm()
         for host in self._hosts.values():
             for port in host.ports.values():
-                yield self._unanswered(host, port, self._carriers[host.address.version].silent, NO_ANSWER)
+                if port.error is not None:
+                    yield replace(port.error, probes=port.probes)
+                else:
+                    silent = self._carriers[host.address.version].silent
+                    yield self._unanswered(host, port, silent, NO_ANSWER)
 
     def _unanswered(self, host: _Host, port: _Port, state: str, reason: str) -> PortResult:
         protocol = self._carriers[host.address.version].protocol
@@ -175,14 +196,23 @@ class Asking:
 
     def _round(self, todo: list[tuple[_Host, _Port]]) -> Generator[PortResult | Wait]:
         """Ask all once, and wait for answers."""
+        self._pace.restart()
+        self._answers.clear()
+        self._timed = self._rtt_sum_ns = 0
         last_ns = self._clock.now_ns()
         at = 0
-        while at < len(todo) or any(port.number in host.ports for host, port in todo):
+        self._awaited_n = 0
+        while at < len(todo) or self._awaited_n:
             now_ns = self._clock.now_ns()
             if at < len(todo):
                 for host, port in todo[at : at + self._pace.allowed(now_ns)]:
                     at += 1
                     if port.number in host.ports:
+                        if self._pace.begin():
+                            self._epoch += 1
+                            self._answers.appendleft(0)
+                        port.epoch, port.awaited = self._epoch, True
+                        self._awaited_n += 1
                         yield from self._ask(host, port)
                         self._pace.sent(1, now_ns)
                         last_ns = now_ns
@@ -192,6 +222,7 @@ class Asking:
                 if now_ns >= until_ns:
                     break
             yield from self._hear(until_ns)
+            self._pace.heard(self._answers, self._timed, self._rtt_sum_ns, self._clock.now_ns())
 
     def _ask(self, host: _Host, port: _Port) -> Generator[PortResult | Wait]:
         sent_ns = realtime_ns()
@@ -203,6 +234,7 @@ class Asking:
             if error.errno == errno.EAGAIN:
                 return
             self._tally.refused += 1
+            self._arrived(port)
             if port.first is not None:
                 yield self._settle(host, port)
             else:
@@ -233,6 +265,7 @@ class Asking:
             else:
                 self._tally.duplicates += 1
             return
+        self._arrived(port)
         if heard.is_error:
             host.errors += 1
             if host.limit:
@@ -245,7 +278,8 @@ class Asking:
             rtt_ns = None
         else:
             self._patience.seen(rtt_ns)
-        del host.ports[heard.port]
+            self._timed += 1
+            self._rtt_sum_ns += rtt_ns
         result = PortResult(
             heard.address,
             heard.port,
@@ -258,6 +292,13 @@ class Asking:
             carrier.protocol,
             1,
         )
+        if heard.is_error and heard.state == carrier.silent:
+            # As good as no answer, and no sign that answers keep up: a host without room may say so.
+            port.error = result
+            return
+        if (age := self._epoch - port.epoch) < len(self._answers):
+            self._answers[age] += 1
+        del host.ports[heard.port]
         if heard.state == OPEN and not carrier.exact:
             port.first = result
             host.answered[heard.port] = port
@@ -283,6 +324,11 @@ class Asking:
                     yield from self._ask(host, port)
                 else:
                     yield self._settle(host, port)
+
+    def _arrived(self, port: _Port) -> None:
+        """Nothing more is awaited of a port in this round."""
+        self._awaited_n -= port.awaited
+        port.awaited = False
 
     def _answered(self) -> list[tuple[_Host, _Port]]:
         return [(host, port) for host in self._hosts.values() for port in host.answered.values()]
