@@ -118,7 +118,7 @@ not; 2 for bad input; 77 without permission; 130 when interrupted.""",
 )
 @click.option(
     "--wait",
-    type=_ABOVE_0,
+    type=click.FloatRange(min=0, min_open=True, max=10**9),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

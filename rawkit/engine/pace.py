@@ -61,9 +61,9 @@ class Schedule:
 
     def __init__(self, rate: Rate | None = None, speed: float = 1.0) -> None:
         self._rate = None if rate is None else _rate(rate)
-        exact = Fraction(speed).limit_denominator(10**6)
-        if not 1e-6 <= exact <= 1e12:
+        if not 1e-6 <= speed <= 1e12:
             raise ValueError(f"a speed of {speed}; possible are 1e-6..1e12")
+        exact = Fraction(speed).limit_denominator(10**6)
         self._times = ffi.new("struct rk_times *", {"num": exact.denominator, "den": exact.numerator})
         self._begun = False
 

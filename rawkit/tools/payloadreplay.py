@@ -40,8 +40,8 @@ class PayloadConfig:
     def __post_init__(self) -> None:
         if self.port is not None and not 0 < self.port < 65536:
             raise ValueError(f"payload: port {self.port}; possible are 1..65535")
-        if not (self.speed >= 0 and self.loop >= 1 and self.wait > 0):
-            raise ValueError("payload: speed must be 0 or more, loop 1 or more, wait above 0")
+        if not (0 <= self.speed <= 1e12 and self.loop >= 1 and 0 < self.wait <= 1e9):
+            raise ValueError("payload: possible are speeds of 0..1e12, loop from 1, wait up to 1e9 seconds")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from rawkit.errors import EngineError, RawkitError
 from rawkit.tools.answers import Answer, Comparison, Flow, Verdict, is_bare_ack
 from rawkit.tools.flowsides import CLIENT, Ends, ends_of
 from rawkit.tools.replay import failure_text
-from rawkit.tools.replayplan import ETHERNET, Plan, ReplayConfig, cut_frame
+from rawkit.tools.replayplan import ETHERNET, MAX_SECONDS, Plan, ReplayConfig, cut_frame
 from rawkit.wire.arp import ARP
 from rawkit.wire.ethernet import Ether
 from rawkit.wire.frame import Frame
@@ -81,6 +81,7 @@ class Expectation:
 
     Raises:
         UnknownInterface, PermissionDenied, EngineError
+        ValueError: a `wait` that is not above 0, or more than 30 years.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Expectation:
         from rawkit.net import interface as find_interface
         from rawkit.net import interfaces
 
+        if not 0 < wait <= MAX_SECONDS:
+            raise ValueError(f"replay: waiting {wait} seconds; possible are more than 0, up to {MAX_SECONDS}")
         interface = find_interface(config.interface)
         if interface.linktype != ETHERNET:
             raise RawkitError(f"replay: {interface.name} is no Ethernet interface")

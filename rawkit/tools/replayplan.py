@@ -24,6 +24,8 @@ from rawkit.wire.udp import UDP
 ETHERNET = 1
 ETHERNET_LEN = 14
 UDP_LEN = 8
+MAX_SECONDS = 10**9
+
 CHUNK = 512
 """Frames handed to C at a time, at most."""
 
@@ -80,6 +82,9 @@ class ReplayConfig:
         for name in ("skip", "start"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"replay: {name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("start", "duration"):
+            if (getattr(self, name) or 0) > MAX_SECONDS:
+                raise ValueError(f"replay: {name} is more than {MAX_SECONDS} seconds")
         if not self.topspeed:
             Schedule(self.rate, self.speed)  # which knows its limits
 

@@ -211,7 +211,8 @@ def test_what_is_changed_and_cut(tmp_path: Path) -> None:
     [
         "--map 10.0.0.0/8", "--map 10.0.0.0/8=::/0", "--map 10.0.0.1/8=10.0.0.0/8", "--port-map 80=65536",
         "--port-map 1-9=65530",
-        "--loop-map 10.0.0.0/8", "--pps 1e-9", "-x 1e-9", "--start -1", "--plot",
+        "--loop-map 10.0.0.0/8", "--pps 1e-9", "-x 1e-9", "--start -1", "--plot", "--start inf",
+        "-t --duration 1e300", "-x inf", "-x nan", "--wait inf",
         "--vlan-add 4096", "--vlan-add 1:2:3:4", "--as-is --ttl 3",
     ],
 )  # fmt: skip

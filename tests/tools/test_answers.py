@@ -37,7 +37,7 @@ def good(n: int) -> list[tuple[int, str, list[str]]]:
     return [(number, "as expected", []) for number in range(1, n + 1)]
 
 
-@given(st.binary(min_size=1, max_size=200), st.booleans(), st.randoms(use_true_random=False))
+@given(st.binary(min_size=1, max_size=60), st.booleans(), st.randoms(use_true_random=False))
 def test_a_stream_however_it_is_cut(octets: bytes, late: bool, chance: random.Random) -> None:
     """In any order, with repeats, known before or after the file's packets, and FIN with octets or alone."""
 
