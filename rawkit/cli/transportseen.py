@@ -185,6 +185,8 @@ Examples:
   rawkit transport report first.py:First second.py:Second -o both.html       on the same axes
   rawkit transport report courier.py:Courier --from run.pcapng -o run.html   what a capture holds
   rawkit transport report courier.py:Courier --over raw --kernel cubic --delay 10ms --loss 1% -o both.html
+  rawkit transport report rawkit.transport.protocols.selective_repeat:SelectiveRepeat -o control.html \\
+    --vary control=newreno,cubic,vegas                              one run for each
   rawkit transport report courier.py:Courier -o run.csv             the numbers behind the plots
 
 Files: .html .svg .png .pdf .csv .pcapng .qlog .qvis .xpl.
@@ -207,6 +209,11 @@ Exit status: 0; 2 for bad input.""",
 @click.option(
     "--kernel", "kernels", multiple=True, metavar="CONTROL", help="The kernel's TCP too: reno, cubic, bbr."
 )
+@click.option(
+    "--vary",
+    metavar="NAME=V1,V2...",
+    help="Once for each value of this option of the class, on the same axes.",
+)
 @click.option("--only", multiple=True, metavar="PLOT", help="Not all plots, of a picture.")
 @click.option(
     "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Of a picture."
@@ -219,6 +226,7 @@ def report_command(
     source: str | None,
     over: str | None,
     kernels: tuple[str, ...],
+    vary: str | None,
     only: tuple[str, ...],
     theme: Any,
     title: str,
@@ -233,6 +241,8 @@ def report_command(
         raise click.UsageError("--kernel goes with --over: the kernel's TCP runs between hosts of a lab")
     if over is not None:
         runs = _in_lab(places, over, kernels, **told)
+    elif source is None and vary is not None:
+        runs = _varied(places, vary, **told)
     elif source is None:
         runs = transfers(places, **told)
     else:
@@ -240,6 +250,21 @@ def report_command(
     for path in output:
         _save(runs, path, title=title, theme=theme, only=only)
     return 0
+
+
+def _varied(places: tuple[str, ...], vary: str, options: tuple[str, ...], **told: Any) -> list[Any]:
+    """A run for each protocol and each value of an option, called by what is different."""
+    from rawkit.report.run import Run
+
+    name, equals, values = vary.partition("=")
+    if not equals or not values:
+        raise click.UsageError(f"--vary {vary!r}: expected NAME=VALUE,VALUE...")
+    runs = []
+    for value in values.split(","):
+        for result in transfers(places, options=(*options, f"{name}={value}"), **told):
+            protocol = f"{result.transfer.protocol.__name__}, " if len(places) > 1 else ""
+            runs.append(Run.of(result, f"{protocol}{name} {value}"))
+    return runs
 
 
 def _in_lab(

@@ -16,7 +16,7 @@ from importlib import resources
 from rawkit.report.analysis import acknowledges_by_flag, flag_masks
 from rawkit.report.luafields import Writer, quoted
 from rawkit.wire.ethernet import Ether
-from rawkit.wire.field import ChecksumRule
+from rawkit.wire.field import ChecksumRule, CRC32cRule
 from rawkit.wire.header import Header
 from rawkit.wire.ipv4 import IPv4
 from rawkit.wire.ipv6 import IPv6
@@ -174,8 +174,10 @@ def _flag_words(row: FieldInfo) -> str:
 
 
 def _checksum(header: type[Header], row: FieldInfo | None) -> str:
-    """The function that says whether the Internet checksum is right; nil for what is not looked at."""
+    """The function that says whether the checksum is right; nil for what is not looked at."""
     rule = row.spec.rule if row else None
+    if row is not None and isinstance(rule, CRC32cRule):
+        return _CRC32C.format(at=row.offset // 8, whole="" if rule.payload else ", header_end")
     plain = (
         isinstance(rule, ChecksumRule)
         and rule.payload
@@ -197,6 +199,37 @@ local function sum(range, so_far)
   return so_far
 end
 """
+
+_CRC32C = """
+-- Lua 5.2 has no operator for this, and later ones no library.
+local xor = bit32 and bit32.bxor or load("return function(a, b) return a ~ b end")()
+
+local crc_of = {{}}
+for octet = 0, 255 do
+  local crc = octet
+  for _ = 1, 8 do
+    crc = crc % 2 == 1 and xor(math.floor(crc / 2), 0x82F63B78) or math.floor(crc / 2)
+  end
+  crc_of[octet] = crc
+end
+
+-- CRC32c with zeros in its own place, least significant octet first (RFC 9260 appendix A).
+local function sound(tvb, header_end)
+  local octets = tvb(0{whole}):raw()
+  local given = octets:sub({at} + 1, {at} + 4)
+  octets = octets:sub(1, {at}) .. "\\0\\0\\0\\0" .. octets:sub({at} + 5)
+  local crc = 0xFFFFFFFF
+  for i = 1, #octets do
+    crc = xor(math.floor(crc / 256), crc_of[xor(crc, octets:byte(i)) % 256])
+  end
+  crc = xor(crc, 0xFFFFFFFF)
+  for i = 1, 4 do
+    if given:byte(i) ~= math.floor(crc / 256 ^ (i - 1)) % 256 then
+      return false
+    end
+  end
+  return true
+end"""
 
 _SUM_WITH_ADDRESSES = """
 local addresses = {{
@@ -230,7 +263,7 @@ function proto.dissector(tvb, pinfo, tree)
   local said, words = by_roles(values, values.payload_end - values.header_end)
   pinfo.cols.info = words
   local complete = tvb:len() == tvb:reported_len()
-  if complete and sound(tvb) == false then
+  if complete and sound(tvb, values.header_end) == false then
     branch:add_proto_expert_info(experts.bad_checksum)
     pinfo.cols.info:prepend("[bad checksum] ")
   elseif not pinfo.in_error_pkt then

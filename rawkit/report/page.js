@@ -23,7 +23,7 @@
     return {
       title: { text: panel.title, x: 0, xref: "paper", font: { size: 14 } },
       paper_bgcolor: palette.ground, plot_bgcolor: palette.ground, font: { color: palette.text, size: 12 },
-      margin: { l: 70, r: 190, t: 40, b: 45 }, hovermode: "closest",
+      margin: { l: 70, r: 220, t: 40, b: 45 }, hovermode: "closest",
       legend: { orientation: "v", x: 1.01, y: 1 }, showlegend: panel.lines.length > 1,
       xaxis: { ...axis, title: { text: "time (s)" }, range: [0, panel.until * 1.01 || 1] },
       yaxis: { ...axis, title: { text: panel.unit }, rangemode: "tozero" },

@@ -53,6 +53,7 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("report", SOUND, "-o", "x.svg", "--only", "size"), "there is no plot 'size'"),
         (("report", SOUND, "-o", "x.png", "--only", "ladder"), "a picture of ladder is an .svg of one run"),
         (("report", SOUND, "-o", "x.svg", "--only", "states"), "StopAndWait has no state machine"),
+        (("report", SOUND, "--vary", "numbers", "-o", "x.svg"), "expected NAME=VALUE,VALUE"),
         (("report", SOUND, "--kernel", "cubic", "-o", "x.svg"), "--kernel goes with --over"),
         (
             ("report", SOUND, "--over", "raw", "--rate", "1Mbit/s", "-o", "x.svg"),
@@ -154,3 +155,9 @@ def test_a_protocol_and_the_kernel_on_the_same_axes(tmp_path: Path) -> None:
         mine = [row for row in rows if row[0] == name]
         assert {"delivered", "goodput", "metric cwnd", "metric srtt"} <= {row[1] for row in mine}
         assert max(float(row[3]) for row in mine if row[1] == "delivered") == 300_000
+
+
+def test_an_option_is_varied(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    assert run("report", SOUND, "--octets", "9000", "--vary", "numbers=2,4", "-o", str(path)).exit_code == 0
+    assert {line.split(",")[0] for line in path.read_text().splitlines()[1:]} == {"numbers 2", "numbers 4"}

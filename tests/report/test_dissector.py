@@ -27,7 +27,7 @@ from rawkit.transport.protocols.stop_and_wait import StopAndWait, StopAndWaitHea
 from rawkit.transport.scoreboard import Segment
 from rawkit.transport.trace import Trace, TraceEvent
 from rawkit.wire import UDP, Ether, Header, ICMPUnreachable, IPv4, IPv6
-from rawkit.wire.field import auto, field, flags8, inet_checksum, u8, u16
+from rawkit.wire.field import auto, crc32c, field, flags8, inet_checksum, u8, u16, u24, u32
 from rawkit.wire.frame import Frame
 
 SENT_AGAIN: Counter[str] = Counter()
@@ -231,6 +231,27 @@ def test_checksums_over_addresses_names_of_values_and_ports(sealed: type[Header]
     text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert 'kind: a "quoted" name (1)' in text
     assert "Lua Error" not in text
+
+
+def test_crc32c_is_verified(tmp_path: Path) -> None:
+    class Crc(Header):
+        kind: u8 = 0
+        pad: u24 = 0
+        crc: u32 = auto(crc32c)
+
+    octets = [bytes(Crc(kind=9)._pack(data, None, None)) + data for data in (b"", b"some octets")]
+    packets = [
+        bytes(Ether() / IPv4(src="192.0.2.1", dst="192.0.2.2", protocol=254) / each) for each in octets
+    ]
+    damaged = packets[1][:-1] + b"!"
+    with create_pcap(tmp_path / "crc.pcap") as file:
+        for packet in (*packets, damaged):
+            file.write(Frame(packet))
+    script = tmp_path / "crc.lua"
+    script.write_text(dissector(Crc, ip_proto=254))
+    rows = columns(tmp_path / "crc.pcap", [script], ["crc.kind", "crc.expert.bad_checksum", "_ws.expert"])
+    assert [row["crc.kind"] for row in rows] == [["9"]] * 3
+    assert [bool(row["crc.expert.bad_checksum"]) for row in rows] == [False, False, True]
 
 
 def test_names_that_wireshark_does_not_take_are_refused() -> None:
