@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from rawkit.errors import UnitError
 
@@ -37,14 +36,14 @@ def parse_duration(text: str | int | float) -> int:
     Raises:
         UnitError: no number, an unknown unit, a negative duration, or more than 2**63 - 1 ns (292 years).
     """
-    number, unit = _split(text, "duration")
+    number, of, unit = _split(text, "duration")
     if unit == "µs":
         unit = "us"
     if unit not in _NANOSECONDS:
         hint = "; minutes are 'min'" if unit == "m" else ""
         units = ", ".join(filter(None, _NANOSECONDS))
         raise UnitError(f"bad duration {text!r}: unknown unit {unit!r}, expected one of {units}{hint}")
-    duration_ns = int(number * _NANOSECONDS[unit])
+    duration_ns = number * _NANOSECONDS[unit] // of
     if duration_ns > _MAX_NS:
         raise UnitError(f"bad duration {text!r}: longer than 292 years")
     return duration_ns
@@ -59,11 +58,11 @@ def parse_rate(text: str | int | float) -> int:
     Raises:
         UnitError: no number, an unknown unit, or less than 1 bit/s.
     """
-    number, unit = _split(text, "rate")
+    number, of, unit = _split(text, "rate")
     if unit not in _BITS_PER_SECOND:
         units = ", ".join(filter(None, _BITS_PER_SECOND))
         raise UnitError(f"bad rate {text!r}: unknown unit {unit!r}, expected one of {units}")
-    rate_bps = int(number * _BITS_PER_SECOND[unit])
+    rate_bps = number * _BITS_PER_SECOND[unit] // of
     if rate_bps < 1:
         raise UnitError(f"bad rate {text!r}: must be at least 1 bit/s")
     return rate_bps
@@ -75,24 +74,32 @@ def parse_ratio(text: str | int | float) -> float:
     Raises:
         UnitError: no number, an unknown unit, or a ratio outside 0..1.
     """
-    number, unit = _split(text, "ratio")
+    number, of, unit = _split(text, "ratio")
     if unit not in ("", "%"):
         raise UnitError(f"bad ratio {text!r}: unknown unit {unit!r}, expected % or none")
-    ratio = number / 100 if unit else number
-    if ratio > 1:
+    of *= 100 if unit else 1
+    if number > of:
         hint = f"; did you mean {text}%?" if not unit else ""
         raise UnitError(f"bad ratio {text!r}: must be between 0 and 1 (0% and 100%){hint}")
-    return float(ratio)
+    return number / of
 
 
-def _split(text: str | int | float, kind: str) -> tuple[Fraction, str]:
-    """A number that is not negative, exactly, and what follows it."""
+def _split(text: str | int | float, kind: str) -> tuple[int, int, str]:
+    """A number that is not negative, exactly, as a fraction; and what follows it."""
     if isinstance(text, (int, float)):
         if not 0 <= text < float("inf"):  # a NaN fails too
             raise UnitError(f"bad {kind} {text!r}: must be a number, 0 or more")
         # By way of its shortest decimal form: 0.02 means 20 ms, not the nearest binary fraction below.
-        return Fraction(str(text)), ""
+        digits, _, exponent = str(text).partition("e")
+        number, of = _fraction(digits)
+        power = int(exponent or "0")
+        return number * 10 ** max(power, 0), of * 10 ** max(-power, 0), ""
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
         raise UnitError(f"bad {kind} {text!r}: expected a number and a unit, such as {_EXAMPLES[kind]}")
-    return Fraction(match[1].rstrip(".")), match[2]
+    return *_fraction(match[1]), match[2]
+
+
+def _fraction(digits: str) -> tuple[int, int]:
+    whole, _, decimals = digits.partition(".")
+    return int(whole + decimals), 10 ** len(decimals)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -43,6 +42,8 @@ class Progress:
                     self._show([*rows(tuple(self._found)), how_far])
 
     def _show(self, lines: list[str]) -> None:
+        import shutil
+
         width, height = shutil.get_terminal_size()
         lines = [
             text[: width - 1] for text in lines[-max(height - 1, 1) :]
