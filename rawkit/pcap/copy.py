@@ -117,6 +117,11 @@ class RecordSink:
         return self._sink.packets
 
     @property
+    def at(self) -> int:
+        """Where in the arena of its batch the record begins that follows those written last."""
+        return self._copier.at
+
+    @property
     def octets(self) -> int:
         """Octets written, those included that are still in the buffer."""
         return self._sink.octets
@@ -142,30 +147,34 @@ class RecordSink:
         batch: FrameBatch,
         keep: Sequence[int] | None = None,
         edit: Editor | None = None,
-        reader: Reader | None = None,
+        first: int = 0,
+        n: int | None = None,
+        at: int | None = None,
     ) -> int:
-        """Write the records of the batch that a reader gave out last; gives how many.
+        """Write records of frames [first, first + n) of the batch that the reader gave out last.
 
-        `keep` has a number for each frame, 0 for one that is left out; `edit` makes other octets of each.
+        Gives how many. `at` is where the first of them begins in the arena (None: that of the whole batch);
+        `keep` has a number for each frame of the batch, 0 for one that is left out; `edit` makes other octets
+        of each.
         """
         copier = self._copier
-        copier.at = (reader or self._reader).batch_start
+        copier.at = self._reader.batch_start if at is None else at
+        end = len(batch) if n is None else first + n
         flags = keep if keep is None or isinstance(keep, (bytes, bytearray)) else bytes(map(bool, keep))
         if flags is not None and len(flags) < len(batch):
             raise ValueError(f"{len(flags)} numbers for {len(batch)} frames")
         before = self._sink.packets
         if edit is None:
-            self._put(copier, batch, 0, len(batch), flags, None)
+            self._put(copier, batch, first, end - first, flags, None)
             return self._sink.packets - before
         edited = self._edited
         if edited is None:
             edited = self._edited = FrameBatch(_EDITED_ROWS, _EDITED_LEN)
-        first = 0
-        while first < len(batch):
+        while first < end:
             edited.clear()
-            n = edit.append(batch, edited, first, min(len(batch) - first, _EDITED_ROWS))
-            self._put(copier, batch, first, n, flags, edited)
-            first += n
+            done = edit.append(batch, edited, first, min(end - first, _EDITED_ROWS))
+            self._put(copier, batch, first, done, flags, edited)
+            first += done
         return self._sink.packets - before
 
     def _put(

@@ -83,7 +83,7 @@ def repair_pcap(
             if part is None:
                 break
             if isinstance(part, FrameBatch):
-                sink.records(part, reader=mender)
+                sink.records(part)
             else:
                 section = section or part.kind == b.SHB
                 sink.block(part)

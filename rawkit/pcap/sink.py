@@ -80,7 +80,7 @@ class Sink:
                 self._stream: Any = sys.stdout.buffer
             else:
                 self._pack = pack_of_name(self.path)
-                self._stream = _create(self.path)
+                self._stream = create_file(self.path)
                 self._owned = True
                 self._regular = stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode)
         elif hasattr(path_or_stream, "write"):
@@ -330,7 +330,7 @@ def _flush_when_aged(reference: weakref.ref[Sink], cancelled: threading.Event) -
         del sink
 
 
-def _create(path: str) -> IO[bytes]:
+def create_file(path: str) -> IO[bytes]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     mode = 0o666  # the umask takes off what the user wants taken off
     if os.geteuid() == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,170 @@ def test_repair_says_what_was_lost(tmp_path: Path, capsys: pytest.CaptureFixture
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["type"] for row in rows] == ["header", "loss", "repaired"]
     assert (rows[1]["offset"], rows[1]["octets"], rows[2]["packets"]) == (len(octets), 40, 14)
+
+
+# ---- split
+
+
+def big(tmp_path: Path, packets: int = 5000) -> Path:
+    """Flows of both families, TCP and UDP, 3 ms apart; a pcap that every program reads."""
+    from rawkit.wire import TCP, UDP, Ether, IPv4, IPv6
+
+    make = Maker()
+    link = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    kinds = [
+        bytes(link / ip / upper / bytes(20 * n))
+        for n, (ip, upper) in enumerate(
+            (
+                (IPv4(src="192.0.2.1", dst="192.0.2.2"), TCP(sport=1000, dport=80)),
+                (IPv4(src="192.0.2.2", dst="192.0.2.1"), TCP(sport=80, dport=1000)),
+                (IPv4(src="192.0.2.1", dst="198.51.100.7"), UDP(sport=53, dport=53)),
+                (IPv6(src="2001:db8::1", dst="2001:db8::2"), UDP(sport=9, dport=7)),
+                (IPv6(src="2001:db8::2", dst="2001:db8::1"), TCP(sport=9, dport=7)),
+            )
+        )
+    ]
+    records = [
+        make.record(kinds[n * n % 7 % 5], 1_700_000_000 + n * 3 // 1000, n * 3 % 1000 * 1000)
+        for n in range(packets)
+    ]
+    path = tmp_path / "big.pcap"
+    path.write_bytes(make.pcap_header() + b"".join(records))
+    return path
+
+
+def parts(folder: Path, stem: str) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.startswith((f"{stem}-", f"{stem}_")))
+
+
+def test_files_of_so_many_packets_are_those_of_editcap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = big(tmp_path)
+    command = [oracle("editcap"), "-F", "pcap", "-c", "700", source, tmp_path / "theirs.pcap"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert run("split", source, "-c", "700", "-w", tmp_path / "ours.pcap") == 0
+    ours, theirs = parts(tmp_path, "ours"), parts(tmp_path, "theirs")
+    assert [path.name for path in ours] == [f"ours-{n:05d}.pcap" for n in range(1, 9)]
+    assert [frames(path) for path in ours] == [frames(path) for path in theirs]
+    assert capsys.readouterr().out.splitlines()[-1] == f"{ours[-1]}  100 packets"
+
+
+def test_files_of_so_much_time_are_those_of_editcap(tmp_path: Path) -> None:
+    source = big(tmp_path)
+    command = [oracle("editcap"), "-F", "pcap", "-i", "7", source, tmp_path / "theirs.pcap"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert run("split", source, "--every", "7s", "-w", tmp_path / "ours.pcap") == 0
+    ours, theirs = parts(tmp_path, "ours"), parts(tmp_path, "theirs")
+    assert [frames(path) for path in ours] == [frames(path) for path in theirs]
+    assert len(ours) == 3
+
+
+def test_files_of_so_many_octets(tmp_path: Path) -> None:
+    source = big(tmp_path)
+    assert run("split", source, "--size", "100k", "-w", tmp_path / "part.pcap") == 0
+    made = parts(tmp_path, "part")
+    sizes = [path.stat().st_size for path in made]
+    assert all(100_000 - 300 <= size <= 100_000 for size in sizes[:-1])
+    assert [data for path in made for data in frames(path)] == frames(source)
+
+
+def test_a_file_for_each_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = big(tmp_path)
+    assert run("split", source, "--flows", "--json", "-w", tmp_path / "flow.pcap.gz") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()][1:]
+    every = frames(source)
+    assert [row["flow"] for row in rows] == [
+        "tcp 192.0.2.1:1000 192.0.2.2:80",
+        "tcp [2001:db8::2]:9 [2001:db8::1]:7",
+        "udp 192.0.2.1:53 198.51.100.7:53",
+    ]
+    filters = ["tcp port 80", "ip6 and tcp", "udp port 53"]
+    for row, expression in zip(rows, filters):
+        wanted = tmp_path / "wanted.pcap"
+        assert run("slice", source, expression, "-w", wanted) == 0
+        assert frames(Path(row["path"])) == frames(wanted)
+        assert row["packets"] == len(frames(wanted))
+    assert sum(row["packets"] for row in rows) == len(every)
+    assert run("split", source, "--flows", "--most", "1", "-w", tmp_path / "few.pcap") == 0
+    assert [path.name for path in parts(tmp_path, "few")] == ["few-00001.pcap", "few-other.pcap"]
+
+
+def test_each_part_of_a_pcapng_file_describes_its_interfaces(tmp_path: Path) -> None:
+    make = Maker(">")
+    source = tmp_path / "in.pcapng"
+    source.write_bytes(make.every_block() + Maker("<").every_block())
+    assert run("split", source, "-c", "3", "-w", tmp_path / "part.pcapng") == 0
+    made = parts(tmp_path, "part")
+    assert [len(frames(path)) for path in made] == [3, 3, 3, 3, 2]
+    assert [data for path in made for data in frames(path)] == frames(source)
+    with open_pcap(made[-1]) as reader:
+        kinds = [block.kind for block in reader.blocks()]
+        assert [row.name for row in reader.interfaces] == ["eth0", "tun0"]
+    assert kinds == [0x0A0D0D0A, 1, 4, 1, 10, 6, 5, 6]
+    assert run("split", source, "--flows", "-w", tmp_path / "flow.pcapng") == 0
+    (other,) = parts(tmp_path, "flow")
+    assert frames(other) == frames(source)
+
+
+def test_split_wants_to_know_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ((), ("--flows", "-c", "3"), ("--every", "0s"), ("--size", "0"), ("--every", "soon")):
+        assert run("split", HTTP, *options, "-w", tmp_path / "x.pcapng") == 2
+    assert list(tmp_path.iterdir()) == []
+    capsys.readouterr()
+
+
+# ---- stats
+
+
+def test_stats_count_what_tshark_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = big(tmp_path, 1000)
+    assert run("stats", "--json", "--every", "1s", source) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    protocols = {tuple(row["headers"]): row for row in rows if row["type"] == "protocol"}
+    command = [
+        oracle("tshark"),
+        "-n",
+        "-q",
+        "-r",
+        source,
+        "-z",
+        "io,phs",
+        "-z",
+        "conv,tcp",
+        "-z",
+        "io,stat,1",
+    ]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name, headers in (
+        ("eth", ("Ether",)),
+        ("ip", ("Ether", "IPv4")),
+        ("ipv6", ("Ether", "IPv6")),
+    ):
+        line = next(line for line in theirs.splitlines() if line.split()[:1] == [name])
+        count = protocols[headers]
+        assert line.split()[1:] == [f"frames:{count['packets']}", f"bytes:{count['octets']}"]
+    talks = [row for row in rows if row["type"] == "conversation" and row["text"].startswith("tcp")]
+    line = next(line for line in theirs.splitlines() if "192.0.2.1:1000" in line)
+    numbers = [int(n) for n in re.findall(r" (\d+) +\d+ k?(?:B|bytes)", line)]
+    talk = next(row for row in talks if "192.0.2.1" in row["text"])
+    assert sorted(numbers[:2]) == sorted([talk["packets_from_a"], talk["packets_from_b"]])
+    intervals = [row["packets"] for row in rows if row["type"] == "interval"]
+    table = [line.split("|") for line in theirs.splitlines() if "<>" in line]
+    assert intervals == [int(cells[2]) for cells in table if int(cells[2])]
+
+
+def test_stats_of_every_fixture_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in FIXTURES:
+        assert run("stats", "--json", "--top", "1000", path) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        total = next(row for row in rows if row["type"] == "total")
+        first = [row["packets"] for row in rows if row["type"] == "protocol" and len(row["headers"]) == 1]
+        assert sum(first) + total["unknown"] == total["packets"] == len(frames(path))
+        ends = [row for row in rows if row["type"] == "endpoint"]
+        talks = [row for row in rows if row["type"] == "conversation"]
+        assert sum(row["octets_out"] for row in ends) == sum(row["octets_in"] for row in ends)
+        both = sum(row["octets_from_a"] + row["octets_from_b"] for row in talks)
+        assert both == sum(row["octets_out"] for row in ends)
+        assert run("stats", path) == 0
+        assert f"{total['packets']} packets" in capsys.readouterr().out

@@ -103,3 +103,16 @@ def seconds_text(duration_ns: int) -> str:
     sign = "-" if duration_ns < 0 else ""
     seconds, fraction = divmod(abs(duration_ns), 1_000_000_000)
     return f"{sign}{seconds}.{fraction:09d} s"
+
+
+def parse_size(text: str) -> int:
+    """Octets: 500000, 500k, 100M, 2G, in powers of ten.
+
+    Raises:
+        BadParameter: no such number, or less than 1.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG]?)", text.strip())
+    octets = int(Fraction(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2]]) if match else 0
+    if octets < 1:
+        raise click.BadParameter(f"{text!r} is no size: say 500000, 500k, 100M or 2G")
+    return octets
