@@ -158,15 +158,18 @@ ONE_HOST = ("window", "rtt")
 
 def overlay(runs: Sequence[Run]) -> list[Panel]:
     """Several runs on the same axes: octets delivered, goodput, window, round trips, queueing delay."""
+    runs = [run for run in runs if run.hosts]
+    windows = [bool(series.metrics(run, run.hosts[0]).get("cwnd")) for run in runs]
+    which = "Congestion window" if any(windows) else "In flight"
+    if any(windows) and not all(windows):
+        which += ", or in flight where there is none"
     kinds: list[tuple[str, str, str, Look, Callable[[Run], list[Point]]]] = [
         ("delivered", "Delivered", "octets", "steps", lambda run: series.delivered(run, run.hosts[1])),
         ("goodput", "Goodput", "Mbit/s", "steps",
          lambda run: _scaled(series.goodput(run, run.hosts[1]), 1e-6)),
-        ("window", "Congestion window, or what is in flight where there is none", "octets", "steps",
+        ("window", which, "octets", "steps",
          lambda run: series.metrics(run, run.hosts[0]).get("cwnd") or _in_flight(run)),
-        ("rtt", "Round-trip time (smoothed where it is not measured)", "ms", "points",
-         lambda run: _scaled(series.round_trips(run, run.hosts[0])
-                             or series.metrics(run, run.hosts[0]).get("srtt", []), 1e3)),
+        ("rtt", "Round-trip time", "ms", "points", _measured),
         ("queue", "Queueing delay", "ms", "points",
          lambda run: _scaled(series.queueing_delay(run, run.hosts[0]), 1e3)),
     ]  # fmt: skip
@@ -179,6 +182,12 @@ def overlay(runs: Sequence[Run]) -> list[Panel]:
         if lines:
             found.append(Panel(key, title, unit, lines, until))
     return found
+
+
+def _measured(run: Run) -> list[Point]:
+    """Round trips as packets show them, or smoothed where none were seen."""
+    host = run.hosts[0]
+    return _scaled(series.round_trips(run, host) or series.metrics(run, host).get("srtt", []), 1e3)
 
 
 def _in_flight(run: Run) -> list[Point]:

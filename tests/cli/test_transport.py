@@ -161,3 +161,15 @@ def test_an_option_is_varied(tmp_path: Path) -> None:
     path = tmp_path / "numbers.csv"
     assert run("report", SOUND, "--octets", "9000", "--vary", "numbers=2,4", "-o", str(path)).exit_code == 0
     assert {line.split(",")[0] for line in path.read_text().splitlines()[1:]} == {"numbers 2", "numbers 4"}
+
+
+def test_a_capture_without_packets_is_told(tmp_path: Path) -> None:
+    from rawkit.pcap import create_pcap
+
+    empty = tmp_path / "empty.pcapng"
+    with create_pcap(empty, 1):
+        pass
+    for name, message in (("x.svg", "there is nothing to draw"), ("x.qlog", "there is nothing to write")):
+        done = run("report", SOUND, "--from", str(empty), "-o", str(tmp_path / name))
+        assert (done.exit_code, message in done.output) == (2, True)
+    assert run("report", SOUND, SOUND, "--from", str(empty), "-o", str(tmp_path / "x.html")).exit_code == 0

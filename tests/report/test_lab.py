@@ -32,7 +32,7 @@ def test_every_field_and_verdict_on_the_wire(
 
     header = wirenewcomer.WirenewcomerHeader
     capture, script = tmp_path / "run.pcapng", tmp_path / "x.lua"
-    with Lab(delay="1ms", loss="4%", seed=3) as lab:
+    with Lab(delay="1ms", loss="10%", seed=3) as lab:
         outcome = run_in_lab(
             wirenewcomer.Wirenewcomer,
             lab,
