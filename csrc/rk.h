@@ -1058,30 +1058,135 @@ struct rk_rewrite_counters {
 int rk_rewrite(const struct rk_rewrite *rules, const struct rk_batch *batch, uint32_t first, uint32_t n,
                struct rk_batch *out, struct rk_rewrite_counters *counters);
 
-/* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
+/* ---- one direction of an emulated link (rk_emu.c) ---------------------------------------------- */
 
-struct rk_link_direction {
-    int64_t delay_ns;
-    double loss;         /* probability per frame, 0..1 */
-    uint64_t seed;
-    uint32_t queue_n;    /* frames in flight at most; more are dropped and counted */
-    uint32_t reserved;
-    int64_t interval_ns; /* how long a frame keeps the wire busy, at its entrance; those after it wait */
+/* What models do.  Those of rawkit/sim/models.py, which says what they mean. */
+#define RK_EMU_BERNOULLI 1       /* p */
+#define RK_EMU_GILBERT_ELLIOTT 2 /* p, r, h, k */
+#define RK_EMU_PERIODIC 3        /* n */
+#define RK_EMU_BURST 4           /* n: every so many, m: the last so many */
+#define RK_EMU_NUMBERS 5         /* numbers, ascending */
+#define RK_EMU_BLACKHOLE 6       /* from_ns, to_ns */
+#define RK_EMU_CORRUPT 7         /* p; r: bit error rate */
+#define RK_EMU_DUPLICATE 8       /* p; from_ns: the gap */
+#define RK_EMU_REORDER 9         /* p; n: packets, or from_ns: time */
+#define RK_EMU_JITTER 10         /* from_ns: at most */
+
+struct rk_emu_model {
+    uint32_t kind;
+    uint32_t numbers_n;
+    const uint64_t *numbers;
+    uint64_t key; /* of its random numbers */
+    uint64_t n, m;
+    int64_t from_ns, to_ns;
+    double p, r, h, k;
 };
 
+/* Faults of a schedule (rawkit/sim/schedule.py). */
+#define RK_EMU_DROP 1
+#define RK_EMU_DELAY 2 /* amount: ns */
+#define RK_EMU_SWAP 3
+#define RK_EMU_COPY 4
+#define RK_EMU_FLIP 5 /* amount: bit of what is above IP */
+
+#define RK_EMU_BY_BOTH 0      /* the n-th packet of both directions */
+#define RK_EMU_BY_DIRECTION 1 /* the n-th of this one */
+#define RK_EMU_BY_TIME 2      /* every packet of a time */
+
+struct rk_emu_fault {
+    uint32_t action, by;
+    uint64_t n, amount;
+    int64_t from_ns, to_ns;
+};
+
+struct rk_emu_step { /* a value from a time on, the first from 0 */
+    int64_t at_ns, value;
+};
+
+/* Queues (rawkit/sim/queues.py); `limit` is in packets. */
+#define RK_EMU_DROP_TAIL 0 /* limit, limit_octets, limit_ns; -1: none */
+#define RK_EMU_ECN_THRESHOLD 1 /* limit, mark_from */
+#define RK_EMU_RED 2       /* limit, low, high, most, weight, queue_key */
+#define RK_EMU_CODEL 3     /* limit, target_ns, interval_ns, queue_mtu */
+
+struct rk_emu_spec {
+    const struct rk_emu_model *models;
+    const struct rk_emu_fault *faults; /* come before the models */
+    const struct rk_emu_step *rates;   /* bits per second, -1: infinitely fast; none: always */
+    const struct rk_emu_step *delays;  /* ns; at least one */
+    const int64_t *opportunities_ms;   /* in place of rates: a delivery trace */
+    uint32_t models_n, faults_n, rates_n, delays_n, opportunities_n;
+    uint32_t queue;
+    int64_t limit, limit_octets, limit_ns, mark_from;
+    double low, high, most, weight;
+    uint64_t queue_key;
+    int64_t target_ns, interval_ns;
+    uint32_t queue_mtu;
+    uint32_t mtu, frame_octets;
+    uint32_t capacity;    /* packets under way at most, the queue's own limit apart */
+    int64_t frame_ns;     /* in place of rates: how long each frame keeps the wire's entrance busy; 0: not at all */
+    int64_t jitter_ns;
+    uint64_t jitter_key;
+};
+
+/* What became of packets. */
+#define RK_EMU_DELIVERED 0
+#define RK_EMU_DUPLICATED 1
+#define RK_EMU_CORRUPTED 2
+#define RK_EMU_MARKED 3
+#define RK_EMU_LOSS 4
+#define RK_EMU_BURST_LOSS 5
+#define RK_EMU_BLACK 6
+#define RK_EMU_SCHEDULED 7
+#define RK_EMU_BAD_HEADER 8
+#define RK_EMU_TOO_LARGE 9
+#define RK_EMU_QUEUE_FULL 10
+#define RK_EMU_QUEUE_MANAGEMENT 11
+#define RK_EMU_SUSPENDED 12
+#define RK_EMU_NO_ROOM 13 /* capacity or memory: no fate that was asked for */
+#define RK_EMU_CAUSES 14
+
+struct rk_emu_frame {
+    const uint8_t *octets;
+    uint32_t len;
+    int64_t due_ns; /* when it came out */
+};
+
+struct rk_emu;
+/* Copies what the spec points to.  -EINVAL for what makes no sense. */
+int rk_emu_open(struct rk_emu **out, const struct rk_emu_spec *spec);
+void rk_emu_close(struct rk_emu *emu);
+/* Two directions of one link: RK_EMU_BY_BOTH counts their packets together.  Close both at one time. */
+void rk_emu_pair(struct rk_emu *one, struct rk_emu *other);
+/* An Ethernet frame enters at a time, in ns from the link's beginning, before whatever else is due at that time.
+ * Times do not go back: an earlier one counts as the next there is.  -EINVAL for what is no frame, -ENOBUFS without room. */
+int rk_emu_offer(struct rk_emu *emu, int64_t now_ns, const uint8_t *octets, uint32_t len);
+/* When something happens next; INT64_MAX when nothing does. */
+int64_t rk_emu_next(const struct rk_emu *emu);
+/* Let time pass.  Returns how many frames have come out and were not taken. */
+uint32_t rk_emu_advance(struct rk_emu *emu, int64_t now_ns);
+/* The first of these, valid until they are taken. */
+uint32_t rk_emu_peek(const struct rk_emu *emu, struct rk_emu_frame *out, uint32_t room);
+void rk_emu_take(struct rk_emu *emu, uint32_t n);
+/* May be called from another thread. */
+void rk_emu_read(const struct rk_emu *emu, uint64_t counts[RK_EMU_CAUSES]);
+
+/* ---- link relay (rk_link.c) ------------------------------------------------------------------- */
+
 struct rk_link_counters { /* of one direction */
-    uint64_t received;
+    uint64_t received;   /* frames; of what was cut, the pieces */
     uint64_t sent;
-    uint64_t lost;       /* by the loss model */
-    uint64_t queue_full;
-    uint64_t refused;    /* by the kernel, on sending */
+    uint64_t cut;        /* segments larger than a packet, which became several */
+    uint64_t refused;    /* by the kernel, on sending; or no frame that can go on */
     uint64_t overflow;   /* frames the kernel dropped before the relay saw them */
+    uint64_t causes[RK_EMU_CAUSES];
 };
 
 struct rk_link;
-/* A relay between two interfaces of the calling thread's namespace; [0] is a to b, [1] is b to a. */
-int rk_link_open(struct rk_link **out, int ifindex_a, int ifindex_b,
-                 const struct rk_link_direction directions[2]);
+/* A relay between two interfaces of the calling thread's namespace; [0] is a to b, [1] is b to a.  Their times
+ * begin now.  For spin_ns before a frame is due it does not sleep. */
+int rk_link_open(struct rk_link **out, int ifindex_a, int ifindex_b, const struct rk_emu_spec specs[2],
+                 int64_t spin_ns);
 void rk_link_close(struct rk_link *link);
 /* Relay until rk_link_stop; 0 then, or the negative errno that ended it. */
 int rk_link_run(struct rk_link *link);
@@ -1089,6 +1194,8 @@ int rk_link_run(struct rk_link *link);
 void rk_link_stop(struct rk_link *link);
 /* May be called while it runs. */
 void rk_link_read(const struct rk_link *link, struct rk_link_counters out[2]);
+/* How late the frames of a direction were sent, by rk_pace's bins.  May be called while it runs. */
+void rk_link_lateness(const struct rk_link *link, int direction, uint64_t late[RK_PACE_BINS]);
 
 /* ---- namespaces (rk_ns.c) ---------------------------------------------------------------------- */
 

@@ -133,4 +133,7 @@ static inline uint64_t rk_hash(uint64_t seed, uint64_t index)
     return rk_hash_of(rk_mix(seed), index);
 }
 
+/* Which of RK_PACE_BINS a lateness falls into. */
+uint32_t rk_pace_bin(int64_t late_ns);
+
 #endif

@@ -77,7 +77,7 @@ int rk_times_plan(struct rk_times *times, const struct rk_batch *batch, uint32_t
     return 0;
 }
 
-static uint32_t bin_of(int64_t late_ns)
+uint32_t rk_pace_bin(int64_t late_ns)
 {
     if (late_ns < 256)
         return late_ns < 0 ? 0 : (uint32_t)late_ns;
@@ -97,7 +97,7 @@ void rk_pace_count(struct rk_pace *pace, const struct rk_frame *frame, int64_t d
     pace->last_ns = now_ns;
     pace->sent++;
     pace->octets += frame->cap_len;
-    pace->late[bin_of(late_ns)]++;
+    pace->late[rk_pace_bin(late_ns)]++;
     if (late_ns > pace->latest_ns)
         pace->latest_ns = late_ns;
 }
@@ -134,7 +134,7 @@ static void take_stamps(struct rk_pace *pace)
                 continue;
             int64_t late_ns = stamps[i].time_ns - apart_ns - pace->stamp_due_ns[stamps[i].number % RK_PACE_STAMPS];
             pace->stamped++;
-            pace->stamp_late[bin_of(late_ns)]++;
+            pace->stamp_late[rk_pace_bin(late_ns)]++;
             if (late_ns > pace->stamp_latest_ns)
                 pace->stamp_latest_ns = late_ns;
         }

@@ -30,7 +30,7 @@ ROOMS = {
     "pcap": {"errors", "wire", "engine"},
     "privileges": {"errors", "engine"},
     "net": {"errors", "addr"},
-    "lab": {"errors", "addr", "units", "engine", "net"},
+    "lab": {"errors", "addr", "units", "transport", "sim", "engine", "net"},
     "bulk": {"errors", "wire", "engine", "pcap"},
     "link": {"errors", "addr", "units", "wire", "transport", "engine", "net"},
     "interop": {"errors", "addr", "wire", "engine", "net", "pcap"},

@@ -1,5 +1,4 @@
-/* The relay's queue and its dice, seen from inside; then the whole of it between two veth pairs in a network
- * namespace of the test's own (skipped where none is allowed). */
+/* The relay between two veth pairs in a network namespace of the test's own (skipped where none is allowed). */
 #include "../rk_link.c"
 
 #include <fcntl.h>
@@ -45,99 +44,33 @@ static uint32_t make_frame(uint8_t *frame, uint32_t n, uint32_t len)
     return len;
 }
 
-/* ---- the queue ------------------------------------------------------------------------------ */
-
-/* Many frames of all lengths through a small ring, filled and drained in waves, against a plain counter. */
-static void check_queue(uint32_t queue_n, uint32_t octets_len)
+/* A link that delays and loses; the spec points into its own arrays until the next call. */
+static struct rk_emu_spec make_spec(int64_t delay_ns, double loss, uint64_t seed, uint32_t capacity)
 {
-    struct direction d = {.queue_n = queue_n, .octets_len = octets_len};
-    d.queue = calloc(queue_n, sizeof *d.queue);
-    d.octets = malloc(octets_len);
-    uint64_t random = queue_n;
-    uint32_t in = 0, out = 0, refused = 0;
-    static uint8_t frame[4096], expected[4096];
-    static uint32_t lens[20000];
-    while (in < 20000) {
-        for (uint64_t burst = next_random(&random) % (2 * queue_n); burst > 0 && in < 20000; burst--) {
-            uint32_t len = 18 + (uint32_t)(next_random(&random) % 2000);
-            make_frame(frame, in, len);
-            if (enqueue(&d, frame, len, NULL, in) < 0) {
-                refused++;
-                if (d.n == 0)
-                    EXPECT(1, 0, "an empty queue refused a frame of %u", len);
-                break;
-            }
-            lens[in++] = len;
-        }
-        for (uint64_t burst = next_random(&random) % (2 * queue_n); burst > 0 && d.n > 0; burst--) {
-            const struct waiting *w = &d.queue[d.head];
-            make_frame(expected, out, lens[out]);
-            EXPECT(w->len, lens[out], "length of frame %u", out);
-            EXPECT(w->due_ns, out, "order");
-            EXPECT(memcmp(d.octets + w->offset, expected, w->len), 0, "octets of frame %u", out);
-            d.head = (d.head + 1) % d.queue_n;
-            d.n--;
-            out++;
-        }
-    }
-    if (refused == 0)
-        EXPECT(refused, 1, "the queue of %u was never full", queue_n);
-    free(d.queue);
-    free(d.octets);
+    static struct rk_emu_model models[4];
+    static struct rk_emu_step delays[4];
+    static int next;
+    int i = next++ % 4;
+    models[i] = (struct rk_emu_model){.kind = RK_EMU_BERNOULLI, .p = loss, .key = seed};
+    delays[i] = (struct rk_emu_step){.value = delay_ns};
+    return (struct rk_emu_spec){.models = &models[i], .models_n = 1, .delays = &delays[i], .delays_n = 1,
+                                .limit = -1, .limit_octets = -1, .limit_ns = -1, .mtu = 65535, .capacity = capacity};
 }
 
-static void check_tag(void)
+static struct rk_emu_spec plain(uint32_t capacity)
 {
-    struct waiting queue[1];
-    uint8_t octets[64], frame[20];
-    struct direction d = {.queue = queue, .queue_n = 1, .octets = octets, .octets_len = sizeof octets};
-    const uint8_t tag[TAG_LEN] = {0x81, 0, 0x20, 5};
-    make_frame(frame, 1, sizeof frame);
-    EXPECT(enqueue(&d, frame, sizeof frame, tag, 0), 0, "tagged frame");
-    EXPECT(queue[0].len, sizeof frame + TAG_LEN, "tagged length");
-    EXPECT(memcmp(octets, frame, 12), 0, "addresses");
-    EXPECT(memcmp(octets + 12, tag, 4), 0, "tag");
-    EXPECT(memcmp(octets + 16, frame + 12, 8), 0, "rest");
-}
-
-/* ---- the dice ------------------------------------------------------------------------------- */
-
-static void check_loss(void)
-{
-    const int draws = 100000;
-    const double rates[] = {0, 0.01, 0.3, 1};
-    for (size_t r = 0; r < sizeof rates / sizeof rates[0]; r++) {
-        struct direction d = {.loss = rates[r], .random = 7}, again = d, other = {.loss = rates[r], .random = 8};
-        int lost = 0, same = 0, differ = 0;
-        for (int i = 0; i < draws; i++) {
-            int fate = draw_loss(&d);
-            lost += fate;
-            same += fate == draw_loss(&again);
-            differ += fate != draw_loss(&other);
-        }
-        double mean = draws * rates[r], variance = mean * (1 - rates[r]);
-        double error = (lost - mean) * (lost - mean);
-        EXPECT(error > 25 * variance, 0, "%d of %d lost at %g: over five standard deviations off", lost, draws, rates[r]);
-        EXPECT(same, draws, "the same seed");
-        EXPECT(differ > 0, rates[r] > 0 && rates[r] < 1, "another seed at %g", rates[r]);
-    }
+    return make_spec(0, 0, 1, capacity);
 }
 
 static void check_arguments(void)
 {
-    const struct rk_link_direction good = {.queue_n = 1};
-    struct rk_link_direction bad[5] = {good, good, good, good, good};
-    bad[0].delay_ns = -1;
-    bad[1].loss = 1.01;
-    bad[2].loss = -0.01;
-    bad[3].loss = 0.0 / 0.0;
-    bad[4].queue_n = 0;
+    const struct rk_emu_spec good = plain(1), bad = make_spec(0, 1.01, 1, 1);
     struct rk_link *link = NULL;
-    for (int i = 0; i < 5; i++) {
-        EXPECT(rk_link_open(&link, 1, 2, (struct rk_link_direction[]){good, bad[i]}), -EINVAL, "direction %d", i);
-        EXPECT(rk_link_open(&link, 1, 2, (struct rk_link_direction[]){bad[i], good}), -EINVAL, "direction %d", i);
-    }
-    EXPECT(rk_link_open(&link, 1, 1, (struct rk_link_direction[]){good, good}), -EINVAL, "one interface");
+    EXPECT(rk_link_open(&link, 1, 1, (struct rk_emu_spec[]){good, good}, 0), -EINVAL, "one interface");
+    EXPECT(rk_link_open(&link, 1, 0, (struct rk_emu_spec[]){good, good}, 0), -EINVAL, "no interface");
+    EXPECT(rk_link_open(&link, 1, 2, (struct rk_emu_spec[]){good, good}, -1), -EINVAL, "spin");
+    int error = rk_link_open(&link, 1, 1 << 30, (struct rk_emu_spec[]){bad, good}, 0);
+    EXPECT(error == -EINVAL || error == -EPERM || error == -ENODEV || error == -ENXIO, 1, "spec: %d", error);
     EXPECT(link == NULL, 1, "output after failure");
     rk_link_close(NULL);
 }
@@ -219,6 +152,18 @@ static uint32_t receive(int sock, uint8_t *frame, size_t room, int wait_ms)
     return 0;
 }
 
+/* Hears and speaks at an outer end. */
+static int open_socket(int ifindex)
+{
+    const int one = 1;
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    EXPECT(setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one), 0, "ignore outgoing");
+    EXPECT(setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one), 0, "auxdata");
+    EXPECT(rk_io_set_buffer(fd, RECEIVE_BUFFER), 0, "buffer");
+    EXPECT(bind_to(fd, ifindex, ETH_P_ALL), 0, "bind");
+    return fd;
+}
+
 /* Return once frames pass: until the kernel has noticed a link's carrier, it drops them without a word. */
 static int wait_until_passing(const char *from, const char *to)
 {
@@ -247,10 +192,10 @@ static void *relay(void *argument)
     return NULL;
 }
 
-static int start(struct world *world, struct rk_link_direction a_to_b, struct rk_link_direction b_to_a)
+static int start(struct world *world, struct rk_emu_spec a_to_b, struct rk_emu_spec b_to_a)
 {
     int error = rk_link_open(&world->link, (int)if_nametoindex("ra"), (int)if_nametoindex("rb"),
-                             (struct rk_link_direction[]){a_to_b, b_to_a});
+                             (struct rk_emu_spec[]){a_to_b, b_to_a}, 0);
     EXPECT(error, 0, "open");
     if (error)
         return error;
@@ -277,13 +222,12 @@ static void check_delay_and_order(void)
     struct rk_link_counters counters[2];
     static int64_t sent_ns[FRAMES];
     static uint8_t frame[2048], expected[2048];
-    if (start(&world, (struct rk_link_direction){.delay_ns = DELAY_NS, .queue_n = FRAMES},
-              (struct rk_link_direction){.queue_n = 10}))
+    if (start(&world, make_spec(DELAY_NS, 0, 1, FRAMES), plain(10)))
         return;
     uint32_t got = 0;
     for (uint32_t n = 0; n < FRAMES; n++) {
         uint32_t len = make_frame(frame, n, 60 + n % 1400);
-        sent_ns[n] = now_ns();
+        sent_ns[n] = rk_monotonic_ns();
         EXPECT(send(world.a, frame, len, 0), len, "send %u", n);
         if (n % 16 != 15 && n != FRAMES - 1)
             continue;
@@ -293,7 +237,7 @@ static void check_delay_and_order(void)
                 EXPECT(got, n + 1, "frames arrived");
                 goto out;
             }
-            int64_t took_ns = now_ns() - sent_ns[got];
+            int64_t took_ns = rk_monotonic_ns() - sent_ns[got];
             EXPECT(arrived, make_frame(expected, got, 60 + got % 1400), "length of %u", got);
             EXPECT(memcmp(frame, expected, arrived), 0, "frame %u, got number %u", got, get_u32(frame + 14));
             EXPECT(took_ns >= DELAY_NS, 1, "frame %u took only %lld ns", got, (long long)took_ns);
@@ -328,8 +272,7 @@ static void check_losses(void)
     for (int run = 0; run < 3; run++) {
         struct world world;
         /* The third run differs in the other direction only, and in traffic there. */
-        struct rk_link_direction back = {.loss = run == 2 ? 0.5 : 0, .seed = run == 2 ? 99 : 1, .queue_n = 10};
-        if (start(&world, (struct rk_link_direction){.loss = 0.2, .seed = 42, .queue_n = FRAMES}, back))
+        if (start(&world, make_spec(0, 0.2, 42, FRAMES), make_spec(0, run == 2 ? 0.5 : 0, run == 2 ? 99 : 1, 10)))
             return;
         uint8_t frame[64];
         make_frame(frame, 0, sizeof frame);
@@ -339,8 +282,9 @@ static void check_losses(void)
         stop(&world, counters);
         const struct rk_link_counters *c = &counters[0];
         EXPECT(c->received, FRAMES, "received");
-        EXPECT(c->sent + c->lost + c->queue_full + c->refused, FRAMES, "the counters add up");
-        EXPECT(c->lost > 0 && c->lost < FRAMES / 2, 1, "lost %llu", (unsigned long long)c->lost);
+        const uint64_t lost = c->causes[RK_EMU_LOSS];
+        EXPECT(c->sent + lost + c->causes[RK_EMU_NO_ROOM] + c->refused, FRAMES, "the counters add up");
+        EXPECT(lost > 0 && lost < FRAMES / 2, 1, "lost %llu", (unsigned long long)lost);
     }
     EXPECT(strcmp(fate[0], fate[1]), 0, "the same seed:\n%s\n%s", fate[0], fate[1]);
     EXPECT(strcmp(fate[0], fate[2]), 0, "another return path:\n%s\n%s", fate[0], fate[2]);
@@ -351,13 +295,12 @@ static void check_full_queue(void)
     struct world world;
     struct rk_link_counters counters[2];
     char fate[11];
-    if (start(&world, (struct rk_link_direction){.delay_ns = 80000000, .queue_n = 4},
-              (struct rk_link_direction){.queue_n = 1}))
+    if (start(&world, make_spec(80000000, 0, 1, 4), plain(1)))
         return;
     fates(&world, fate, 10);
     stop(&world, counters);
     EXPECT(strcmp(fate, "1111000000"), 0, "the first four arrive: %s", fate);
-    EXPECT(counters[0].queue_full, 6, "queue_full");
+    EXPECT(counters[0].causes[RK_EMU_NO_ROOM], 6, "no room");
     EXPECT(counters[0].sent, 4, "sent");
 }
 
@@ -366,7 +309,7 @@ static void check_tagged(void)
     struct world world;
     struct rk_link_counters counters[2];
     uint8_t frame[64] = {0}, got[64];
-    if (start(&world, (struct rk_link_direction){.queue_n = 4}, (struct rk_link_direction){.queue_n = 4}))
+    if (start(&world, plain(4), plain(4)))
         return;
     make_frame(frame, 1, sizeof frame);
     memcpy(frame + 12, (const uint8_t[]){0x81, 0, 0x60, 5}, 4);
@@ -388,7 +331,7 @@ static void check_removed_interface(void)
 {
     struct world world;
     struct rk_link_counters counters[2];
-    if (start(&world, (struct rk_link_direction){.queue_n = 4}, (struct rk_link_direction){.queue_n = 4}))
+    if (start(&world, plain(4), plain(4)))
         return;
     struct {
         struct nlmsghdr header;
@@ -422,11 +365,6 @@ static int enter_private_network(void)
 
 int main(void)
 {
-    check_queue(1, 4096);
-    check_queue(7, 4096);
-    check_queue(64, 20000);
-    check_tag();
-    check_loss();
     check_arguments();
     if (!enter_private_network()) {
         fprintf(stderr, "no private network: the relay itself is not tested\n");

@@ -145,13 +145,7 @@ class PaceReport(NamedTuple):
         """Median and 99th percentile (nearest rank), and the exact maximum; None without any frame."""
         if not self.lateness:
             return None
-        return TimingError(self._late(50), self._late(99), self.max_ns)
-
-    def _late(self, percent: int) -> int:
-        rank = -(-sum(self.lateness.values()) * percent // 100)
-        values = sorted(self.lateness)
-        upto = accumulate(self.lateness[value] for value in values)
-        return next(value for value, count in zip(values, upto) if count >= rank)
+        return TimingError(percentile(self.lateness, 50), percentile(self.lateness, 99), self.max_ns)
 
 
 @dataclass
@@ -352,7 +346,7 @@ class PacedSender:
             state.first_ns,
             state.last_ns,
             state.moved_ns,
-            {_lowest(bin): n for bin, n in enumerate(late) if n},
+            histogram(late),
             state.stamp_latest_ns if by_stamps else state.latest_ns,
             by_stamps,
         )
@@ -388,10 +382,22 @@ def _rate(rate: Rate) -> Any:
     )
 
 
-def _lowest(bin: int) -> int:
-    """The smallest number of a bin (rk.h, RK_PACE_BINS)."""
-    shift = max(bin // 128 - 1, 0)
-    return (bin - shift * 128) << shift
+def histogram(late: Sequence[int]) -> dict[int, int]:
+    """How many were so late, by the smallest number of each of RK_PACE_BINS (rk.h)."""
+
+    def lowest(bin: int) -> int:
+        shift = max(bin // 128 - 1, 0)
+        return (bin - shift * 128) << shift
+
+    return {lowest(bin): n for bin, n in enumerate(late) if n}
+
+
+def percentile(lateness: Mapping[int, int], percent: int) -> int:
+    """The nearest rank of a histogram that is not empty."""
+    rank = -(-sum(lateness.values()) * percent // 100)
+    values = sorted(lateness)
+    upto = accumulate(lateness[value] for value in values)
+    return next(value for value, count in zip(values, upto) if count >= rank)
 
 
 def wait_until(due_ns: int, spin_ns: int = SPIN_NS) -> None:

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import array
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rawkit.engine.link import LinkDirection, LinkRelay
 from rawkit.engine.namespace import Namespace, become_namespace_root
 from rawkit.lab.host import Host
 from rawkit.lab.processes import Processes
-from rawkit.lab.routed import RoutedLab, chain_of, star_of
+from rawkit.lab.routed import DEFAULT_MTU, MIN_MTU, RoutedLab, chain_of, dumbbell_of, star_of
 from rawkit.lab.setup import (
     IFA_F_NODAD,
     Closing,
     bring_up,
     lab_mac,
     new_host,
-    set_sysctls,
     wait_until_up,
     wait_until_usable,
 )
-from rawkit.net import ethtool, interface
+from rawkit.lab.wire import lay_half, open_relay
 from rawkit.net.netlink import ask
 from rawkit.units import parse_duration, parse_ratio
+
+if TYPE_CHECKING:
+    from rawkit.sim.link import LinkSpec
+    from rawkit.sim.schedule import Schedule
 
 _QUIET_S = 0.03
 _SETTLE_S = 0.3
 """How long a new link must be quiet to count as settled, and how long to wait for that at most."""
 
-# <linux/ethtool.h>: receive and transmit checksums, scatter-gather, segmentation by the
-# device (TSO) and by the kernel's last moment (GSO), and merging on receipt (GRO).
-_OFFLOADS = {"tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
-
 _QUEUE_N = 1000  # frames that wait before a bottleneck
 _QUEUE_N_MAX = 10_000  # frames under way where there is none
-
-_MIDDLE_SETTINGS = {
-    # The wire itself says nothing.
-    "net/ipv6/conf/default/disable_ipv6": "1",
-}
 
 
 class Lab(Closing):
@@ -52,6 +45,13 @@ class Lab(Closing):
     that one is lost ("1%", 0.01); `seed` decides which. The same frames meet the same losses on each run.
     `rate` is how many frames pass in a second each way (0: as many as come); up to 1000 wait for their turn.
 
+    `link` is a link of the simulator's in place of these, `link_back` the way back where that differs, and
+    `schedule` the fates of single packets. The k-th packet each way meets the same fate as the k-th in
+    `rawkit.sim.p2p(link, link_back, seed=seed)`. Addresses and groups that the hosts ask for on the link
+    itself (ARP, neighbour discovery) are only delayed, and no packets in this sense. With `offloads` the
+    hosts leave checksums and the cutting of large segments to the link, as to a network card. For the last
+    `spin` before a packet is due the link does not sleep, which costs a processor and gains some 50 us.
+
     As root the hosts are made from here. As an ordinary user this process first moves into a user namespace
     of its own, for good (`become_namespace_root`), and must have one thread only.
 
@@ -59,13 +59,24 @@ class Lab(Closing):
     takes everything away.
 
     Raises:
-        UnitError: `delay` or `loss` does not make sense.
-        ValueError: `rate` does not: 0 to 10**9 frames a second.
+        UnitError: `delay`, `loss` or `spin` does not make sense.
+        ValueError: `rate` does not: 0 to 10**9 frames a second; a link and one of these; an MTU below 1280.
+        LocalProtocolError: a link that only the simulator can be.
         PermissionDenied, EngineError: namespaces are not allowed here; the message says by what.
     """
 
     def __init__(
-        self, delay: str | int | float = 0, loss: str | int | float = 0, seed: int = 0, rate: int = 0
+        self,
+        delay: str | int | float = 0,
+        loss: str | int | float = 0,
+        seed: int = 0,
+        rate: int = 0,
+        *,
+        link: LinkSpec | None = None,
+        link_back: LinkSpec | None = None,
+        schedule: Schedule | None = None,
+        offloads: bool = False,
+        spin: str | int | float = 0,
     ) -> None:
         self.delay_ns = parse_duration(delay)
         self.loss = parse_ratio(loss)
@@ -73,6 +84,23 @@ class Lab(Closing):
         if not 0 <= rate <= 10**9:
             raise ValueError(f"rate of {rate} frames a second: 0 to 10**9")
         self.rate = rate
+        self.link = link
+        if link is not None:
+            if self.delay_ns or self.loss or rate:
+                raise ValueError("a link, or its delay, loss and rate: not both")
+            from rawkit.lab.emulator import emulated
+
+            back = link_back or link
+            mtu = min(link.mtu, back.mtu)
+            directions = emulated(link, "a", "b", seed, schedule), emulated(back, "b", "a", seed, schedule)
+        elif link_back is not None or schedule is not None:
+            raise ValueError("a way back or a schedule goes with link=")
+        else:
+            mtu = DEFAULT_MTU
+            directions = self._simple(2 * seed), self._simple(2 * seed + 1)
+        if mtu < MIN_MTU:
+            raise ValueError(f"MTU {mtu}: at least {MIN_MTU}")
+        spin_ns = parse_duration(spin)
         self.relay: LinkRelay | None = None
         """What delays and loses frames, with its counters; None when the link does neither."""
         self._resources = None
@@ -83,21 +111,20 @@ class Lab(Closing):
                 new_host(Host, stack, processes, name, f"10.77.0.{n}", f"fd77::{n}", lab_mac(n))
                 for n, name in enumerate("ab", 1)
             )
-            delayed = self.delay_ns > 0 or self.loss > 0 or rate > 0
+            delayed = self.delay_ns > 0 or self.loss > 0 or rate > 0 or link is not None
             middle = stack.enter_context(Namespace.create()) if delayed else None
             if middle is None:
                 self._join_directly()
             else:
-                self._join_by_way_of(middle)
+                for host in (self.a, self.b):
+                    lay_half(middle, _near_end(host), host, _end(host), mtu, offloads)
             for host, peer in ((self.a, self.b), (self.b, self.a)):
                 with host:
                     ask(partial(_configure, host=host, peer=peer), "set up the lab's hosts")
             self._settle()
             if middle is not None:
-                with middle.enter():
-                    for host in (self.a, self.b):
-                        ask(partial(wait_until_up, name=_near_end(host)), "raise the lab's link")
-                    self.relay = stack.enter_context(self._open_relay())
+                near = _near_end(self.a), _near_end(self.b)
+                self.relay = stack.enter_context(open_relay(middle, near, directions, spin_ns))
             stack.callback(processes.close)  # the first thing to happen on closing
             self._resources = stack.pop_all()
 
@@ -112,23 +139,6 @@ class Lab(Closing):
             ask(question, "make the lab's link")
         with self.b:
             ask(partial(bring_up, name=self.b.interface), "raise the lab's link")
-
-    def _join_by_way_of(self, middle: Namespace) -> None:
-        """Two veth pairs that meet in a namespace of their own, where the relay will join them."""
-        for host in (self.a, self.b):
-            near = _near_end(host)
-
-            def question(route: Any, host: Host = host, near: str = near) -> None:
-                route.link("add", kind="veth", ifname=near, peer=_end(host))
-                bring_up(route, near)
-
-            with middle.enter():
-                set_sysctls(_MIDDLE_SETTINGS)
-                ask(question, "make the lab's link")
-                _send_plain_frames(near)
-            with host:
-                _send_plain_frames(host.interface)
-                ask(partial(bring_up, name=host.interface), "raise the lab's link")
 
     def _settle(self) -> None:
         """Return when the hosts have said what a host says on a new link (MLD reports, RFC 3810).
@@ -154,38 +164,52 @@ class Lab(Closing):
             if sent != before:
                 before, quiet_since = sent, now
 
-    def _open_relay(self) -> LinkRelay:
-        indexes = [interface(_near_end(host)).index for host in (self.a, self.b)]
+    def _simple(self, seed: int) -> LinkDirection:
         interval_ns = 10**9 // self.rate if self.rate else 0
         queue_n = self.delay_ns // interval_ns + _QUEUE_N if self.rate else _QUEUE_N_MAX
-        directions = [
-            LinkDirection(self.delay_ns, self.loss, seed, queue_n, interval_ns)
-            for seed in (2 * self.seed, 2 * self.seed + 1)
-        ]
-        return LinkRelay(indexes[0], indexes[1], directions[0], directions[1])
+        return LinkDirection(self.delay_ns, self.loss, seed, queue_n, interval_ns)
 
     @staticmethod
     def chain(
-        n: int, *, parallel: Mapping[int, int] | None = None, mtus: Mapping[int, int] | None = None
+        n: int,
+        *,
+        parallel: Mapping[int, int] | None = None,
+        mtus: Mapping[int, int] | None = None,
+        links: Mapping[int, LinkSpec] | None = None,
+        seed: int = 0,
     ) -> RoutedLab:
         """Hosts `a` and `b` with `n` routers between them, r1 to r<n>.
 
         `parallel` says where several stand side by side, over which the routers before and behind spread
-        flows (ECMP): {3: 2} makes r3a and r3b. `mtus` is the MTU of links, counted from 0 at `a`.
+        flows (ECMP): {3: 2} makes r3a and r3b. `mtus` is the MTU of links, counted from 0 at `a`, `links`
+        what they do besides carrying, where they do.
 
         Raises: as `RoutedLab`; ValueError for a number that makes no sense.
         """
-        return RoutedLab(*chain_of(n, parallel or {}, mtus or {}))
+        return RoutedLab(*chain_of(n, parallel or {}, mtus or {}, links or {}), seed=seed)
 
     @staticmethod
-    def star(n: int) -> RoutedLab:
-        """Hosts h1 to h<n> around one router, `hub`.
+    def dumbbell(
+        n: int, bottleneck: LinkSpec, access: LinkSpec | None = None, *, seed: int = 0, offloads: bool = False
+    ) -> RoutedLab:
+        """Hosts a1 to a<n> and b1 to b<n> on either side of one link, between the routers left and right:
+        what `rawkit.sim.dumbbell` is. Without `access` the hosts' own links are plain wires.
 
         Raises: as `RoutedLab`; ValueError for a number that makes no sense.
         """
-        return RoutedLab(*star_of(n))
+        return RoutedLab(*dumbbell_of(n, bottleneck, access), seed=seed, offloads=offloads)
+
+    @staticmethod
+    def star(n: int, link: LinkSpec | None = None, *, seed: int = 0) -> RoutedLab:
+        """Hosts h1 to h<n> around one router, `hub`, each over a link such as `link`.
+
+        Raises: as `RoutedLab`; ValueError for a number that makes no sense.
+        """
+        return RoutedLab(*star_of(n, link), seed=seed)
 
     def __repr__(self) -> str:
+        if self.link is not None:
+            return f"<Lab {self.link} seed={self.seed}>"
         return f"<Lab delay={self.delay_ns / 1e6:g}ms loss={self.loss:.4g} seed={self.seed}>"
 
 
@@ -218,13 +242,3 @@ def _configure(route: Any, host: Host, peer: Host) -> None:
 
     wait_until_up(route, host.interface)
     wait_until_usable(route, index, f"host {host.name}")
-
-
-def _send_plain_frames(name: str) -> None:
-    """Turn off what a device could do later, so that whole frames of at most the MTU go over the link.
-
-    The relay would otherwise see segments of up to 64 kB without checksums, as the kernel hands them to
-    network cards.
-    """
-    for command in _OFFLOADS.values():
-        ethtool.ask(name, array.array("I", [command, 0]))  # struct ethtool_value

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rawkit.addr import MAC, IPAddress
-from rawkit.engine.namespace import become_namespace_root
+from rawkit.engine.link import LinkRelay
+from rawkit.engine.namespace import Namespace, become_namespace_root
 from rawkit.lab.host import Host
 from rawkit.lab.processes import Processes
 from rawkit.lab.setup import (
@@ -23,7 +24,11 @@ from rawkit.lab.setup import (
     wait_until_up,
     wait_until_usable,
 )
+from rawkit.lab.wire import lay_half, open_relay
 from rawkit.net.netlink import ask
+
+if TYPE_CHECKING:
+    from rawkit.sim.link import LinkSpec
 
 MAX_NODES = 254
 """Hosts, and routers, of one lab at most."""
@@ -58,11 +63,15 @@ _NAME_MAX = 15 - len("to-")
 
 
 class Link(NamedTuple):
-    """A wire between two of a lab's nodes, by their names. `mtu` is in octets of IP packet."""
+    """A wire between two of a lab's nodes, by their names. `mtu` is in octets of IP packet.
+
+    With `spec` it does what that link of the simulator's does, both ways; the MTU is the smaller one.
+    """
 
     near: str
     far: str
     mtu: int = DEFAULT_MTU
+    spec: LinkSpec | None = None
 
 
 class Router(Host):
@@ -93,7 +102,9 @@ class RoutedLab(Closing):
     answer always comes from the router's own address. Where several ways are equally short, a node spreads
     flows over them (ECMP), by addresses and ports.
 
-    `nodes` is everything by name; `a` and `b` are the first and the last host.
+    `nodes` is everything by name; `a` and `b` are the first and the last host. `relays` is what delays and
+    loses packets on the links that do, by "near>far"; what these meet, `seed` decides, as in a
+    `rawkit.sim.Network` of the same names. `offloads` as in `Lab`.
 
     As root the nodes are made from here; an ordinary user's process moves into a user namespace, as in `Lab`.
     Ready when made; close it when done (it is a context manager).
@@ -103,8 +114,18 @@ class RoutedLab(Closing):
         PermissionDenied, EngineError: namespaces are not allowed here; the message says by what.
     """
 
-    def __init__(self, hosts: Sequence[str], routers: Sequence[str], links: Iterable[Link]) -> None:
-        links = list(links)
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        routers: Sequence[str],
+        links: Iterable[Link],
+        *,
+        seed: int = 0,
+        offloads: bool = False,
+    ) -> None:
+        links = [
+            link if link.spec is None else link._replace(mtu=min(link.mtu, link.spec.mtu)) for link in links
+        ]
         ends = _ends(hosts, routers, links)
         ways = {name: _next_hops(name, ends) for name in (*hosts, *routers)}
         for name, reached in ways.items():
@@ -123,8 +144,13 @@ class RoutedLab(Closing):
                     host.interface = first.interface
                     self.nodes[name] = host
             self.a, self.b = self.nodes[hosts[0]], self.nodes[hosts[-1]]
+            wires = [link for link in links if link.spec is not None]
+            middle = stack.enter_context(Namespace.create()) if wires else None
             for link in links:
-                self._join(link, ends)
+                if link.spec is None:
+                    self._join(link, ends)
+            for n, link in enumerate(wires):
+                self._lay(link, ends, middle, n, offloads)
             for name, host in self.nodes.items():
                 with host:
                     set_sysctls(_NODE_SETTINGS)
@@ -132,6 +158,9 @@ class RoutedLab(Closing):
                         set_sysctls(_ROUTER_SETTINGS)
                     configure = partial(_configure, host=host, nodes=self.nodes, ends=ends, ways=ways[name])
                     ask(configure, "set up the lab's hosts")
+            self.relays: dict[str, LinkRelay] = {}
+            for n, link in enumerate(wires):
+                self.relays[f"{link.near}>{link.far}"] = stack.enter_context(_open(link, middle, n, seed))
             stack.callback(processes.close)  # the first thing to happen on closing
             self._resources = stack.pop_all()
 
@@ -166,12 +195,39 @@ class RoutedLab(Closing):
             with host:
                 ask(question, "make the lab's links")
 
+    def _lay(self, link: Link, ends: _Ends, middle: Namespace | None, n: int, offloads: bool) -> None:
+        """As `_join`, with room for the relay in between."""
+        assert middle is not None
+        for near, name, other in zip(_middle_ends(n), (link.near, link.far), (link.far, link.near)):
+            host, end = self.nodes[name], ends[name][other]
+            attributes = {
+                "ifname": end.interface,
+                "address": str(end.mac),
+                "net_ns_fd": host.namespace.fileno(),
+            }
+            lay_half(middle, near, host, attributes, link.mtu, offloads)
+
     def __repr__(self) -> str:
         return f"<RoutedLab of {len(self.hosts)} hosts and {len(self.routers)} routers>"
 
 
+def _middle_ends(n: int) -> tuple[str, str]:
+    """Of the n-th wire with a relay: what its two ends are called where that is."""
+    return f"near{n}", f"far{n}"
+
+
+def _open(link: Link, middle: Namespace | None, n: int, seed: int) -> LinkRelay:
+    from rawkit.lab.emulator import emulated
+
+    assert middle is not None
+    assert link.spec is not None
+    there = emulated(link.spec, link.near, link.far, seed)
+    back = emulated(link.spec, link.far, link.near, seed)
+    return open_relay(middle, _middle_ends(n), (there, back), 0)
+
+
 def chain_of(
-    n: int, parallel: Mapping[int, int], mtus: Mapping[int, int]
+    n: int, parallel: Mapping[int, int], mtus: Mapping[int, int], specs: Mapping[int, LinkSpec]
 ) -> tuple[list[str], list[str], list[Link]]:
     """Hosts, routers and links of a chain; see `Lab.chain`."""
     if n < 1:
@@ -181,9 +237,9 @@ def chain_of(
             raise ValueError(
                 f"{width} routers side by side at place {place}: places are 1..{n}, widths 1..26"
             )
-    for place in mtus:
+    for place in (*mtus, *specs):
         if not 0 <= place <= n:
-            raise ValueError(f"MTU of link {place}: the links are 0..{n}")
+            raise ValueError(f"MTU or spec of link {place}: the links are 0..{n}")
     places = [["a"]]
     for place in range(1, n + 1):
         width = parallel.get(place, 1)
@@ -191,7 +247,7 @@ def chain_of(
         places.append([f"r{place}{letter}" for letter in letters])
     places.append(["b"])
     links = [
-        Link(near, far, mtus.get(i, DEFAULT_MTU))
+        Link(near, far, mtus.get(i, DEFAULT_MTU), specs.get(i))
         for i, (before, behind) in enumerate(pairwise(places))
         for near in before
         for far in behind
@@ -199,12 +255,25 @@ def chain_of(
     return ["a", "b"], [name for place in places[1:-1] for name in place], links
 
 
-def star_of(n: int) -> tuple[list[str], list[str], list[Link]]:
+def dumbbell_of(
+    n: int, bottleneck: LinkSpec, access: LinkSpec | None
+) -> tuple[list[str], list[str], list[Link]]:
+    """Hosts, routers and links of a dumbbell; see `Lab.dumbbell`."""
+    if n < 1:
+        raise ValueError(f"a dumbbell of {n} hosts on each side: at least 1")
+    mtu = bottleneck.mtu
+    links = [Link("left", "right", mtu, bottleneck)]
+    for i in range(1, n + 1):
+        links += [Link(f"a{i}", "left", mtu, access), Link("right", f"b{i}", mtu, access)]
+    return [f"{side}{i}" for side in "ab" for i in range(1, n + 1)], ["left", "right"], links
+
+
+def star_of(n: int, spec: LinkSpec | None) -> tuple[list[str], list[str], list[Link]]:
     """Hosts, routers and links of a star; see `Lab.star`."""
     if n < 1:
         raise ValueError(f"a star of {n} hosts: at least 1")
     hosts = [f"h{i}" for i in range(1, n + 1)]
-    return hosts, ["hub"], [Link(host, "hub") for host in hosts]
+    return hosts, ["hub"], [Link(host, "hub", spec=spec) for host in hosts]
 
 
 class _End(NamedTuple):

@@ -106,6 +106,16 @@ class _Held:
     datagram: Datagram
 
 
+def keyed(models: Iterable[Model], seed: int, direction: str) -> Iterator[tuple[Model, int]]:
+    """Models with the keys of their random numbers on a direction "a>b"."""
+    # The k-th model of a kind has a stream of its own, whatever other kinds stand beside it.
+    seen: Counter[str] = Counter()
+    for model in models:
+        name = type(model).__name__
+        yield model, stream_key(seed, direction, name, seen[name])
+        seen[name] += 1
+
+
 class Direction:
     """One direction of a link."""
 
@@ -119,7 +129,7 @@ class Direction:
         self._counts: Counter[str] = Counter()
         self.delivered = 0
         """Packets that came out, copies too."""
-        self._judges = self._bind(spec.models, seed)
+        self._judges = [model.bind(key) for model, key in keyed(spec.models, seed, self.name)]
         self._mtu, self._frame_octets = spec.mtu, spec.frame_octets
         self._queue = spec.queue.bind(stream_key(seed, self.name, "queue"))
         changes = [(parse_duration(at), change) for at, change in spec.changes]
@@ -152,16 +162,6 @@ class Direction:
         self._line: deque[tuple[int, Datagram, Verdict | None]] = deque()  # for disciplines that decide there
         self._serving = False
         self._held: list[_Held] = []
-
-    def _bind(self, models: Iterable[Model], seed: int) -> list[Judge]:
-        # The k-th model of a kind has a stream of its own, whatever other kinds stand beside it.
-        seen: Counter[str] = Counter()
-        judges = []
-        for model in models:
-            name = type(model).__name__
-            judges.append(model.bind(stream_key(seed, self.name, name, seen[name])))
-            seen[name] += 1
-        return judges
 
     def add_judge(self, judge: Judge) -> None:
         """Let one more judge decide, before the models of the link."""
