@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from rawkit.tools.replay import areplay as areplay
     from rawkit.tools.replay import replay as replay
     from rawkit.tools.scan import ascan as ascan
+    from rawkit.tools.scan import find_hosts as find_hosts
     from rawkit.tools.scan import scan as scan
     from rawkit.tools.sweep import sweep as sweep
     from rawkit.tools.trace import atrace as atrace
@@ -100,7 +101,7 @@ _HOMES = {
     "rawkit.tools.pathmtu": "path_mtu",
     "rawkit.tools.ping": "ping",
     "rawkit.tools.replay": "areplay replay",
-    "rawkit.tools.scan": "ascan scan",
+    "rawkit.tools.scan": "ascan find_hosts scan",
     "rawkit.tools.sweep": "sweep",
     "rawkit.tools.trace": "atrace trace",
     "rawkit.wire": "ARP AUTO Dot1Q Ether Frame Header ICMP ICMPEcho ICMPv6 ICMPv6Echo IPv4 IPv6 MSS "

@@ -132,7 +132,7 @@ def test_without_extensions_the_metadata_is_not_read() -> None:
 def test_a_scan_s_probe_installed_by_somebody_else_is_used(tmp_path: Path) -> None:
     """The one of the guide. A dry run sends nothing."""
     guide = (Path(__file__).parents[1] / "docs/scan.md").read_text()
-    (source,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (source,) = re.findall(r"```python\n([^`]*class ParrotProbe.*?)```", guide, re.DOTALL)
     entries = ["parrot = parrot:ParrotProbe", "hollow = parrot:Nothing", "lorry = parrot:ParrotProbe"]
     made = wheel(tmp_path, "parrot_rawkit", {"parrot": source}, entries, "rawkit.probes")
     target = install(tmp_path / "site", made)

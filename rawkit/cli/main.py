@@ -19,7 +19,7 @@ from rawkit.cli.errors import SUCCESS, report, settle_stdout
 COMMANDS = {
     "ping": ("rawkit.cli.ping", "Ask hosts whether they are there, and measure how long the answer takes."),
     "trace": ("rawkit.cli.trace", "Show the routers on the way to a host, over one path or several."),
-    "scan": ("rawkit.cli.scan", "Find open TCP and UDP ports."),
+    "scan": ("rawkit.cli.scan", "Find open ports, and who is there."),
     "capture": ("rawkit.cli.capture", "Show or save the packets of an interface."),
     "read": ("rawkit.cli.read", "Show the packets of a capture file."),
     "pcap": ("rawkit.cli.pcap", "Cut, join, change, repair and measure capture files."),

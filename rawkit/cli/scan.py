@@ -116,6 +116,7 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 )
 @click.option(
     "--rate",
+    "--max-rate",
     default="auto",
     show_default=True,
     callback=_rate,
@@ -125,6 +126,7 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
 )
 @click.option(
     "--retries",
+    "--max-retries",
     type=click.IntRange(0, 100),
     default=2,
     show_default=True,
@@ -138,6 +140,8 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     metavar="TIME",
     help="How long to wait for an answer at most.",
 )
+@click.option("-n", "no_names", is_flag=True, expose_value=False, hidden=True)  # as always
+@click.option("--reason", is_flag=True, expose_value=False, hidden=True)
 @click.option("--open", "only_open", is_flag=True, help="Show open ports only.")
 @click.option("-I", "-e", "--interface", default="", metavar="IFACE", help="Interface  [default: as routed]")
 @click.option(
@@ -155,7 +159,11 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     help="The order of SYN probes  [default: another each time]",
 )
 @click.option(
-    "--shard", callback=_shard, metavar="K/N", help="The K-th of N parts of the scan, with one --seed."
+    "--shard",
+    "--shards",
+    callback=_shard,
+    metavar="K/N",
+    help="The K-th of N parts of the scan, with one --seed.",
 )
 @click.option(
     "--resume",

@@ -227,7 +227,8 @@ def test_json_of_open_ports_only(lab: Lab) -> None:
 
 @pytest.mark.parametrize(("option", "kind"), [("-sS", "syn"), ("-sT", "connect")])
 def test_options_of_nmap(option: str, kind: str, lab: Lab) -> None:
-    done = run(lab, option, "-Pn", "-e", "veth0", "-p80", "10.77.0.2", "--json")
+    words = "-Pn -n --reason --max-retries 1 --max-rate 500 -e veth0 -p80 10.77.0.2 --json"
+    done = run(lab, option, *words.split())
     assert (done.returncode, records(done.stdout)[1]["kind"]) == (0, kind)
 
 

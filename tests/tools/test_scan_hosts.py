@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from oracles import oracle, without_privilege
 
+import rawkit
 from rawkit.addr import TargetSet, parse_target
 from rawkit.lab import Host, Lab, RoutedLab
 from rawkit.tools.scan import Scan, ScanConfig, scan
@@ -147,7 +148,7 @@ def test_on_the_link_who_has_an_address_answers_for_it(version: int, pair: Lab) 
 def test_in_an_asyncio_loop(pair: Lab) -> None:
     async def up() -> list[str]:
         with pair.a:
-            running = Discovery(ScanConfig(parse_target("10.77.0.2 127.0.0.1"), retries=0))
+            running = rawkit.find_hosts("10.77.0.2-4 127.0.0.1", exclude="10.77.0.3", retries=0)
             return [str(result.address) async for result in running if result.state == "up"]
 
     assert sorted(asyncio.run(up())) == ["10.77.0.2", "127.0.0.1"]

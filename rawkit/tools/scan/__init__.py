@@ -45,6 +45,7 @@ from rawkit.tools.scan.waiting import Running, Wait
 if TYPE_CHECKING:
     from rawkit.tools.scan.checkpoint import Checkpoint
     from rawkit.tools.scan.crafted import CraftedScan
+    from rawkit.tools.scan.discover import Discovery
     from rawkit.tools.scan.missed import Missed
     from rawkit.tools.scan.probe import Probe
     from rawkit.tools.scan.syn import SynScan
@@ -78,8 +79,7 @@ def scan(
 
     A SYN scan opens its sockets at once, in the thread's present network namespace; a connect scan opens them
     as it goes on, as does any scan that begins with a discovery, and must be iterated over in the namespace
-    it was made in. Closing the result, or iterating
-    to its end, closes them.
+    it was made in. Closing the result, or iterating to its end, closes them.
 
     Raises:
         TargetError: targets or ports that make no sense, or are no single hosts (multicast, broadcast).
@@ -88,27 +88,52 @@ def scan(
         PermissionDenied: a SYN scan was asked for without CAP_NET_RAW.
         EngineError: the kernel refused something else, such as the source port.
     """
-    if not 0 < timeout <= 3600:
-        raise ValueError(f"timeout of {timeout} s: more than 0, an hour at most")
-    wanted = _target_set(targets)
-    if exclude is not None:
-        wanted = wanted.without(_target_set(exclude, limit=NO_LIMIT))
+    timeout_ns = _timeout_ns(timeout)
     name, probe = (kind, probe_of(kind)) if isinstance(kind, str) else (kind.name, kind)
     return Scan(
         ScanConfig(
-            targets=wanted,
+            targets=_without(targets, exclude),
             ports=_port_list(ports, name, probe),
             kind=name,
             probe=probe,
             rate=rate,
             retries=retries,
-            timeout_ns=int(timeout * 1e9),
+            timeout_ns=timeout_ns,
             interface=interface,
             source_port=source_port,
             seed=seed,
             shard=shard,
             contact=contact,
             discovery=discovery,
+        )
+    )
+
+
+def find_hosts(
+    targets: Targets,
+    *,
+    rate: float | None = None,
+    retries: int = 2,
+    timeout: float = 1.0,
+    interface: str = "",
+    exclude: Targets | None = None,
+) -> Discovery:
+    """Which hosts are there: an iterator (`for`, `async for`) of a `HostResult` for each target.
+
+    Arguments are as in `scan`; see `scan.discover` for what is asked. Sockets are opened as it goes on, in
+    the network namespace of the thread that iterates.
+
+    Raises: TargetError, ValueError, as `scan`.
+    """
+    from rawkit.tools.scan.discover import Discovery
+
+    return Discovery(
+        ScanConfig(
+            targets=_without(targets, exclude),
+            rate=rate,
+            retries=retries,
+            timeout_ns=_timeout_ns(timeout),
+            interface=interface,
         )
     )
 
@@ -179,13 +204,13 @@ class Scan(Running[PortResult]):
         return enough and _may_send_packets()
 
     def _after_discovery(self) -> Generator[PortResult | Wait]:
-        from rawkit.tools.scan.discover import UP, discover
+        from rawkit.tools.scan.discover import UP, discovering
 
         config = self.config
         links = bool(config.discovery) or self.kind not in BULK_KINDS
         there: list[Span] = []
         self.looking = True
-        for item in discover(config, self._tally, self._clock, lambda reason: None, links):
+        for item in discovering(config, self._tally, self._clock, lambda reason: None, links):
             if isinstance(item, Wait):
                 yield item
             elif item.state == UP:
@@ -299,6 +324,17 @@ def _may_send_packets() -> bool:
     except PermissionDenied:
         return False
     return True
+
+
+def _timeout_ns(timeout: float) -> int:
+    if not 0 < timeout <= 3600:
+        raise ValueError(f"timeout of {timeout} s: more than 0, an hour at most")
+    return int(timeout * 1e9)
+
+
+def _without(targets: Targets, exclude: Targets | None) -> TargetSet:
+    wanted = _target_set(targets)
+    return wanted if exclude is None else wanted.without(_target_set(exclude, limit=NO_LIMIT))
 
 
 def _target_set(targets: Targets, limit: int = TARGET_LIMIT) -> TargetSet:

@@ -81,7 +81,7 @@ class Discovery(Running[HostResult]):
         self._up = self._down = 0
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
-        super().__init__(discover(self.config, self._tally, self._clock, self._fell_back))
+        super().__init__(discovering(self.config, self._tally, self._clock, self._fell_back))
 
     def _fell_back(self, reason: str) -> None:
         self._fallback = reason
@@ -112,7 +112,7 @@ class Discovery(Running[HostResult]):
         )
 
 
-def discover(
+def discovering(
     config: ScanConfig, tally: Tally, clock: Clock, fell_back: Callable[[str], object], links: bool = True
 ) -> Generator[HostResult | Wait]:
     """A result for each target, in the order in which they become known. Ports and kind of the scan do not
