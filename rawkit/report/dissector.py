@@ -26,6 +26,8 @@ from rawkit.wire.udp import UDP
 
 TABLES: dict[type[Header], str] = {IPv4: "ip.proto", IPv6: "ip.proto", UDP: "udp.port", Ether: "ethertype"}
 EXPERIMENT = 253  # RFC 3692
+RESERVED = "all and any bitand bitwise_and contains eq false ge gt in le lt matches ne not or true xor"
+"""Words of Wireshark's filter language, none of which can be a protocol's name."""
 
 
 def dissector(
@@ -41,6 +43,7 @@ def dissector(
     """The Lua script for a header class.
 
     `name` begins the names of its fields; by default it is the class's, in lower case and without "Header".
+    Wireshark loads no script whose name is that of a protocol that it has.
     The script takes packets of the IP protocol `ip_proto` (IPv4 and IPv6) and of the UDP port `udp_port`, by
     default those of what the class is registered `over`, else IP protocol 253; other UDP ports can be chosen
     in Wireshark ("Decode As", `-d udp.port==4321,NAME`). `numbers`, `unit` and `shift` are as in
@@ -52,6 +55,8 @@ def dissector(
     name = name or protocol_name(header)
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"{name!r} begins no names of Wireshark's: small letters, digits, _ and -")
+    if name in RESERVED.split():
+        raise ValueError(f"{name!r} is a word of Wireshark's filter language: give another name")
     places = _places(header, ip_proto, udp_port)
     title = f"{header.__name__} ({name})"  # Wireshark wants no two alike
     writer = Writer(name)

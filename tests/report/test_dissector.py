@@ -257,3 +257,5 @@ def test_crc32c_is_verified(tmp_path: Path) -> None:
 def test_names_that_wireshark_does_not_take_are_refused() -> None:
     with pytest.raises(ValueError, match="begins no names of Wireshark's"):
         dissector(GoBackNHeader, name="Go Back")
+    with pytest.raises(ValueError, match="is a word of Wireshark's filter language"):
+        dissector(GoBackNHeader, name="any")
