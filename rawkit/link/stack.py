@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import rawkit.engine.checksum  # noqa: F401  # from here on the wire's checksums are computed in C
 from rawkit.engine.aio import wait_readable
 from rawkit.engine.native import deadline, monotonic_ns
 from rawkit.errors import EngineError, TargetError
