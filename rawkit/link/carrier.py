@@ -215,6 +215,17 @@ def ip_header(src: str, dst: str, number: int, **fields: Any) -> IPv4 | IPv6:
     return IPv4(src=src, dst=dst, protocol=number, **fields)
 
 
+def set_buffer(sock: socket.socket, *, sending: bool, octets: int) -> None:
+    """The socket's buffer in one direction: beyond the system's limit with CAP_NET_ADMIN, else up to it."""
+    forced, usual = (
+        (32, socket.SO_SNDBUF) if sending else (33, socket.SO_RCVBUF)
+    )  # SO_SNDBUFFORCE, SO_RCVBUFFORCE
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, forced, octets)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, usual, octets)
+
+
 # ---- ICMP errors -----------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from rawkit.wire import (
 )
 
 _ARENA_LEN = 1 << 20
-_WAIT_S = 0.05
+_WAIT_S = 0.005
 _WAITING_MAX = 64
 """Packets that wait for one neighbour's address."""
 _ASK_AGAIN_NS = 10**9  # RetransTimer of RFC 4861 section 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 
 from rawkit.engine.batch import FrameBatch
 from rawkit.engine.sockets import RawIPSocket
@@ -19,12 +20,15 @@ from rawkit.link.carrier import (
     finished,
     ip_header,
     read_icmp,
+    set_buffer,
 )
 from rawkit.link.guard import GUARDED, Guard
 from rawkit.transport.events import Path
 
-_WAIT_S = 0.05
-"""How long sending waits for room in the socket's buffer; after that the packet is lost here."""
+_WAIT_S = 0.005
+"""How long sending waits for room in the socket's buffer; after that the packet is lost here. Not long:
+packets to neighbours that do not answer fill it too, and all exchanges wait meanwhile.
+"""
 _ARENA_LEN = 1 << 20
 
 
@@ -73,6 +77,8 @@ class RawIP(Carrier):
         except BaseException:
             self._socket.close()
             raise
+        with socket.socket(fileno=os.dup(self._socket.fileno())) as same:
+            set_buffer(same, sending=True, octets=buffer_len)
         self._socket.ignore_path_mtu()  # the endpoint knows its path; the kernel may have been lied to
         self._guards: dict[int, tuple[Guard, int]] = {}
         self.silence = "guard sockets on its ports" if number in GUARDED else "the open raw socket"

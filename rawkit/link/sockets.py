@@ -503,7 +503,7 @@ class _Peer(App):
     def __init__(self, owner: DatagramSocket) -> None:
         super().__init__()
         self.owner = owner
-        self.closing = False
+        self.closing = self.said_close = False
 
     def on_data(self, driver: Driver, data: bytes) -> None:
         self.owner._deliver(driver, data)
@@ -513,6 +513,13 @@ class _Peer(App):
             self.closing = False
         if isinstance(notice, (PeerClosed, Reset)):
             self.owner._lose(driver)
+            self.close(driver)
+
+    def close(self, driver: Driver) -> None:
+        """Write no more; once is enough."""
+        if not self.said_close and not driver.done:
+            self.said_close = self.closing = True
+            driver.do(Close())
 
 
 class DatagramSocket(_Base):
@@ -568,8 +575,6 @@ class DatagramSocket(_Base):
         path = driver.paths[0]
         if self._peers.get((path.remote, path.remote_port)) is driver:
             del self._peers[path.remote, path.remote_port]
-        if not driver.done:
-            driver.do(Close())
 
     @property
     def peers(self) -> list[Address]:
@@ -633,7 +638,5 @@ class DatagramSocket(_Base):
                 return
             self._listener.close()
             for driver in list(self._peers.values()):
-                if not driver.done:
-                    driver.app.closing = True  # type: ignore[attr-defined]
-                    driver.do(Close())
+                driver.app.close(driver)  # type: ignore[attr-defined]
             self._peers.clear()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from rawkit.engine.errorqueue import NEWS
 from rawkit.engine.native import monotonic_ns
 from rawkit.errors import EngineError
-from rawkit.link.carrier import AT_ONCE, BUFFER_LEN, KNOWN_MAX, Carrier, Flow, Trouble, trouble_of
+from rawkit.link.carrier import AT_ONCE, BUFFER_LEN, KNOWN_MAX, Carrier, Flow, Trouble, set_buffer, trouble_of
 from rawkit.transport.events import Path
 
 _UDP_SEGMENT, _UDP_GRO = 103, 104  # <linux/udp.h>
@@ -27,7 +27,7 @@ _ORIGINS = (2, 3)  # ICMP, ICMPv6
 _SEGMENTS_MAX = 64  # of a datagram that the kernel cuts (UDP_MAX_SEGMENTS of older kernels)
 _OCTETS_MAX = 65000  # of it
 _RECEIVES = 16  # calls before timers are looked at again; each may bring 64 packets
-_WAIT_NS = 50 * 10**6
+_WAIT_NS = 5 * 10**6
 
 Control = list[tuple[int, int, bytes]]
 
@@ -70,7 +70,8 @@ class UDP(Carrier):
             if not v4:
                 set_option(self._level, socket.IPV6_V6ONLY, 1)
             set_option(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
-            self._set_buffers(buffer_len)
+            for sending in (False, True):
+                set_buffer(self._socket, sending=sending, octets=buffer_len)
             with suppress(OSError):  # Linux before 5.0
                 set_option(socket.IPPROTO_UDP, _UDP_GRO, 1)
             self._socket.bind((self.local or ("0.0.0.0" if v4 else "::"), port))
@@ -83,16 +84,6 @@ class UDP(Carrier):
         self._queue: list[tuple[Path, int, bytes]] = []
         self._flows: dict[tuple[bytes, object], Flow] = {}
         self._controls: dict[Path, Control] = {}
-
-    def _set_buffers(self, octets: int) -> None:
-        for forced, usual in (
-            (33, socket.SO_RCVBUF),
-            (32, socket.SO_SNDBUF),
-        ):  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, forced, octets)
-            except PermissionError:
-                self._socket.setsockopt(socket.SOL_SOCKET, usual, octets)
 
     def path(self, flow: Flow) -> Path:
         return super().path(flow._replace(local_port=self.port))

@@ -49,7 +49,9 @@ class Reassembly:
         if overlap not in ("first", "last", "reject"):
             raise ValueError(f"overlap must be 'first', 'last' or 'reject', got {overlap!r}")
         self.capacity = capacity
-        self._buffer = bytearray(capacity)  # a ring: offset o lies at o % capacity
+        # A ring: offset o lies at o % capacity. Made when something has to lie in it, which is never so
+        # where all comes in order, nor for an exchange that comes to nothing.
+        self._buffer = bytearray()
         self._held = RangeSet()  # stored and unread
         self._recent: list[int] = []  # an offset of each segment out of order, the latest first
         self._last_wins, self._rejects = overlap == "last", overlap == "reject"
@@ -141,6 +143,8 @@ class Reassembly:
         return True
 
     def _store(self, offset: int, data: memoryview) -> None:
+        if not self._buffer:
+            self._buffer = bytearray(self.capacity)
         at = offset % self.capacity
         until_edge = min(len(data), self.capacity - at)
         self._buffer[at : at + until_edge] = data[:until_edge]
