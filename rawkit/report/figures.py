@@ -11,6 +11,7 @@ from typing import Literal
 from rawkit.report import series
 from rawkit.report.run import Run
 from rawkit.report.series import Point, Span
+from rawkit.sim.ladders import describe
 
 Look = Literal["line", "steps", "points", "bars"]
 Tone = Literal["main", "again", "lost", "ack", "window", "sack", "second", "third", "limit"]
@@ -30,6 +31,8 @@ class Line:
     """Which of several runs it is of: these have colours, and their lines no tones."""
     hidden: bool = False
     """Whether it lies so far from the others that it would press them flat: the page shows it when asked."""
+    texts: Sequence[str] = ()
+    """What the page says of each point, besides where it is; as many as points, or none."""
 
     def __len__(self) -> int:
         return len(self.xs) // 3 if self.look == "bars" else len(self.xs)
@@ -53,14 +56,14 @@ def line(name: str, points: Iterable[Point], look: Look = "line", tone: Tone = "
     return Line(name, [x for x, _ in pairs], [y for _, y in pairs], look, tone, run)
 
 
-def bars(name: str, spans: Iterable[Span], tone: Tone) -> Line:
-    """A vertical bar for each span."""
+def bars(name: str, spans: Iterable[Span], tone: Tone, texts: Iterable[str] = ()) -> Line:
+    """A vertical bar for each span, with what the page says of it."""
     xs: list[float | None] = []
     ys: list[float | None] = []
     for time, start, end in spans:
         xs += [time, time, None]
         ys += [start, end, None]
-    return Line(name, xs, ys, "bars", tone)
+    return Line(name, xs, ys, "bars", tone, texts=[text for text in texts for _ in range(3)])
 
 
 # ---- one run ----------------------------------------------------------------------------------------
@@ -70,9 +73,14 @@ def sequence(run: Run) -> Panel:
     """The client's numbers over time: what it sent, what was lost, what was acknowledged, and the window."""
     found = series.time_sequence(run, run.hosts[0])
     numbers = "octets" if run.roles.in_octets else "packets"
+    texts: dict[bool, list[str]] = {False: [], True: []}
+    for event, facts in run.facts:
+        if event.where == run.hosts[0] and event.kind == "send" and facts.seq is not None:
+            words = describe(event.octets, run.roles.header)
+            texts[facts.retransmission].append(f"[{event.packet}] {words}")
     lines = [
-        bars("sent", found.sent, "main"),
-        bars("sent again", found.again, "again"),
+        bars("sent", found.sent, "main", texts[False]),
+        bars("sent again", found.again, "again", texts[True]),
         line("lost on the way", _middles(found.lost), "points", "lost"),
         line("damaged on the way", _middles(found.damaged), "points", "third"),
         line("acknowledged", found.ack, "steps", "ack"),
@@ -234,4 +242,5 @@ def thin(line: Line, most: int) -> Line:
             ends = {min(stretch, key=lambda i: line.ys[i] or 0), max(stretch, key=lambda i: line.ys[i] or 0)}
             kept += sorted(ends)
         kept = sorted({*kept, n - 1})
-    return replace(line, xs=[line.xs[i] for i in kept], ys=[line.ys[i] for i in kept])
+    texts = [line.texts[i] for i in kept] if line.texts else ()
+    return replace(line, xs=[line.xs[i] for i in kept], ys=[line.ys[i] for i in kept], texts=texts)

@@ -14,7 +14,8 @@
       line: { color: tint, width: bars ? (line.tone === "sack" ? 1 : 3) : 1.5, dash: line.dash,
         shape: line.look === "steps" ? "hv" : "linear" },
       marker: { color: tint, size: symbols[line.tone] ? 7 : bars ? 2 : 4, symbol: symbols[line.tone] || "circle" },
-      hovertemplate: "%{x:.6f} s<br>%{y:,.6~g}<extra>%{fullData.name}</extra>",
+      text: bars ? line.texts.flatMap((text) => [text, text, text]) : line.texts,
+      hovertemplate: (line.texts.length ? "%{text}<br>" : "") + "%{x:.6f} s, %{y:,.6~g}<extra>%{fullData.name}</extra>",
     };
   }
 

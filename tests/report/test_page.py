@@ -22,6 +22,14 @@ LINK = LinkSpec("10Mbit/s", "20ms", DropTail(packets=40), (Bernoulli(0.01),))
 TRANSFER = Transfer(SelectiveRepeat, octets=300_000, link=LINK, schedule=Schedule.parse("drop 9"), seed=5)
 
 
+BOXES = """[...document.querySelectorAll('.plot .nsewdrag')].map(element => {
+    const { x, y, width, height } = element.getBoundingClientRect(); return [x, y, width, height]; })"""
+"""Where the plots are."""
+PACKET = """(({ _fullLayout: { xaxis, yaxis }, data: [sent] }) => [
+    [xaxis.d2p(sent.x[90]), yaxis.d2p(sent.y[90])], sent.text[90]])(document.getElementById('sequence'))"""
+"""Where the thirtieth packet is in its plot, and what is said of it."""
+
+
 @pytest.fixture(scope="module")
 def run() -> Run:
     made = Run.of(TRANSFER.run(), "<Selective> & repeat")
@@ -69,10 +77,7 @@ def test_a_browser_shows_every_plot_zooms_and_asks_for_nothing(run: Run, tmp_pat
             assert tab.said == []
             assert {url for url in tab.asked if not url.startswith(("data:", "blob:"))} == {path.as_uri()}
             tab.asked.clear()
-            boxes = tab.value(
-                "[...document.querySelectorAll('.plot .nsewdrag')].map(e => (({x, y, width, height}) => "
-                "[x, y, width, height])(e.getBoundingClientRect()))"
-            )
+            boxes = tab.value(BOXES)
             assert len(boxes) == plots
             picture = Image.open(io.BytesIO(tab.picture())).convert("RGB")
             for x, y, width, height in boxes:
@@ -80,6 +85,7 @@ def test_a_browser_shows_every_plot_zooms_and_asks_for_nothing(run: Run, tmp_pat
                 shares = sorted((n for n, _ in inside.getcolors(1 << 20) or []), reverse=True)
                 assert sum(shares[2:]) > 200  # more than the ground and the grid: curves
         tab.open(one)
+        boxes = tab.value(BOXES)
         x, y, width, height = boxes[1]
         tab.mouse("mouseMoved", x + width / 2, y + height / 2)
         for step in range(12):  # somewhere near the curve there is something to read
@@ -89,6 +95,16 @@ def test_a_browser_shows_every_plot_zooms_and_asks_for_nothing(run: Run, tmp_pat
             ):
                 break
         assert " s" in tab.value("document.querySelector('.hovertext').textContent")
+        x, y, *_ = boxes[0]
+        place, text = tab.value(PACKET)
+        tab.mouse("mouseMoved", x + place[0] + 1, y + place[1] + 1)
+        shown = tab.value(
+            "new Promise(done => setTimeout(() => "
+            "done(document.querySelector('.hovertext')?.textContent), 200))"
+        )
+        assert text.startswith("[")
+        assert text in shown
+        x, y, width, height = boxes[1]
         before = tab.value("document.getElementById('rtt').layout.xaxis.range")
         tab.mouse("mousePressed", x + 100, y + 50, button="left", buttons=1, clickCount=1)
         for step in range(1, 11):
