@@ -372,6 +372,7 @@ def test_every_command_is_in_the_table() -> None:
         ("ping -c 1 127.0.0.1", "CAP_NET_RAW"),
         ("trace -T 127.0.0.1", "CAP_NET_RAW"),
         ("scan -sS -p 80 127.0.0.1", "CAP_NET_RAW"),
+        ("scan -sY -p 80 127.0.0.1", "CAP_NET_RAW"),
         ("capture -i lo -c 1", "CAP_NET_RAW"),
         ("send 'ip(dst=127.0.0.1)/icmp()'", "CAP_NET_RAW"),
         ("replay {good} -i lo", "CAP_NET_RAW"),

@@ -281,14 +281,15 @@ def test_sockets_are_gone_when_the_scan_ends_or_is_given_up() -> None:
     def fds() -> int:
         return len(os.listdir("/proc/self/fd"))
 
+    list(scan("127.0.0.1", "1-3", kind="sctp", retries=0))  # a module may open something of its own
     before = fds()
-    for kind in ("syn", "connect"):
-        list(scan("127.0.0.1", "1-10", kind=kind))
+    for kind in ("syn", "connect", "sctp", "udp"):
+        list(scan("127.0.0.1", "1-3", kind=kind, retries=0, timeout=0.2))
         assert fds() == before
         with scan("127.0.0.1", "1-1000", kind=kind):
             pass
         assert fds() == before
-        with scan("127.0.0.1", "1-1000", kind=kind) as running:
+        with scan("127.0.0.1", "1-1000", kind=kind, retries=0, timeout=0.2, discovery=True) as running:
             next(running)
         assert fds() == before
         assert not running.summary.complete
@@ -405,6 +406,14 @@ def test_link_local_target(lab: Lab, listening: Callable[..., socket.socket]) ->
         with lab.a:
             found = states(list(scan(f"{str(address).partition('%')[0]}%veth0", "79-81", kind=kind)))
         assert found == {79: "closed", 80: "open", 81: "closed"}
+    for kind, ports, wanted in (
+        ("udp", "9", {9: ("closed", "icmp port unreachable")}),
+        ("protocol", "6,253", {6: ("open", "proto-response"), 253: ("closed", "icmp parameter problem")}),
+    ):
+        with lab.a:
+            results = list(scan(f"{str(address).partition('%')[0]}%veth0", ports, kind=kind))
+        assert {result.port: (result.state, result.reason) for result in results} == wanted
+        assert all(result.reporter == result.address for result in results)
 
 
 @net

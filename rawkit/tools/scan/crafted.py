@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from hashlib import blake2b
+from ipaddress import ip_address
 
 from rawkit.addr import IPAddress
 from rawkit.clock import Clock
@@ -110,7 +111,7 @@ class _Packets:
         self._requests, self._interface = requests, interface
         self._receiver, self._senders = receiver, senders
         self._inbox = FrameBatch(_RECEIVED_N, _RECEIVED_N * _SNAPLEN)
-        self._asked: dict[bytes, IPAddress] = {}
+        self._zoned: dict[bytes, IPAddress] = {}  # those asked that have a zone, which packets do not say
         self.protocol = requests.probe.protocol
         self.silent = requests.probe.silent
         self.exact = requests.probe.exact
@@ -122,7 +123,8 @@ class _Packets:
         leg = self._requests.leg(address)
         if leg is None:
             raise EngineError(errno.ENETUNREACH, "send", str(address))
-        self._asked[address.packed] = address
+        if getattr(address, "scope_id", None):
+            self._zoned[address.packed] = address
         octets = bytes(self._requests.packet(address, port, leg))
         self._senders[_bound(leg, self._interface)].send(octets)
 
@@ -142,18 +144,19 @@ class _Packets:
         about = layers if quoting is None else layers[quoting + 1 :]
         if not about or not isinstance(about[0], (IPv4, IPv6)):
             return None
-        address = self._asked.get((ip.src if quoting is None else about[0].dst).packed)
+        packed = (ip.src if quoting is None else about[0].dst).packed
+        address = self._zoned.get(packed) or ip_address(packed)
         probe = self._requests.probe
-        port = None if address is None else probe.port_of(about, packet.payload, quoting is not None)
-        leg = None if address is None else self._requests.leg(address)
-        if address is None or port is None or leg is None:
+        port = probe.port_of(about, packet.payload, quoting is not None)
+        leg = self._requests.leg(address)
+        if port is None or leg is None:
             return None
         if not probe.is_answer(packet, self._requests.packet(address, port, leg)):
             return None
         reporter, error = address, None if quoting is None else layers[quoting]
         if isinstance(error, (ICMPError, ICMPv6Error)):
-            if ip.src != address:
-                reporter = type(address)(int(ip.src))
+            if ip.src.packed != packed:
+                reporter = ip_address(ip.src.packed)
             state, reason = probe.verdict_of_error(ip.version, error.type, error.code, reporter is address)
         else:
             state, reason = probe.verdict(packet)

@@ -46,20 +46,25 @@ class _Datagrams:
 
     def __init__(self, sock: DatagramSocket, contact: bytes) -> None:
         self._sock, self._contact = sock, contact
+        self._zoned: dict[bytes, IPAddress] = {}  # those asked that have a zone, which sockets do not tell
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
     def ask(self, address: IPAddress, port: int, attempt: int) -> None:
+        if getattr(address, "scope_id", None):
+            self._zoned[address.packed] = address
         self._sock.send(address, port, payload(port, attempt, self._contact))
 
     def arrivals(self) -> Iterator[Heard]:
         for datagram in self._sock.arrivals():
-            address, reporter, icmp = datagram.address, datagram.reporter, datagram.icmp
+            address = self._zoned.get(datagram.address.packed) or datagram.address
+            reporter = address if datagram.reporter == datagram.address else datagram.reporter
+            icmp = datagram.icmp
             state, reason = OPEN, "udp-response"
             if icmp is not None:
                 # RFC 1122 section 3.2.2.1: only the host itself knows of its ports.
-                closed = icmp == _PORT_UNREACHABLE[address.version] and reporter == address
+                closed = icmp == _PORT_UNREACHABLE[address.version] and reporter is address
                 state, reason = CLOSED if closed else FILTERED, icmp_reason(address.version, *icmp)
             yield Heard(
                 address,
