@@ -81,6 +81,8 @@ class UDP(Carrier):
             raise EngineError(error.errno or errno.EIO, "open UDP socket", f"port {port}") from None
         self.port: int = self._socket.getsockname()[1]
         """The local port."""
+        self._dropped = 0  # since the socket was opened, as far as it is known
+        self._damaged_before = self._damaged()
         self._queue: list[tuple[Path, int, bytes]] = []
         self._flows: dict[tuple[bytes, object], Flow] = {}
         self._controls: dict[Path, Control] = {}
@@ -116,7 +118,7 @@ class UDP(Carrier):
                 elif level == socket.IPPROTO_UDP and kind == _UDP_GRO:
                     size = int.from_bytes(value[:4], sys.byteorder)
                 elif level == socket.SOL_SOCKET and kind == _SO_RXQ_OVFL:
-                    self.lost["overflow"] = int.from_bytes(value, sys.byteorder)
+                    self._dropped = int.from_bytes(value, sys.byteorder)
             flow = self._flows.get((local, name)) or self._flow(local, name)
             if 0 < size < len(data):
                 found += [(data[at : at + size], flow, ecn) for at in range(0, len(data), size)]
@@ -225,7 +227,23 @@ class UDP(Carrier):
         return known
 
     def count_overflow(self) -> None:
-        """The kernel tells with each packet: nothing to do."""
+        """Told with the packet that comes after; without those whose checksum was wrong, which the kernel
+        counts for the socket too. Of these there is only a number for all UDP sockets of the host.
+        """
+        if self._dropped:
+            with self._at_home():
+                damaged = self._damaged() - self._damaged_before
+            self.lost["overflow"] = max(self._dropped - damaged, 0)
+
+    def _damaged(self) -> int:
+        """How many datagrams with a wrong checksum this host has received."""
+        if self.version == 4:
+            with open("/proc/thread-self/net/snmp", encoding="ascii") as file:
+                names, values = (line.split() for line in file if line.startswith("Udp:"))
+            return int(dict(zip(names, values))["InCsumErrors"])
+        with open("/proc/thread-self/net/snmp6", encoding="ascii") as file:
+            found = (line.split()[1] for line in file if line.startswith("Udp6InCsumErrors"))
+            return int(next(found, 0))
 
     def forget(self, path: Path) -> None:
         self._controls.pop(path, None)
