@@ -241,6 +241,7 @@ def run_command(
     for name in ("dropped_by_client", "dropped_by_server", "lost_in_this_host"):
         if found := ", ".join(f"{n} {reason}" for reason, n in metrics[name].items() if n):
             emit(f"{name.replace('_', ' ')}: {found}")
+    emit(f"kernel kept silent by {metrics['kernel_silenced_by']}")
     return 0 if ok else 1
 
 

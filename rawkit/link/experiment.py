@@ -27,6 +27,8 @@ class Outcome:
     server_app: Party
     began_ns: int
     lost: dict[str, int]
+    silence: str
+    """What kept the server's kernel from answering in its place."""
     trace: WireTrace | None
 
     @property
@@ -65,6 +67,7 @@ class Outcome:
             "dropped_by_client": dict(self.client.endpoint.dropped),
             "dropped_by_server": dict(self.server.endpoint.dropped) if self.server else {},
             "lost_in_this_host": self.lost,
+            "kernel_silenced_by": self.silence,
         }
 
 
@@ -121,5 +124,12 @@ def transfer(
     if notes is not None:
         notes.settle()
     return Outcome(
-        driver, servers[0] if servers else None, client_app, server_app, began_ns, dict(lost), notes
+        driver,
+        servers[0] if servers else None,
+        client_app,
+        server_app,
+        began_ns,
+        dict(lost),
+        server.silence,
+        notes,
     )

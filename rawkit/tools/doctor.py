@@ -59,6 +59,7 @@ def examine() -> Mapping[str, Check]:
         "namespaces": _namespaces(),
         "net_admin": _net_admin(),
         "tun": _tun(),
+        "silence": _silence(),
         "buffer": _receive_buffer(),
     }
 
@@ -258,6 +259,33 @@ def _tun() -> Check:
         fixes = ("sudo modprobe tun",) if isinstance(error, FileNotFoundError) else ()
         return Check(name, False, f"/dev/net/tun: {_reason(error)}", fixes)
     return Check(name, True, "/dev/net/tun can be opened")
+
+
+def _silence() -> Check:
+    """What keeps the kernel from answering in place of a transport protocol in user space."""
+    name = "kernel silence"
+    try:
+        from rawkit.link import Guard
+    except ImportError as error:
+        return Check(name, False, str(error))
+    held, reasons = [], []
+    for version in (4, 6):
+        try:
+            with Guard(socket.IPPROTO_TCP, version=version), Guard(socket.IPPROTO_UDP, version=version):
+                held.append(f"IPv{version}")
+        except OSError as error:
+            reasons.append(f"IPv{version}: {_reason(error)}")
+    # Transports that the kernel answers for, as it names them; TCP and UDP are what guards are for.
+    try:
+        lines = Path("/proc/net/protocols").read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    others = sorted({line.split()[0] for line in lines} & {"SCTP", "DCCP", "UDP-Lite"})
+    detail = f"guard sockets hold ports of TCP and UDP ({' and '.join(held) or 'none'})"
+    detail += "; an open raw socket is enough for protocol numbers of your own"
+    if others:
+        detail += f"; the kernel itself has {', '.join(others)}"
+    return Check(name, bool(held), "; ".join([detail, *reasons]))
 
 
 def _receive_buffer() -> Check:

@@ -141,7 +141,7 @@ ICMP = ("icmp_ipv4", "icmp_ipv6")
         ((*RAW, *ICMP), {"ping": "no", "scan": "partly", "capture": "no", "send": "no", "replay": "no"}),
         (("namespaces",), {"lab": "no", "demo": "no"}),
         (("engine",), dict.fromkeys(COMMANDS, "no")),
-        (("net_admin", "tun", "buffer"), {}),
+        (("net_admin", "tun", "silence", "buffer"), {}),
     ],
 )
 def test_a_lack_costs_these_commands_and_no_others(lacking: tuple[str, ...], less: dict[str, str]) -> None:
