@@ -96,7 +96,8 @@ class Roles:
         if not self._valid(octets, header, path):
             return None
         payload = end - at
-        flags = getattr(header, self._flags) if self._flags else 0
+        flags = (self._flags and getattr(header, self._flags)) or 0  # a field may be absent from a packet
+        window = getattr(header, self._window) if self._window else None
         taking = (flags & self._taking).bit_count()
         span = payload + taking if self.in_octets else int(bool(payload or taking))
         acking = self._ack is not None and (not self._acking or bool(flags & self._acking))
@@ -106,10 +107,10 @@ class Roles:
             getattr(header, self._seq) if self._seq else None,
             span if self._seq else 0,
             getattr(header, self._ack) if acking and self._ack else None,
-            getattr(header, self._window) << self._shift if self._window else None,
-            tuple(getattr(header, self._sack)) if self._sack else (),
+            None if window is None else window << self._shift,
+            tuple(getattr(header, self._sack) or ()) if self._sack else (),
             payload,
-            tuple(getattr(header, name) for name in self._keys),
+            tuple(getattr(header, name) or 0 for name in self._keys),
         )
 
 

@@ -120,25 +120,27 @@ def _said(header: type[Header], roles: Mapping[str, FieldInfo], shift: int | Non
     """The function that gives what the values of a packet's fields say by their roles."""
 
     def value(role: str, otherwise: str = "nil") -> str:
-        return f"values[{quoted(roles[role].name)}]" if role in roles else otherwise
+        if role not in roles:
+            return otherwise
+        found = f"values[{quoted(roles[role].name)}]"
+        # A field may be absent from this packet.
+        return f"({found} or {otherwise})" if roles[role].spec.when and otherwise != "nil" else found
 
     taking, acking = flag_masks(header)
     by_flag = acknowledges_by_flag(header)
     bits = [taking & -taking, taking & (taking - 1)] if taking else []
-    terms = [f"bit_of({value('flags')}, {bit})" for bit in bits if bit]
-    acknowledges = [f"bit_of({value('flags')}, {acking}) == 1"] if acking else []
+    terms = [f"bit_of({value('flags', '0')}, {bit})" for bit in bits if bit]
+    acknowledges = [f"bit_of({value('flags', '0')}, {acking}) == 1"] if acking else []
     if by_flag:
         acknowledges.append("said.span == 0")
     ack = value("seq" if by_flag else "ack")
     window = value("window")
     if shift is None:
         shift = header.roles["window"][0].shift if "window" in roles else 0
-    words = [_flag_words(roles["flags"])] if "flags" in roles else []
-    words += [
-        f'words = words .. " {role}=" .. values[{quoted(roles[role].name)}]'
-        for role in ("seq", "ack", "window")
-        if role in roles
-    ]
+    words = _flag_words(roles["flags"], value("flags", "0")) if "flags" in roles else []
+    for role in ("seq", "ack", "window"):
+        if role in roles:
+            words += [f"if {value(role)} then", f'  words = words .. " {role}=" .. {value(role)}', "end"]
     return "\n".join([
         "",
         "local function bit_of(value, bit)",
@@ -147,8 +149,8 @@ def _said(header: type[Header], roles: Mapping[str, FieldInfo], shift: int | Non
         "",
         "-- What the packet says by the roles of its fields, and in a few words.",
         "local function by_roles(values, payload)",
-        f"  local said = {{ payload = payload, seq = {value('seq')}, window = {window}"
-        f"{f' * {1 << shift}' if shift else ''},",
+        f"  local said = {{ payload = payload, seq = {value('seq')},",
+        f"    window = {window} and {window} * {1 << shift},",
         f"    src_port = {value('src_port', '0')}, dst_port = {value('dst_port', '0')},",
         f"    conn_id = {value('conn_id', '0')} }}",
         f"  local taking = {' + '.join(terms) or '0'}",
@@ -166,13 +168,16 @@ def _said(header: type[Header], roles: Mapping[str, FieldInfo], shift: int | Non
     ])  # fmt: skip
 
 
-def _flag_words(row: FieldInfo) -> str:
+def _flag_words(row: FieldInfo, value: str) -> list[str]:
     names = getattr(row.kind, "names", ())
     pairs = ", ".join(f"{{ {1 << i}, {quoted(name)} }}" for i, name in enumerate(names))
-    return (
-        f"for _, flag in ipairs({{ {pairs} }}) do if bit_of(values[{quoted(row.name)}], flag[1]) == 1 then "
-        'words = words .. (words == "" and "" or "|") .. flag[2] end end'
-    )
+    return [
+        f"for _, flag in ipairs({{ {pairs} }}) do",
+        f"  if bit_of({value}, flag[1]) == 1 then",
+        '    words = words .. (words == "" and "" or "|") .. flag[2]',
+        "  end",
+        "end",
+    ]
 
 
 # ---- the checksum -------------------------------------------------------------------------------------
@@ -191,7 +196,7 @@ def _checksum(header: type[Header], row: FieldInfo | None) -> str:
     if not plain or not isinstance(rule, ChecksumRule):
         return "\nlocal function sound()\nend"
     if not rule.pseudo_header:
-        return f"{_SUM}\nlocal function sound(tvb)\n  return sum(tvb(), 0) % 65535 == 0\nend"
+        return f"{_SUM}\nlocal function sound(tvb)\n  return is_sound(sum(tvb(), 0))\nend"
     return _SUM + _SUM_WITH_ADDRESSES.format(v4=IPv4._number_of(header), v6=IPv6._number_of(header))
 
 
@@ -202,6 +207,10 @@ local function sum(range, so_far)
     so_far = so_far + octets:byte(i) * 256 + (octets:byte(i + 1) or 0)
   end
   return so_far
+end
+
+local function is_sound(total)
+  return total > 0 and total % 65535 == 0
 end
 """
 
@@ -247,7 +256,7 @@ local function sound(tvb)
   for _, kind in ipairs(addresses) do
     local from, to = {{ kind[1]() }}, {{ kind[2]() }}
     if #from > 0 and #to > 0 then
-      return sum(tvb(), sum(from[#from].range, sum(to[#to].range, kind[3] + tvb:len()))) % 65535 == 0
+      return is_sound(sum(tvb(), sum(from[#from].range, sum(to[#to].range, kind[3] + tvb:len()))))
     end
   end
 end

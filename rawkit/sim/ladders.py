@@ -25,10 +25,11 @@ def describe(octets: bytes, header: type[Header]) -> str:
         if isinstance(kind, FlagBits) and value:
             words.append(kind.text(value))
     for name in ("seq", "ack", "window"):
-        if name in roles:
-            words.append(f"{name}={getattr(parsed, roles[name][1].name)}")
+        number = getattr(parsed, roles[name][1].name) if name in roles else None
+        if number is not None:  # a field may be absent from a packet
+            words.append(f"{name}={number}")
     if "sack" in roles:
-        words += [f"sack={a}..{b - 1}" for a, b in getattr(parsed, roles["sack"][1].name)]
+        words += [f"sack={a}..{b - 1}" for a, b in getattr(parsed, roles["sack"][1].name) or ()]
     if end > at:
         words.append(f"len={end - at}")
     return " ".join(words) or header.__name__

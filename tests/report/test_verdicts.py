@@ -12,6 +12,7 @@ from report.tshark import columns
 from rawkit.pcap import create_pcap
 from rawkit.report.analysis import Analysis, Roles
 from rawkit.report.dissector import dissector
+from rawkit.sim.ladders import describe
 from rawkit.wire import Ether, Header, IPv4, role
 from rawkit.wire.field import auto, field, flags8, payload_length, u8, u16, u32
 from rawkit.wire.frame import Frame
@@ -40,6 +41,17 @@ class Numbered(Header):
 
     flags: flags8 = field(0, bits="ACK FIN")
     seq: u8 = field(0, role=role.seq("packets"))
+
+
+class Absent(Header):
+    """All that has a role may be missing."""
+
+    there: u8 = 0
+    flags: flags8 = field(when="there", bits="ACK SYN")
+    conn: u16 = field(when="there", role=role.conn_id)
+    seq: u16 = field(when="there", role=role.seq())
+    ack: u16 = field(when="there", role=role.ack())
+    window: u16 = field(when="there", role=role.window(shift=1))
 
 
 class Plain(Header):
@@ -77,6 +89,10 @@ def drawn(cls: type[Header], chance: random.Random, n: int) -> list[tuple[str, s
                 values[row.name] = chance.choice([1, 1, 1, 2])
             elif row.name == "window":
                 values["window"] = chance.choice([100, 100, 100, 90])
+            elif row.name == "there":
+                values["there"] = chance.choice([1, 1, 1, 0])
+        if values.get("there") == 0:
+            values = {"there": 0}
         packets.append((here, there, cls(**values), bytes(size)))
     return packets
 
@@ -90,6 +106,7 @@ def drawn(cls: type[Header], chance: random.Random, n: int) -> list[tuple[str, s
         (Numbered, {}),
         (Numbered, {"numbers": 2}),
         (Plain, {"numbers": 1000}),
+        (Absent, {}),
     ],
     ids=lambda value: getattr(
         value, "__name__", "-".join(map(str, value)) if isinstance(value, dict) else ""
@@ -107,6 +124,7 @@ def test_any_packets_are_judged_alike(cls: type[Header], told: dict[str, Any], t
             lower = IPv4(src=addresses[here], dst=addresses[there], protocol=253)
             file.write(Frame(bytes(Ether() / lower / header / payload), time_ns))
             octets = bytes(lower / header / payload)[20:]
+            assert describe(octets, cls)
             facts = analysis.see(time_ns, addresses[here], addresses[there], octets)
             assert facts is not None
             wanted.append(
