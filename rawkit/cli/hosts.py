@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import rawkit
 from rawkit.cli.output import JsonLines, emit, escape, status
+from rawkit.cli.progress import Progress
 
 if TYPE_CHECKING:
     from rawkit.tools.scan import ScanConfig
@@ -22,6 +23,7 @@ def hosts(config: ScanConfig, as_json: bool, nmap_xml: TextIO | None, grepable: 
     from rawkit.tools.scan.discover import Discovery
     from rawkit.tools.scan.formats import GrepableHosts, NmapXmlHosts
 
+    to_stdout = any(stream is not None and stream.name == "<stdout>" for stream in (nmap_xml, grepable))
     arguments = shlex.join(["rawkit", *sys.argv[1:]])
     with Discovery(config) as discovery:
         for note in discovery.summary.notes:
@@ -29,7 +31,7 @@ def hosts(config: ScanConfig, as_json: bool, nmap_xml: TextIO | None, grepable: 
         reports: list[HostReport] = []
         if as_json:
             reports.append(_JsonHosts(discovery))
-        elif all(stream is None or stream.name != "<stdout>" for stream in (nmap_xml, grepable)):
+        elif not to_stdout:
             reports.append(_TextHosts(discovery))
         names = discovery.config.targets.names
         if nmap_xml is not None:
@@ -37,12 +39,19 @@ def hosts(config: ScanConfig, as_json: bool, nmap_xml: TextIO | None, grepable: 
         if grepable is not None:
             reports.append(GrepableHosts(grepable, arguments, names))
         interrupted = False
+        progress = Progress()
+        progress.start(lambda seconds: _how_far(discovery.summary))
+        room = progress.clear if sys.stdout.isatty() else lambda: None
         try:
             for result in discovery:
+                if result.state == "up" or as_json or to_stdout:
+                    room()
                 for report in reports:
                     report.add(result)
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            progress.stop()
         summary = discovery.summary
         if summary.fallback:
             status(f"connections to ports 80 and 443 only: {summary.fallback}")
@@ -109,6 +118,12 @@ class _TextHosts:
 
     def end(self, summary: DiscoverySummary, interrupted: bool = False) -> None:
         pass
+
+
+def _how_far(summary: DiscoverySummary) -> str:
+    known = summary.up + summary.down
+    share = f"{known / summary.targets:.0%} of {summary.targets} hosts known"
+    return f"{share}, {summary.up} up; {summary.probes} probes"
 
 
 def _statistics(summary: DiscoverySummary, interrupted: bool) -> str:

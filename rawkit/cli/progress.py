@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rawkit.cli.output import escape
@@ -26,17 +27,17 @@ class Progress:
         self._lock = threading.Lock()
         self._shown = 0  # lines
 
-    def start(self, scan: Scan) -> None:
-        """Show how far a scan is, from when it has taken a second."""
+    def start(self, describe: Callable[[float], str]) -> None:
+        """Show what `describe` says after so many seconds, from when it has taken one."""
         if sys.stderr.isatty():
-            threading.Thread(target=self._run, args=(scan,), name="rawkit scan progress", daemon=True).start()
+            threading.Thread(target=self._run, args=(describe,), name="progress", daemon=True).start()
 
-    def _run(self, scan: Scan) -> None:
+    def _run(self, describe: Callable[[float], str]) -> None:
         start = time.monotonic()
         wait = _FIRST
         while not self._stopped.wait(wait):
             wait = _EVERY
-            how_far = line(scan, time.monotonic() - start)
+            how_far = describe(time.monotonic() - start)
             with self._lock:
                 if not self._stopped.is_set():
                     self._show([*rows(tuple(self._found)), how_far])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -258,7 +259,7 @@ def command(
     """
     from rawkit.addr import TARGET_LIMIT, parse_ports, parse_target
     from rawkit.cli.output import status
-    from rawkit.cli.progress import Progress
+    from rawkit.cli.progress import Progress, line
     from rawkit.cli.scanreports import LISTED_MAX, JsonReport, Report, TextReport, service, statistics
     from rawkit.errors import TargetError
     from rawkit.tools.scan import (
@@ -391,7 +392,7 @@ def command(
             if all_csv is not None:
                 reports.append(formats.Csv(all_csv))
         interrupted = False
-        progress.start(scan)
+        progress.start(partial(line, scan))
         try:
             for result in scan:
                 if to_stdout:

@@ -172,10 +172,18 @@ def _on_link(
 ) -> Generator[HostResult | Wait]:
     reason = "arp-response" if leg.source.version == 4 else "nd-response"
     addresses = list(leg.targets)
-    found = yield from finder.steps(
-        addresses, clock, config.effective_rate, config.retries, config.timeout_ns
-    )
-    tally.probes += finder.asked
+    steps = finder.steps(addresses, clock, config.effective_rate, config.retries, config.timeout_ns)
+    counted = 0
+    while True:
+        try:
+            wait = next(steps)
+        except StopIteration as end:
+            found: dict[IPAddress, MAC] = end.value
+            break
+        finally:
+            tally.probes += finder.asked - counted
+            counted = finder.asked
+        yield wait
     for address in addresses:
         mac = found.get(address)
         if mac is None:
