@@ -946,7 +946,8 @@ struct rk_pcap_copy {
     uint32_t big_endian;     /* of both files */
     uint32_t record_len;     /* octets before each packet of a pcap file; 0: pcapng */
     uint64_t options;        /* bit n: packets keep options of code n; UINT64_MAX: all of them, as they stand */
-    uint32_t interface_base; /* pcapng: what the number of an interface grows by */
+    const uint32_t *interfaces; /* pcapng: the new number of each interface of the section; NULL: as it is */
+    uint32_t interfaces_n;
     uint32_t reserved;
 };
 

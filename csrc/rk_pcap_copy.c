@@ -93,7 +93,7 @@ static uint32_t copy_pcapng(const struct copy *copy, uint8_t *out, uint32_t room
     const struct rk_frame *was = copy->frame, *is = copy->becomes;
     uint32_t kind = load32(copy->record, big), header_len = kind == SIMPLE_PACKET ? 12 : 28;
     /* A simple packet says no captured length, and no interface: what it cannot say an enhanced one does. */
-    bool simple = kind == SIMPLE_PACKET && copy->rules->interface_base == 0 &&
+    bool simple = kind == SIMPLE_PACKET && !copy->rules->interfaces &&
                   (is->cap_len == was->cap_len || (was->cap_len == was->wire_len && is->cap_len == is->wire_len));
     if (kind == SIMPLE_PACKET && !simple)
         kind = ENHANCED_PACKET;
@@ -111,11 +111,13 @@ static uint32_t copy_pcapng(const struct copy *copy, uint8_t *out, uint32_t room
     } else {
         store32(out + 20, is->cap_len, big);
         store32(out + 24, is->wire_len, big);
-        if (copy->rules->interface_base > 0) {
+        if (copy->rules->interfaces) {
+            uint32_t number = kind == OBSOLETE_PACKET ? load16(out + 8, big) : load32(out + 8, big);
+            number = number < copy->rules->interfaces_n ? copy->rules->interfaces[number] : number;
             if (kind == OBSOLETE_PACKET)
-                store16(out + 8, (uint16_t)(load16(out + 8, big) + copy->rules->interface_base), big);
+                store16(out + 8, (uint16_t)number, big);
             else
-                store32(out + 8, load32(out + 8, big) + copy->rules->interface_base, big);
+                store32(out + 8, number, big);
         }
     }
     uint8_t *end = out + new_header_len;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rawkit.engine.native import check, ffi, lib
@@ -164,7 +164,7 @@ class RecordCopier:
 
     `record_len` is how many octets stand before each packet of a pcap file, 0 for pcapng. Of a pcapng
     packet's options those stay whose code is in `options` (None: all, and all that stands there), and
-    `interface_base` is added to the number of its interface.
+    with `interfaces` the number of its interface is that of the row which it had before.
     """
 
     def __init__(
@@ -173,8 +173,9 @@ class RecordCopier:
         big_endian: bool,
         record_len: int = 0,
         options: Iterable[int] | None = None,
-        interface_base: int = 0,
+        interfaces: Sequence[int] = (),
     ) -> None:
+        self._interfaces = ffi.new("uint32_t[]", list(interfaces)) if interfaces else ffi.NULL
         mask = 2**64 - 1 if options is None else sum(1 << code for code in options)
         self._rules = ffi.new(
             "struct rk_pcap_copy *",
@@ -182,7 +183,8 @@ class RecordCopier:
                 "big_endian": big_endian,
                 "record_len": record_len,
                 "options": mask,
-                "interface_base": interface_base,
+                "interfaces": self._interfaces,
+                "interfaces_n": len(interfaces),
             },
         )
         self._at = ffi.new("uint32_t *")

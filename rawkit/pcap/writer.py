@@ -300,15 +300,7 @@ class PcapngWriter(_Writer):
         # Where frames of batches go: numbers and snaplens by ifindex, for this link type and these names.
         self._batch_interfaces: dict[int, tuple[int, int]] = {}
         self._batch_origin: tuple[int, Mapping[int, str]] = (1, {})
-        about = _texts(
-            *((b.OPT_COMMENT, comment) for comment in comments),
-            (b.SHB_HARDWARE, hardware),
-            (b.SHB_OS, os_name),
-            (b.SHB_USERAPPL, application),
-        )
-        # Section length -1: "not specified", since it is not known before the end.
-        fixed = struct.pack("<IHHq", b.BYTE_ORDER_MAGIC, 1, 0, -1)
-        header = _block(b.SHB, fixed + about + (_option(b.OPT_END, b"") if about else b""))
+        header = section_block(application, hardware, os_name, comments)
         super().__init__(path_or_stream, snaplen, RecordWriter(0, notes=notes), fsync)
         self._start(header)
 
@@ -334,23 +326,16 @@ class PcapngWriter(_Writer):
             return known[0]
         length = self.snaplen if snaplen is None else _snaplen(snaplen)
         expression = self.filter if filter is None else filter
-        body = struct.pack("<HHI", _linktype(linktype), 0, length)
-        # The name is written even when it is empty: a reader then knows it from one that was never given.
-        body += _option(b.IF_NAME, _encoded(name))
-        body += _texts(
-            (b.IF_DESCRIPTION, description),
-            (b.IF_HARDWARE, hardware),
-            *((b.OPT_COMMENT, comment) for comment in comments),
+        interface = b.Interface(
+            name=name,
+            linktype=linktype,
+            snaplen=length,
+            filter=expression,
+            os=self.os_name if os_name is None else os_name,
+            description=description,
+            comments=comments,
         )
-        if mac:
-            if len(mac) != 6:
-                raise FieldError(f"mac: {len(mac)} octets, an address has 6")
-            body += _option(b.IF_MACADDR, mac)
-        body += _option(b.IF_TSRESOL, bytes([_TSRESOL_NS]))
-        if expression:
-            body += _option(b.IF_FILTER, b"\0" + _encoded(expression))
-        body += _texts((b.IF_OS, self.os_name if os_name is None else os_name))
-        self._sink.write(_block(b.IDB, body + _option(b.OPT_END, b"")))
+        self._sink.write(interface_block(interface, hardware, mac))
         number = len(self._interfaces)
         self._interfaces[name, linktype] = number, length
         self._names.setdefault(name, number)
@@ -460,6 +445,41 @@ def merged_note(frame: Frame) -> str:
     """What a comment says of a merged frame (`rawkit.engine.capfile.note`); "" for an ordinary one."""
     outgoing, not_ready = frame.direction == "out", frame.checksum == "not ready"
     return note(frame.data, frame.wire_len, frame.linktype, frame.gso_len, outgoing, not_ready)
+
+
+def section_block(
+    application: str, hardware: str = "", os_name: str = "", comments: tuple[str, ...] = ()
+) -> bytes:
+    """A little-endian section header block of a length that is not said, since nobody knows it yet."""
+    about = _texts(
+        *((b.OPT_COMMENT, comment) for comment in comments),
+        (b.SHB_HARDWARE, hardware),
+        (b.SHB_OS, os_name),
+        (b.SHB_USERAPPL, application),
+    )
+    fixed = struct.pack("<IHHq", b.BYTE_ORDER_MAGIC, 1, 0, -1)
+    return _block(b.SHB, fixed + about + (_option(b.OPT_END, b"") if about else b""))
+
+
+def interface_block(interface: b.Interface, hardware: str = "", mac: bytes = b"") -> bytes:
+    """A little-endian interface description block, times in nanoseconds; `mac` are six octets, or none."""
+    body = struct.pack("<HHI", _linktype(interface.linktype), 0, interface.snaplen)
+    # The name is written even when it is empty: a reader then knows it from one that was never given.
+    body += _option(b.IF_NAME, _encoded(interface.name))
+    body += _texts(
+        (b.IF_DESCRIPTION, interface.description),
+        (b.IF_HARDWARE, hardware),
+        *((b.OPT_COMMENT, comment) for comment in interface.comments),
+    )
+    if mac:
+        if len(mac) != 6:
+            raise FieldError(f"mac: {len(mac)} octets, an address has 6")
+        body += _option(b.IF_MACADDR, mac)
+    body += _option(b.IF_TSRESOL, bytes([_TSRESOL_NS]))
+    if interface.filter:
+        body += _option(b.IF_FILTER, b"\0" + _encoded(interface.filter))
+    body += _texts((b.IF_OS, interface.os))
+    return _block(b.IDB, body + _option(b.OPT_END, b""))
 
 
 def _snaplen(snaplen: int) -> int:

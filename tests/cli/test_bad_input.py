@@ -199,6 +199,8 @@ ROWS = [
     Row("pcap split {good} -w {nowhere}", "say how to split"),
     Row("pcap split {good} --size 5x -w {nowhere}", "'5x' is no size"),
     Row("pcap stats {good} --every never", "never"),
+    Row("pcap merge {good} {text} -w {nowhere}", "not a capture file"),
+    Row("pcap merge {good} -w {good}", "is the file being read"),
     Row("pcap repair {text} -w {nowhere}", "nothing here looks like packets"),
     Row("pcap anonymise {good} --keep 10.0.0.0/33 -w {nowhere}", "10.0.0.0/33"),
     Row("pcap anonymise {good} --key-file {nowhere} -w {nowhere}", "does not exist"),

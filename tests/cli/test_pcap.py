@@ -416,3 +416,15 @@ def test_stats_of_every_fixture_add_up(capsys: pytest.CaptureFixture[str]) -> No
         assert both == sum(row["octets_out"] for row in ends)
         assert run("stats", path) == 0
         assert f"{total['packets']} packets" in capsys.readouterr().out
+
+
+# ---- merge
+
+
+def test_merge_joins_what_split_took_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = big(tmp_path), tmp_path / "out.pcap"
+    assert run("split", source, "--flows", "-w", tmp_path / "flow.pcap") == 0
+    made = parts(tmp_path, "flow")
+    assert run("merge", *made, "-w", out) == 0
+    assert frames(out) == frames(source)
+    assert capsys.readouterr().err == f"5000 packets of 3 files written to {out}\n"

@@ -10,6 +10,7 @@ COMMANDS = {
     "info": ("rawkit.cli.pcap.info", "Say what files hold: interfaces, sizes, times, losses."),
     "slice": ("rawkit.cli.pcap.slice", "Take packets out by time, number or filter."),
     "split": ("rawkit.cli.pcap.split", "Write several files: by count, size, time or flow."),
+    "merge": ("rawkit.cli.pcap.merge", "Write one file of several, in the order of time."),
     "edit": ("rawkit.cli.pcap.edit", "Change addresses, ports, tags, hop limits; checksums follow."),
     "anonymise": ("rawkit.cli.pcap.anonymise", "Put other addresses in place of all, drop payloads."),
     "stats": ("rawkit.cli.pcap.stats", "Count protocols, conversations, endpoints, and rates over time."),
