@@ -121,7 +121,7 @@ def goodput(run: Run) -> Panel:
     """What was delivered to the server's application, and the link's rate."""
     lines = [line("delivered", _scaled(series.goodput(run, run.hosts[1]), 1e-6), "steps", "main")]
     if run.rate_bps:
-        lines.append(_level("rate of the link", run.rate_bps / 1e6, run))
+        lines.append(_level("rate of the link (IP octets)", run.rate_bps / 1e6, run))
     return _panel("goodput", f"Goodput: delivered at {run.hosts[1]}", "Mbit/s", lines, run)
 
 

@@ -43,7 +43,14 @@ def test_an_svg_has_titles_units_names_and_colours_and_is_the_same_each_time(run
         "lost on the way",
         "time (s)",
     } <= words
-    assert {"sequence number (packets)", "octets", "ms", "Mbit/s", "packets", "rate of the link"} <= words
+    assert {
+        "sequence number (packets)",
+        "octets",
+        "ms",
+        "Mbit/s",
+        "packets",
+        "rate of the link (IP octets)",
+    } <= words
     assert COLOURS["light"]["again"] in text
     assert len(text) < 200_000
 
