@@ -243,7 +243,10 @@ def command(
                 f"{write}: a pcap file has one link type, and {capture.name} differ; pcapng"
             )
         json = JsonLines("capture") if as_json else None
-        printer = None if write and not tee else PacketPrinter(style, tree=verbose, dump=dump, json=json)
+        several = capture.name == ALL or len(capture.interfaces) > 1
+        printer = None
+        if write is None or tee:
+            printer = PacketPrinter(style, tree=verbose, dump=dump, origin=several, json=json)
 
         rotates = size is not None or interval_ns is not None
         if user is not None:

@@ -45,7 +45,10 @@ def printing_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class PacketPrinter:
-    """Prints frames in order: times as `style` says, with `tree` each header, with `dump` each octet."""
+    """Prints frames in order: times as `style` says, with `tree` each header, with `dump` each octet.
+
+    With `origin` each line names the interface, and which way the packet went.
+    """
 
     def __init__(
         self,
@@ -53,11 +56,13 @@ class PacketPrinter:
         *,
         tree: bool = False,
         dump: bool = False,
+        origin: bool = False,
         json: JsonLines | None = None,
     ) -> None:
         self._style = style
         self._tree = tree
         self._dump = dump
+        self._origin = origin
         self._json = json
         self._first_ns: int | None = None
         self.printed = 0
@@ -72,7 +77,8 @@ class PacketPrinter:
         packet = frame.packet()
         above = application(packet)
         line = f"{packet.summary()}{f': {above}' if above else ''}{remarks(frame)}"
-        emit(escape(f"{self.time(frame.time_ns)} {line}"))
+        origin = f"{frame.interface or '?'} {frame.direction or '?'} " if self._origin else ""
+        emit(escape(f"{self.time(frame.time_ns)} {origin}{line}"))
         for wanted, text in ((self._tree, packet.show), (self._dump, packet.hexdump)):
             if wanted:
                 emit(escape("        " + text().replace("\n", "\n        "), lines=True))

@@ -377,6 +377,16 @@ def test_any_names_the_interface_of_each_packet(veth: VethPair, tmp_path: Path) 
         assert [(s.interface, s.delivered) for s in reader.statistics] == [("any", 2)]
 
 
+def test_of_several_interfaces_each_line_names_its_own(veth: VethPair) -> None:
+    with capturing("-i", veth.near, "-i", "lo", "-c", "2", *FILTER) as process:
+        say_far(veth, b"000000")
+        say(1)
+        output = finish(process)[0]
+    first, second = output.splitlines()
+    assert f" {veth.near} out IP {veth.near_ipv4}." in first
+    assert " lo in IP 127.0.0.1." in second
+
+
 def test_it_stops_at_a_packet_or_a_size(tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
     for limit, n in ((["--until", "udp[13] = 0x37"], 8), (["--octets", "1k"], 22)):  # 48 octets each
