@@ -436,7 +436,7 @@ struct rk_pace {
     int64_t slack_ns;   /* lag beyond this is not made up for: all later moments move by the rest ... */
     int64_t moved_ns;   /* ... by so much until now */
     uint32_t catch_up;  /* it is made up for however long, and a frame that finds the queue full is given up */
-    uint32_t reserved;
+    uint32_t warm;      /* a packet socket on Ethernet: refused sends before each moment, as part of the spinning */
     int64_t first_ns;   /* monotonic time just before the system call of the first frame, and of the last */
     int64_t last_ns;
     int64_t latest_ns;  /* the largest lag */

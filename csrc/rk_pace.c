@@ -16,6 +16,8 @@
 #define AT_ONCE 256 /* frames that share one moment of sending */
 #define SPARE_NS 20000 /* a wait of this length has room for reading stamps */
 #define SETTLE_NS 200000
+#define WARM_NS 20000
+#define WARM_UNTIL_NS 4000 /* a refused send takes a microsecond or two */
 
 static int64_t now_ns(clockid_t clock)
 {
@@ -178,6 +180,17 @@ static int send_by(int by, void *sender, const struct rk_batch *batch, uint32_t 
     }
 }
 
+/* A frame without octets is refused, but late on its way through the kernel, whose code and data are in the
+ * processor's caches then: the frame that follows goes in half the time, and more evenly. */
+static int warm_up(const struct rk_pace *pace, int fd, int64_t due_ns)
+{
+    int error = rk_pace_wait(due_ns - WARM_NS, pace->spin_ns - WARM_NS);
+    while (error == 0 && rk_monotonic_ns() < due_ns - WARM_UNTIL_NS)
+        if (send(fd, "", 0, MSG_DONTWAIT) == 0)
+            break; /* an interface that takes such frames */
+    return error;
+}
+
 /* Errors of the way, not of the frame. */
 static bool ends_all(int error)
 {
@@ -206,7 +219,10 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
                 int error = rk_pace_wait(deadline_ns, 0);
                 return error == 0 || error == -EINTR ? (int)done : error;
             }
-            int error = rk_pace_wait(due, pace->spin_ns);
+            bool warm = pace->warm && by == RK_BY_PACKET && pace->spin_ns >= WARM_NS && due - now > WARM_NS;
+            int error = warm ? warm_up(pace, rk_packet_fd(sender), due) : 0;
+            if (error == 0)
+                error = rk_pace_wait(due, pace->spin_ns);
             if (error != 0)
                 return error == -EINTR || done > 0 ? (int)done : error;
             now = rk_monotonic_ns();

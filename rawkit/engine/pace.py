@@ -178,6 +178,7 @@ class PacedSender:
         rate: Rate | None = None,
         catch_up: bool | None = None,
         stamps: bool = False,
+        warm: bool = False,
     ) -> None:
         """`spin_ns` trades processor time for punctuality; 0 only sleeps, None is `default_spin_ns()`.
 
@@ -185,7 +186,9 @@ class PacedSender:
         once, and a frame that finds the device's queue full is given up (ENOBUFS). If false, what is due
         later moves by the pause, and a full queue is waited for. None: true without a rate, false with one.
         With `stamps` the kernel stamps a packet socket's frames when their interface gets them, as long as
-        they do not go hundreds at a time; nobody else sends by it.
+        they do not go hundreds at a time; nobody else sends by it. With `warm` 20 us of the spinning before
+        each frame are spent on sends of a packet socket on Ethernet that the kernel refuses: the next one
+        finds its way in the processor's caches, and takes less long, and more evenly so.
         """
         if spin_ns is None:
             spin_ns = default_spin_ns()
@@ -198,6 +201,7 @@ class PacedSender:
         self._state.slack_ns = SLACK_NS
         self._state.catch_up = rate is None if catch_up is None else catch_up
         self._state.stamps = stamps
+        self._state.warm = warm
         self._rate: Any = None
 
     def send(

@@ -166,7 +166,7 @@ class Replay:
             self._transmitter = open_transmitter(config.interface, backend)
         self._paced: PacedSender | None = None
         if not config.topspeed:  # there a full queue is waited for: nobody behind is late for it
-            self._paced = PacedSender(self._transmitter, config.spin_ns, stamps=True)
+            self._paced = PacedSender(self._transmitter, config.spin_ns, stamps=True, warm=True)
 
     def stop(self) -> None:
         """Let the iteration end; may be called from anywhere."""

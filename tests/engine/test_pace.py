@@ -78,7 +78,7 @@ def test_frames_leave_when_they_are_due(veth: VethPair) -> None:
         PacketSocket(veth.near, protocol=0) as near,
         PacketSocket(veth.far, protocol=LOCAL, namespace=veth.namespace) as far,
     ):
-        sender = PacedSender(near)
+        sender = PacedSender(near, SPIN_NS, warm=True)  # whose refused sends arrive nowhere
         start = monotonic_ns() + 5 * MS
         due = [start + i * 2 * MS for i in range(n)]
         offset = realtime_ns() - monotonic_ns()
