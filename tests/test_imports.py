@@ -45,7 +45,7 @@ ROOMS = {
 LATE = {
     ("rawkit.wire.packet", "rawkit.interop.scapy"),
     ("rawkit.sim.transfer", "rawkit.report.run"),
-    ("rawkit.sim.transfer", "rawkit.report.save"),
+    ("rawkit.sim.transfer", "rawkit.report.files"),
 }
 # Modules that are for nothing else than the library.
 ABOUT = {

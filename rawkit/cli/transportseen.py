@@ -325,8 +325,8 @@ def _captured(place: str, source: str, options: tuple[str, ...]) -> Any:
 
 def _save(results: list[Any], path: str, **options: Any) -> None:
     from rawkit.cli.output import status
+    from rawkit.report.files import save
     from rawkit.report.run import Run
-    from rawkit.report.save import save
 
     runs = [result if isinstance(result, Run) else Run.of(result) for result in results]
     try:

@@ -226,16 +226,16 @@ class Result:
     def report(self, path: str | Path, **options: Any) -> None:
         """Write the run to a file whose name says of which kind: .html, .svg, .csv, .qlog ...
 
-        Options and errors are those of `rawkit.report.save.save`.
+        Options and errors are those of `rawkit.report.save`.
         """
+        from rawkit.report.files import save
         from rawkit.report.run import Run
-        from rawkit.report.save import save
 
         save(Run.of(self), path, **options)
 
     def show(self) -> Path:
         """Open the page about the run in the browser of this desktop; returns the file."""
+        from rawkit.report.files import show
         from rawkit.report.run import Run
-        from rawkit.report.save import show
 
         return show(Run.of(self))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rawkit.report.run import Run, machine_of
-from rawkit.report.save import save
+from rawkit.report import Run, save
+from rawkit.report.run import machine_of
 from rawkit.sim import Result, Transfer
 from rawkit.transport import Endpoint, Machine
 from rawkit.transport.protocols.go_back_n import GoBackN, GoBackNHeader
