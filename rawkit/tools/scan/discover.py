@@ -218,11 +218,12 @@ def _beyond(
             elif result.reason != NO_ANSWER:
                 reasons[address] = result.reason
 
+    timeout_ns = config.timeout_ns
     ways: Sequence[tuple[Kind, int]] = ((ECHO, 1), (KINDS[SYN], 443), (KINDS["ack"], 80))
     for kind, port in ways:
         if not probes:
             return
-        asked = _only(config, TargetSet(map(span_of, probes)), (port,))
+        asked = replace(_only(config, TargetSet(map(span_of, probes)), (port,)), timeout_ns=timeout_ns)
         own = Tally()
         try:
             scan = SynScan(asked, own, clock, kind=kind)
@@ -236,6 +237,7 @@ def _beyond(
             break
         try:
             yield from heard(scan.results())
+            timeout_ns = min(timeout_ns, scan.patience.wait_ns)  # others are no further away than these
         finally:
             scan.close()
             tally.probes += own.probes

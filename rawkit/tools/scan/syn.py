@@ -114,7 +114,7 @@ class SynScan:
             self.seed = self._before.seed
             tally.states.update(self._before.counts)
             tally.resumed = True
-        self._patience = Patience(config.timeout_ns)
+        self.patience = Patience(config.timeout_ns)
         self._stack = ExitStack()
         with ExitStack() as stack:
             guard, self._sport = reserve_port(config.source_port)
@@ -241,7 +241,7 @@ class SynScan:
         """The probes of a board, in rounds until all are answered or none are left."""
         receivers = self._receivers[leg.source.version]
         descriptors = tuple(receiver.fileno() for receiver in receivers)
-        pace, clock, tally, patience = self._pace, self._clock, self._tally, self._patience
+        pace, clock, tally, patience = self._pace, self._clock, self._tally, self.patience
         timing = board.timing
         senders = self._senders[_sender_key(leg, self._config.interface)]
         run = ProbeRun(board, senders, Inlet(receivers, [board], _SNAPLEN), _PROBE_LEN)
