@@ -428,3 +428,151 @@ def test_merge_joins_what_split_took_apart(tmp_path: Path, capsys: pytest.Captur
     assert run("merge", *made, "-w", out) == 0
     assert frames(out) == frames(source)
     assert capsys.readouterr().err == f"5000 packets of 3 files written to {out}\n"
+
+
+# ---- diff
+
+
+def test_diff_says_nothing_of_the_same_packets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.pcap"
+    assert run("convert", HTTP, "-w", other) == 0
+    capsys.readouterr()
+    assert run("diff", HTTP, other) == 0
+    assert run("diff", "--times", "0", HTTP, other) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_diff_names_fields_and_packets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed, fewer = tmp_path / "changed.pcapng", tmp_path / "fewer.pcapng"
+    assert run("edit", HTTP, "--ttl", "7", "-w", changed) == 0
+    assert run("slice", HTTP, "-n", "3-5,9", "--invert", "-w", fewer) == 0
+    capsys.readouterr()
+    assert run("diff", "--json", HTTP, changed) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()][1:]
+    assert [(row["left_number"], row["right_number"]) for row in rows] == [(n, n) for n in range(1, 15)]
+    assert [field["field"] for field in rows[0]["fields"]] == ["IPv4.ttl", "IPv4.checksum"]
+    assert (rows[0]["fields"][0]["left"], rows[0]["fields"][0]["right"]) == (64, 7)
+    assert run("diff", "--ignore", "ipv4.TTL,IPv4.checksum", HTTP, changed) == 0
+    capsys.readouterr()
+    assert run("diff", HTTP, fewer) == 1
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["<", "3"], ["<", "4"], ["<", "5"], ["<", "9"]
+    ]  # fmt: skip
+    assert run("diff", fewer, HTTP) == 1
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == [">"] * 4
+    assert run("diff", "-q", fewer, HTTP) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_diff_compares_times_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make = Maker()
+    one, two = tmp_path / "1.pcap", tmp_path / "2.pcap"
+    one.write_bytes(make.pcap_header() + make.record(bytes(60), 1, 5) + make.record(bytes(61), 1, 9))
+    two.write_bytes(make.pcap_header() + make.record(bytes(60), 1, 6) + make.record(bytes(61), 1, 9))
+    assert run("diff", one, two) == 0
+    assert run("diff", "--times", "1us", one, two) == 0
+    assert run("diff", "--times", "500ns", one, two) == 1
+    assert "frame.time at offset 0: 1000005000 -> 1000006000" in capsys.readouterr().out
+    assert run("diff", "--ignore", "nonsense", one, two) == 2
+    assert "say header.field" in capsys.readouterr().err
+
+
+# ---- convert
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_convert_there_and_back_keeps_packets_and_times(path: Path, tmp_path: Path) -> None:
+    with open_pcap(path) as reader:
+        wanted = [(frame.data, frame.time_ns, frame.wire_len) for frame in reader]
+        linktypes = {row.linktype for row in reader.interfaces}
+    there, back = tmp_path / "a.pcap", tmp_path / "b.pcapng"
+    if len(linktypes) > 1:
+        assert run("convert", path, "-w", there) == 2
+        return
+    assert run("convert", path, "-w", there) == 0
+    assert run("convert", there, "-w", back) == 0
+    for file in (there, back):
+        with open_pcap(file) as reader:
+            assert [(frame.data, frame.time_ns, frame.wire_len) for frame in reader] == wanted
+
+
+def test_a_pcap_in_microseconds_is_that_of_editcap(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.pcap", tmp_path / "theirs.pcap"
+    assert run("convert", HTTP, "--microseconds", "-w", ours) == 0
+    subprocess.run([oracle("editcap"), "-F", "pcap", HTTP, theirs], check=True, capture_output=True)
+    assert ours.read_bytes()[24:] == theirs.read_bytes()[24:]
+
+
+def test_a_dump_of_tcpdump_and_xxd_becomes_packets(tmp_path: Path) -> None:
+    text, out = tmp_path / "dump.txt", tmp_path / "out.pcap"
+    dump = subprocess.run([*tcpdump(), "-n", "-xx", "-r", HTTP], capture_output=True, check=True).stdout
+    text.write_bytes(dump)
+    assert run("convert", "--text", text, "--time", "1700000000", "-w", out) == 0
+    assert frames(out) == frames(HTTP)
+    with open_pcap(out) as reader:
+        assert [frame.time_ns for frame in reader][:2] == [17 * 10**17, 17 * 10**17 + 1000]
+    text.write_text("\n".join(data.hex(" ") for data in frames(HTTP)) + "\n")
+    assert run("convert", "--text", text, "-w", out) == 0
+    assert frames(out) == frames(HTTP)
+
+
+def test_a_text_is_read_as_text2pcap_reads_it(tmp_path: Path) -> None:
+    lines = []
+    for data in frames(HTTP):
+        lines += [f"{at:06x} {data[at : at + 16].hex(' ')}" for at in range(0, len(data), 16)] + [""]
+    text, ours, theirs = (tmp_path / name for name in ("dump.txt", "ours.pcap", "theirs.pcap"))
+    text.write_text("# a comment\n" + "\n".join(lines))
+    subprocess.run([oracle("text2pcap"), text, theirs], check=True, capture_output=True)
+    assert run("convert", "--text", text, "-w", ours) == 0
+    assert frames(ours) == frames(theirs) == frames(HTTP)
+
+
+def test_text_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "dump.txt"
+    text.write_text("0000 01 02 03\n0010 04\n")
+    assert run("convert", "--text", text, "-w", tmp_path / "x.pcap") == 2
+    assert "packet at line 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [text]
+
+
+# ---- export
+
+
+def test_csv_has_the_fields_that_tshark_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    names = "frame.number,frame.len,ip.src,ip.dst,tcp.sport,tcp.dport,tcp.seq"
+    assert run("export", HTTP, "-e", names) == 0
+    ours = capsys.readouterr().out.splitlines()
+    fields = ["frame.number", "frame.len", "ip.src", "ip.dst", "tcp.srcport", "tcp.dstport", "tcp.seq_raw"]
+    command = [oracle("tshark"), "-n", "-r", HTTP, "-T", "fields", "-E", "separator=,"]
+    command += [word for field in fields for word in ("-e", field)]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert ours == [names, *theirs]
+
+
+def test_json_has_null_for_what_a_packet_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", "--json", PCAPS / "dns.pcapng", "-e", "ip.src,ipv6.src", "-e", "udp.dport") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == {"type": "header", "schema": "rawkit.pcap.export/1"}
+    assert {(row["ip.src"] is None, row["ipv6.src"] is None) for row in rows[1:]} == {
+        (True, False),
+        (False, True),
+    }
+    assert all(isinstance(row["udp.dport"], int) for row in rows[1:])
+
+
+def test_export_of_what_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for names, says in (
+        ("ip.nothing", "nothing"),
+        ("frame.colour", "frame.number"),
+        ("tcp.options", "options"),
+    ):
+        assert run("export", HTTP, "-e", names) == 2
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert says in error
+
+
+def test_export_without_fields_has_some_of_every_fixture(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in FIXTURES:
+        assert run("export", path) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1 + len(frames(path))

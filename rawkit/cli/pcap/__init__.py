@@ -13,6 +13,9 @@ COMMANDS = {
     "merge": ("rawkit.cli.pcap.merge", "Write one file of several, in the order of time."),
     "edit": ("rawkit.cli.pcap.edit", "Change addresses, ports, tags, hop limits; checksums follow."),
     "anonymise": ("rawkit.cli.pcap.anonymise", "Put other addresses in place of all, drop payloads."),
+    "diff": ("rawkit.cli.pcap.diff", "Compare two files, field by field; exit status as diff's."),
+    "convert": ("rawkit.cli.pcap.convert", "Make pcap of pcapng or back, or either of a hex dump."),
+    "export": ("rawkit.cli.pcap.export", "Print chosen fields as CSV or JSON lines."),
     "stats": ("rawkit.cli.pcap.stats", "Count protocols, conversations, endpoints, and rates over time."),
     "repair": ("rawkit.cli.pcap.repair", "Save what can be saved of a damaged file; say what was lost."),
 }
