@@ -231,23 +231,33 @@ class Sweep:
                     return
                 if event is not None:
                     yield event
-                else:
+                elif self._until_ns:
                     self.before_wait()
                     wait_readable(self._descriptors(), self._until_ns)
+        except ValueError:  # of a socket that another thread has closed
+            if not self._closed:
+                raise
         finally:
             self.close()
 
     async def __aiter__(self) -> AsyncIterator[SweepResult]:
+        import asyncio
+
         try:
             for event in self._running:
                 if self._closed:
                     return
                 if event is not None:
                     yield event
+                elif not self._until_ns:
+                    await asyncio.sleep(0)
                 else:
                     self.before_wait()
                     left_ns = max(self._until_ns - self._clock.now_ns(), 0)
                     await self._waits.ready(self._descriptors(), left_ns / 1e9)
+        except ValueError:  # of a socket that another thread has closed
+            if not self._closed:
+                raise
         finally:
             self.close()
 
@@ -265,7 +275,9 @@ class Sweep:
         return self.summary
 
     def _run(self) -> Iterator[SweepResult | None]:
-        """Results as they become known, and None where there is nothing to do until `_until_ns`."""
+        """Results as they become known, and None where there is nothing to do until `_until_ns`; with that 0,
+        others may have a turn, and whoever closed the sweep is heard.
+        """
         self._started_ns = self._clock.now_ns()
         for way in self._ways:
             if way.leg.neighbours:
@@ -349,12 +361,10 @@ class Sweep:
         while not part.run.round_over:
             now_ns = self._clock.now_ns()
             allowed = self._pace.allowed(now_ns)
-            if allowed:
-                if self._pace.begin():
-                    self._timing.begin_epoch(realtime_ns())
-            elif not part.run.more:
-                self._until_ns = self._pace.due_ns()
-                yield None
+            if allowed and self._pace.begin():
+                self._timing.begin_epoch(realtime_ns())
+            self._until_ns = 0 if allowed or part.run.more else self._pace.due_ns()
+            yield None
             yield from self._receive(sending=part, allowed=allowed)
 
     def _await_answers(self, parts: list[_Part]) -> Iterator[SweepResult | None]:
@@ -391,7 +401,7 @@ class Sweep:
             self._last_sent_ns = self._clock.now_ns()
             self._pace.sent(run.sent, self._last_sent_ns)
             tally.sent += run.sent
-        if run.queue_full:
+        if run.queue_full and not run.sent:
             self._pace.slow_down()
         self._answered(sum(one.board.counted for one in parts) - counted, late)
         for row, error in run.refused:

@@ -229,6 +229,43 @@ def test_closing_early_leaves_nothing(lab: Lab) -> None:
     assert session.summary.sent > 0
 
 
+def test_closing_from_another_thread_ends_a_sweep_that_is_busy(lab: Lab) -> None:
+    """So busy that nothing is waited for: each of the 65535 rounds begins when the one before is over."""
+    config = SweepConfig(parse_target("10.78.0.0/24"), 65535, interval_ns=0, report=frozenset())
+    with lab.a:
+        session = Sweep(config)
+    thread = threading.Thread(target=session.run)
+    thread.start()
+    while session.summary.rounds < 3:
+        assert thread.is_alive()
+    session.close()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_other_tasks_have_their_turns(lab: Lab) -> None:
+    async def main() -> tuple[int, int]:
+        with lab.a:
+            session = Sweep(SweepConfig(parse_target("10.78.0.0/20"), report=frozenset()))
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        task = asyncio.ensure_future(other())
+        async for _ in session:
+            pass
+        task.cancel()
+        return turns, session.summary.alive
+
+    turns, alive = asyncio.run(main())
+    assert alive == ALIVE_N
+    assert turns >= 10
+
+
 def test_asyncio_and_cancelling(lab: Lab) -> None:
     before = descriptors(), threading.active_count()
 

@@ -288,7 +288,7 @@ class SynScan:
                 last_sent_ns = clock.now_ns()
                 pace.sent(run.sent, last_sent_ns)
                 tally.probes += run.sent
-            if run.queue_full:  # later
+            if run.queue_full and not run.sent:  # later
                 self._pace.slow_down()
             for row, error in run.refused:
                 if error.errno not in _REFUSALS:
