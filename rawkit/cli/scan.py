@@ -65,7 +65,7 @@ def _rate(context: click.Context, option: click.Parameter, text: str) -> float |
             "yes",
         ),
         "Kind of scan": ("kind", "letters", "discovery"),
-        "Pace and order": ("rate", "retries", "timeout", "seed", "shard", "state_path"),
+        "Pace and order": ("rate", "host_rate", "retries", "timeout", "seed", "shard", "state_path"),
         "Packets": ("interface", "source_port", "contact", "dry_run_path"),
         "Output": (
             "only_open",
@@ -124,6 +124,12 @@ Exit status: 0 when the scan was completed, whatever it found; 2 for bad input; 
     metavar="PPS",
     help="Probes per second; auto: as fast as answers keep up, but 10,000 at most towards public addresses, "
     "300 to each.",
+)
+@click.option(
+    "--host-rate",
+    type=click.FloatRange(0, 1e9, min_open=True, max_open=True, clamp=False),
+    metavar="PPS",
+    help="Probes per second to each host at most.",
 )
 @click.option(
     "--retries",
@@ -229,6 +235,7 @@ def command(
     letters: str | None,
     discovery: bool | None,
     rate: float | None,
+    host_rate: float | None,
     retries: int,
     timeout: str,
     only_open: bool,
@@ -323,6 +330,7 @@ def command(
             kind=kind,
             probe=probe,
             rate=rate,
+            host_rate=host_rate,
             retries=retries,
             timeout_ns=timeout_ns,
             interface=interface,

@@ -120,6 +120,7 @@ ROWS = [
     Row("scan -p", "'-p' requires an argument"),
     Row("scan -sS -I nope0 10.77.0.1", "nope0"),
     Row("scan --rate 0 10.77.0.1", "'--rate'"),
+    Row("scan --host-rate -1 10.77.0.1", "'--host-rate'"),
     Row("scan --timeout soon 10.77.0.1", "soon"),
     Row("scan --exclude 10.77.0.0/24 10.77.0.1", "no targets are left"),
     Row("scan --exclude x.y.z.1/9 10.77.0.1", r"x\.y\.z"),

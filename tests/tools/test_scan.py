@@ -39,6 +39,7 @@ from rawkit.tools.scan import (
     scan,
 )
 from rawkit.tools.scan.checkpoint import Checkpoint, Progress
+from rawkit.tools.scan.connect import _attempts
 from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import refuse_groups
@@ -147,6 +148,10 @@ def test_public_targets_are_probed_slowly_unless_a_rate_is_given() -> None:
     private, public = parse_target("10.0.0.1"), parse_target("10.0.0.1 192.0.2.1")
     assert ScanConfig(private).effective_rate is None
     assert ScanConfig(public).effective_rate == 2 * PUBLIC_HOST_RATE  # each of the two gets half
+    assert ScanConfig(private, host_rate=20).effective_rate == 20
+    assert ScanConfig(parse_target("10.0.0.0/24"), host_rate=20).effective_rate == 5120
+    assert ScanConfig(public, host_rate=20).effective_rate == 40
+    assert ScanConfig(public, host_rate=20, rate=30).effective_rate == 30
     network = parse_target("10.0.0.0/24 192.0.2.0/24")
     assert ScanConfig(network).effective_rate == 2 * PUBLIC_RATE_MAX  # to the public half of it
     assert ScanConfig(public, rate=5e4).effective_rate == 5e4
@@ -274,6 +279,22 @@ def test_a_source_port_in_use_is_refused() -> None:
     guard, port = reserve_port()
     with guard, pytest.raises(EngineError, match=f"reserve source port on {port}: Address already in use"):
         scan("127.0.0.1", [1], kind="syn", source_port=port)
+
+
+@net
+@pytest.mark.parametrize("kind", ["syn", "connect", "udp", "sctp"])
+def test_a_host_s_own_rate_is_kept(kind: str) -> None:
+    start = time.monotonic()
+    list(scan("127.0.0.1", "1-11", kind=kind, host_rate=50, retries=0, timeout=0.01))
+    assert time.monotonic() - start >= 0.19  # between the first and the last
+
+
+def test_connections_take_turns_between_hosts() -> None:
+    config = ScanConfig(parse_target("10.0.0.0/24 10.0.1.0"), (1, 2), kind="connect")
+    order = [(str(attempt.address), attempt.port) for attempt in _attempts(config)]
+    assert len(set(order)) == len(order) == 2 * 257
+    first, second = (i for i, (address, _) in enumerate(order) if address == "10.0.1.0")
+    assert second - first >= 128
 
 
 @net

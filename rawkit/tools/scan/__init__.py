@@ -1,9 +1,9 @@
-"""TCP and UDP port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
+"""Port scans: `scan(targets, ports=...)` yields a `PortResult` per port, and has a `summary`.
 
 A SYN scan sends half-open probes in bulk and needs CAP_NET_RAW, as do the scans with other flags
 (`scan.kinds`); a connect scan asks the kernel to connect and needs nothing, nor does a UDP scan. All look at
 every port of every target, and again where no answer came. Probes leave in a random order, connections in
-that of the targets.
+that of the ports, for up to 256 hosts in turns.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def scan(
     exclude: Targets | None = None,
     contact: str = "",
     discovery: bool | None = None,
+    host_rate: float | None = None,
 ) -> Scan:
     """Scan TCP or UDP ports: an iterator of `PortResult`, in the order in which they become known.
 
@@ -105,6 +106,7 @@ def scan(
             shard=shard,
             contact=contact,
             discovery=discovery,
+            host_rate=host_rate,
         )
     )
 
@@ -264,7 +266,7 @@ class Scan(Running[PortResult]):
 
     @property
     def seed(self) -> int | None:
-        """The order in which probes leave; None where it is that of the targets."""
+        """The order in which probes leave; None where nobody chose it."""
         return getattr(self._opened, "seed", None)
 
     @property

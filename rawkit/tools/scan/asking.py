@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from rawkit.addr import IPAddress
+from rawkit.addr import IPAddress, TargetSet, span_of
 from rawkit.clock import Clock
 from rawkit.engine import realtime_ns
 from rawkit.errors import EngineError
@@ -144,11 +144,7 @@ class Asking:
     ) -> None:
         self._config, self._tally, self._clock, self._notify = config, tally, clock, notify
         self._carriers = carriers
-        self._pace: Pace
-        if config.rate is None and all(carrier.exact for carrier in carriers.values()):
-            self._pace = AutoPace(_WINDOW_MAX, config.effective_rate)
-        else:
-            self._pace = RatePace(config.rate or min(config.effective_rate or _RATE, _RATE))
+        self._pace = self._make_pace(config.targets)
         self._epoch = 0  # of the pace
         self._answers: deque[int] = deque(
             maxlen=EPOCHS
@@ -159,12 +155,20 @@ class Asking:
         self._awaited_n = 0
         self._random = random.Random(config.seed)
 
+    def _make_pace(self, targets: TargetSet) -> Pace:
+        config = self._config
+        limit = config.limit(targets)
+        if config.rate is None and all(carrier.exact for carrier in self._carriers.values()):
+            return AutoPace(_WINDOW_MAX, limit)
+        return RatePace(limit if config.rate is not None and limit else min(limit or _RATE, _RATE))
+
     def results(self) -> Generator[PortResult | Wait]:
         """Results in the order in which they become known."""
         targets: Iterator[IPAddress] = iter(self._config.targets)
         ports = self._config.ports
         while part := list(islice(targets, max(_PORTS_MAX // len(ports), 1))):
             self._hosts = {a: _Host(a, {port: _Port(port) for port in ports}) for a in part}
+            self._pace = self._make_pace(TargetSet(map(span_of, part)))
             yield from self._part()
 
     def _part(self) -> Generator[PortResult | Wait]:

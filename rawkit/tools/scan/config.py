@@ -113,7 +113,8 @@ class ScanConfig:
     `scan.probe`); `probe` is one that needs no entry point. "auto" is "syn" where raw sockets are permitted,
     else "connect". What is said of SYN scans holds for all BULK_KINDS. `rate` is in probes per
     second; None sends as fast as answers keep up (`pace.AutoPace`), within PUBLIC_RATE_MAX and
-    PUBLIC_HOST_RATE for targets outside the private ranges. A probe without answer is sent again `retries`
+    PUBLIC_HOST_RATE for targets outside the private ranges; `host_rate` is such a limit for each target,
+    whichever ranges it is in. A probe without answer is sent again `retries`
     times, and up to as often once more while that goes on to find what was lost before. `timeout_ns` is how
     long to wait for answers; less when those seen so far came fast. `interface` is the one to send from
     (empty: as routed). `source_port` is where SYN probes come from (0: any that is free). They leave in an
@@ -143,6 +144,7 @@ class ScanConfig:
     contact: str = ""
     probe: Probe | None = None
     discovery: bool | None = None
+    host_rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.probe is None:
@@ -151,6 +153,8 @@ class ScanConfig:
             raise ValueError(f"IP protocol {max(self.ports)}: there are 0..255")
         if self.rate is not None and not 0 < self.rate < 1e9:
             raise ValueError(f"rate {self.rate}: probes per second are more than 0 and less than 10**9")
+        if self.host_rate is not None and not 0 < self.host_rate < 1e9:
+            raise ValueError(f"host rate {self.host_rate}: more than 0 and less than 10**9 probes per second")
         if not 0 <= self.retries <= 100:
             raise ValueError(f"retries {self.retries}: 0..100")
         if not 0 < self.timeout_ns <= 3600 * 10**9:
@@ -174,7 +178,15 @@ class ScanConfig:
     @property
     def effective_rate(self) -> float | None:
         """Probes per second at most; None: as fast as answers keep up."""
-        return rate_max(self.targets) if self.rate is None else self.rate
+        return self.limit(self.targets)
+
+    def limit(self, targets: TargetSet) -> float | None:
+        """As `effective_rate`, while no more than these are asked, all of them alike."""
+        rate = rate_max(targets) if self.rate is None else self.rate
+        if self.host_rate is None:
+            return rate
+        together = self.host_rate * targets.count
+        return together if rate is None else min(rate, together)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ import selectors
 import socket
 import struct
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import islice
 
 from rawkit.addr import IPAddress
 from rawkit.clock import Clock
@@ -30,6 +31,7 @@ from rawkit.tools.scan.waiting import Wait
 _SOCKETS_MAX = (
     1000  # more gain nothing: the kernel answers for itself within microseconds, the net within them
 )
+_HOSTS_AT_ONCE = 256
 _STARTS_AT_ONCE = 32  # between looks at answers, whose times would be late otherwise
 _FDS_SPARE = 32  # left to the rest of the program
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
@@ -66,7 +68,7 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
     Sockets are opened as the scan goes on. To do that in a network namespace that the thread has left would
     need a privilege, and elsewhere they would meet other hosts: it raises RawkitError then.
     """
-    fresh = (_Attempt(address, port) for address in config.targets for port in config.ports)
+    fresh = _attempts(config)
     again: deque[_Attempt] = deque()  # no longer than the number of sockets
     in_flight: dict[int, _Attempt] = {}  # by descriptor, oldest first
     limit = _sockets_limit()
@@ -159,6 +161,15 @@ def connect_scan(config: ScanConfig, tally: Tally, clock: Clock) -> Generator[Po
             for attempt in in_flight.values():
                 if attempt.sock is not None:
                     attempt.sock.close()
+
+
+def _attempts(config: ScanConfig) -> Iterator[_Attempt]:
+    """All that is to be tried, in turns of some 128 to 256 hosts, so that none has more than its share."""
+    targets, count = iter(config.targets), config.targets.count
+    turns = -(-count // _HOSTS_AT_ONCE)
+    for turn in range(turns):
+        hosts = list(islice(targets, count * (turn + 1) // turns - count * turn // turns))
+        yield from (_Attempt(address, port) for port in config.ports for address in hosts)
 
 
 def _start(attempt: _Attempt, interface: str, clock: Clock) -> int:

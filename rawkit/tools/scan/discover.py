@@ -252,6 +252,7 @@ def _only(config: ScanConfig, targets: TargetSet, ports: tuple[int, ...]) -> Sca
         ports=ports,
         kind=SYN,
         rate=config.rate,
+        host_rate=config.host_rate,
         retries=config.retries,
         timeout_ns=config.timeout_ns,
         interface=config.interface,

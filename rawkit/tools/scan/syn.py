@@ -40,7 +40,6 @@ from rawkit.tools.scan.config import (
     SYN,
     PortResult,
     ScanConfig,
-    rate_max,
 )
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.kinds import KINDS, Kind
@@ -152,10 +151,11 @@ class SynScan:
         self._pace = self._make_pace(config.targets)
 
     def _make_pace(self, targets: TargetSet) -> Pace:
-        if self._config.rate is not None:
-            return RatePace(self._config.rate)
+        limit = self._config.limit(targets)
+        if self._config.rate is not None and limit is not None:
+            return RatePace(limit)
         buffer_len = min(_buffer_len(one) for same in self._receivers.values() for one in same)
-        return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX), rate_max(targets))
+        return AutoPace(min(buffer_len // _ANSWER_LEN, _WINDOW_MAX), limit)
 
     def close(self) -> None:
         self._stack.close()
