@@ -1,10 +1,10 @@
 """How many frames a second does an emulated link carry, and how late do they come?
 
 A host of a private lab floods the other, frames of 1514 and of 60 octets, over a link without a rate that
-draws losses, copies and reordering for each, or only delays; what leaves the relay counts, medians of 5 runs of
-a second. Then 2000 echo requests of 1500 octets, 2 ms apart, over 10 Mbit/s and 20 ms: by how much their median
-is above the 42.4 ms that this takes, less what a ping takes without a link, for one of the two ways. `peer` is
-what is asked of it. Prints one JSON object per line.
+draws losses, copies and reordering for each, or only delays; what leaves the relay counts, medians of 5 runs
+of a second. Then 2000 echo requests of 1500 octets, 2 ms apart, over 10 Mbit/s and 20 ms: by how much their
+median is above the 42.4 ms that this takes, less what a ping takes without a link, for one of the two ways.
+`peer` is what is asked of it. Prints one JSON object per line.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ static uint64_t state = 1;
 
 static uint64_t below(uint64_t n)
 {
-    return draw(state++, 0) % n;
+    return rk_emu_draw(state++, 0) % n;
 }
 
 static const uint64_t numbers[] = {3, 7, 8, 200};

@@ -182,8 +182,8 @@ def iperf(a: Host, b: Host, *options: str) -> dict[str, Any]:
     return end
 
 
-# tbf counts Ethernet headers, and what is at the head of its queue: the packet that we would be sending. What its
-# bucket holds lets one packet more through before the queue begins.
+# tbf counts Ethernet headers, and what is at the head of its queue: the packet that we would be sending.
+# What its bucket holds lets one packet more through before the queue begins.
 NEAR = LinkSpec(None, "5ms")
 BOTTLENECK = LinkSpec("10Mbit/s", 0, DropTail(packets=21), frame_octets=14)
 TBF = "rate 10mbit burst 1540 limit 31794"
