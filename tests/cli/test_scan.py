@@ -189,10 +189,10 @@ def test_targets_and_exclusions_from_files(lab: Lab, tmp_path: Path) -> None:
 def test_a_huge_scan_begins_at_once_in_little_memory(lab: Lab, tmp_path: Path) -> None:
     """1.6 * 10**9 probes; the first is seen within half a second where the machine has nothing else to do.
 
-    Once out of three is enough: something else may have run.
+    Once out of six is enough: something else may have run.
     """
     lab.a.run(["ip", "route", "add", "10.0.0.0/8", "via", str(lab.b.ipv4)], check=True)
-    for attempt in range(3):
+    for attempt in range(6):
         took, peak = first_probe(lab, tmp_path / f"probes{attempt}.pcap")
         assert peak < 150 << 20
         if took < 0.5:

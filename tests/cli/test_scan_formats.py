@@ -21,6 +21,7 @@ import pytest
 from oracles import oracle
 
 from rawkit.lab import Lab
+from rawkit.lab.setup import set_sysctls
 
 pytestmark = pytest.mark.net
 
@@ -32,6 +33,7 @@ def lab() -> Iterator[Lab]:
     """Host b listens on ports 22 and 80."""
     with Lab() as lab, ExitStack() as stack:
         with lab.b:
+            set_sysctls({"net/ipv4/icmp_ratelimit": "0"})
             for port in (22, 80):
                 listener = stack.enter_context(socket.socket())
                 listener.bind(("0.0.0.0", port))
@@ -64,7 +66,16 @@ def ports(host: ElementTree.Element | None) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "wanted"), [("S", "20-30,79-81"), ("S", "1-200"), ("T", "75-85"), ("F", "20-30")]
+    ("kind", "wanted"),
+    [
+        ("S", "20-30,79-81"),
+        ("S", "1-200"),
+        ("T", "75-85"),
+        ("F", "20-30"),
+        ("Y", "80-82"),
+        ("O", "6,17,253"),
+        ("U", "53-55"),
+    ],
 )
 def test_nmap_xml_is_nmap_s(kind: str, wanted: str, lab: Lab, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.xml", tmp_path / "theirs.xml"

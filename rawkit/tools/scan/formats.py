@@ -46,6 +46,8 @@ _NMAP_REASONS = {
 """nmap's words for our reasons; others become ours with hyphens."""
 
 _SCAN_TYPES = {"sctp": "sctpinit", "protocol": "ipproto"}
+_PROTOCOL_TYPES = {"tcp": "syn", "udp": "udp", "sctp": "sctpinit"}
+"""Of scans with probes that nmap has not: the types that its DTD has."""
 
 
 class _ByHost:
@@ -83,7 +85,10 @@ class NmapXml:
         ports = sorted(scan.config.ports)
         self._write(_xml_begins(arguments, self._hosts.started))
         kind = _SCAN_TYPES.get(scan.kind, scan.kind)
-        self._write(f'<scaninfo type="{kind}" protocol="{scan.protocol}" numservices="{len(ports)}"')
+        if scan.config.probe is not None and scan.kind not in _SCAN_TYPES:
+            kind = _PROTOCOL_TYPES.get(scan.protocol, "ipproto")
+        protocol = _xml_protocol(scan.protocol)
+        self._write(f'<scaninfo type="{kind}" protocol="{protocol}" numservices="{len(ports)}"')
         self._write(f' services="{_ranges(ports)}"/>\n<verbose level="0"/>\n<debugging level="0"/>\n')
 
     def _write(self, text: str) -> None:
@@ -112,9 +117,8 @@ class NmapXml:
         self._write("</ports>\n</host>\n")
 
     def _port(self, result: PortResult) -> None:
-        self._write(
-            f'<port protocol="{result.protocol}" portid="{result.port}"><state state="{result.state}"'
-        )
+        self._write(f'<port protocol="{_xml_protocol(result.protocol)}" portid="{result.port}">')
+        self._write(f'<state state="{result.state}"')
         self._write(f' reason="{_reason(result)}" reason_ttl="{result.ttl or 0}"')
         if result.reporter not in (None, result.address):
             self._write(f' reason_ip="{result.reporter}"')
@@ -358,6 +362,10 @@ def _xml_host(
     if name:
         text += f'<hostname name={quoteattr(name)} type="user"/>\n'
     return text + "</hostnames>\n"
+
+
+def _xml_protocol(protocol: str) -> str:
+    return protocol if protocol in _PROTOCOL_TYPES else "ip"
 
 
 def _xml_ends(up: int, down: int, duration_ns: int, interrupted: bool) -> str:
