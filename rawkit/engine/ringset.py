@@ -59,16 +59,19 @@ class _Part:
             self.gone = error.errno == errno.ENXIO
             raise
         self.rest.batch = self.batch.handle
-        self.safe_ns = wall_ns - hold_ns
+        # In steps: each time it grows, what the others hold goes out, and should not be a few frames.
+        step_ns = hold_ns // 8
+        self.safe_ns = (wall_ns - hold_ns) // step_ns * step_ns
         self.overdue_ns = monotonic_ns() + 2 * hold_ns
 
 
 class RingSet:
     """Rings of several interfaces read as one: the frames of all of them, copied, the earlier ones first.
 
-    A block may come when its first frame is `block_timeout` old, so a frame waits for as long (and SLACK_NS)
-    until no ring can have an earlier one. A ring keeps what it has meanwhile: it needs memory for that time.
-    A clock that is set back does not make anything wait longer; then the order is that of arrival.
+    A block may come when its first frame is `block_timeout` old, so a frame waits for as long (and SLACK_NS,
+    and an eighth of both) until no ring can have an earlier one. A ring keeps what it has meanwhile: it needs
+    memory for that time. A clock that is set back does not make anything wait longer; then the order is that
+    of arrival.
 
     An interface that was removed is told once (ENXIO, after its last frame); the others go on. Reading is
     for one thread. Closing closes the rings.
