@@ -152,7 +152,6 @@ def command(
 
     from rawkit.cli.errors import NEGATIVE, SUCCESS
     from rawkit.cli.output import JsonLines, emit, escape, status
-    from rawkit.tools.ping import PingConfig
     from rawkit.units import parse_duration
 
     if (live or plot) and (as_json or quiet or not sys.stdout.isatty()):
@@ -201,6 +200,8 @@ def command(
         from rawkit.cli.pingmtu import run_pmtu
 
         return run_pmtu(targets, family, interface, parse_duration(timeout), as_json=as_json, quiet=quiet)
+    from rawkit.tools.ping import PingConfig
+
     try:
         config = PingConfig(
             count=count,
@@ -298,10 +299,13 @@ def _kind(tcp_port: str | None, udp_port: str | None, arp: bool) -> tuple[str, i
 
 
 def _session(targets: tuple[str, ...], config: PingConfig, kind: str, port: int | None) -> Ping | ProbePing:
-    from rawkit.tools.ping import Ping
+    if kind == "icmp":
+        from rawkit.tools.ping import Ping
+
+        return Ping(targets, config)
     from rawkit.tools.probeping import ProbePing
 
-    return Ping(targets, config) if kind == "icmp" else ProbePing(targets, kind, port, config)
+    return ProbePing(targets, kind, port, config)
 
 
 def gather_targets(targets: tuple[str, ...], files: tuple[TextIO, ...], generate: bool) -> list[str]:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from rawkit.addr import IPAddress
+from rawkit.tools.pingresult import MAX_SIZE as MAX_SIZE
 from rawkit.tools.pingresult import PingError as PingError
 from rawkit.tools.pingresult import PingReply as PingReply
 from rawkit.tools.pingresult import PingSummary as PingSummary
@@ -27,9 +28,6 @@ from rawkit.wire.icmp import ICMP, ICMPEcho
 from rawkit.wire.icmpv6 import ICMPv6, ICMPv6Echo
 from rawkit.wire.ipv4 import IPv4
 from rawkit.wire.ipv6 import IPv6
-
-MAX_SIZE = {4: 65535 - 20 - 8, 6: 65535 - 8}
-"""Payload octets of one echo request at most, by IP version."""
 
 FRAGMENT = {"dont": 0, "want": 1, "do": 2, "probe": 3}
 """What may happen to long requests, as values of IP_MTU_DISCOVER (ip(7))."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from rawkit.addr import IPAddress
 from rawkit.tools.roundtrip import Spread
 
+MAX_SIZE = {4: 65535 - 20 - 8, 6: 65535 - 8}
+"""Payload octets of one echo request at most, by IP version."""
+
 SAMPLES_N = 1 << 16
 """Round-trip times that percentiles are of."""
 

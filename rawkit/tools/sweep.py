@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rawkit.addr import MAC, IPAddress, TargetSet, parse_target
 from rawkit.clock import Clock, MonotonicClock
@@ -38,10 +37,10 @@ from rawkit.engine.probe import (
 from rawkit.engine.proberun import Inlet, ProbeRun
 from rawkit.engine.sockets import close_all, share_by_processor
 from rawkit.errors import PermissionDenied
+from rawkit.tools.scan import packets
 from rawkit.tools.scan.config import PUBLIC_RATE, public_count
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import Leg, plan_legs, refuse_groups
-from rawkit.tools.scan.neighbours import NeighbourFinder
 from rawkit.tools.scan.pace import AutoPace, Pace, RatePace
 from rawkit.tools.scan.syn import lanes_for, spans
 from rawkit.tools.sweepresult import ALIVE as ALIVE
@@ -51,7 +50,9 @@ from rawkit.tools.sweepresult import SweepConfig as SweepConfig
 from rawkit.tools.sweepresult import SweepResult as SweepResult
 from rawkit.tools.sweepresult import SweepSummary as SweepSummary
 from rawkit.units import parse_duration
-from rawkit.wire import ICMPEcho, ICMPv6Echo, IPv4, IPv6
+
+if TYPE_CHECKING:
+    from rawkit.tools.scan.neighbours import NeighbourFinder
 
 NO_ANSWER = "no answer"
 NO_NEIGHBOUR = "no neighbour"
@@ -121,7 +122,7 @@ class Sweep:
         """Called whenever there is nothing to do but to wait: time to flush what was held back."""
         self._started_ns: int | None = None
         self._ended_ns: int | None = None
-        self._key = secrets.token_bytes(KEY_LEN)
+        self._key = os.urandom(KEY_LEN)
         self._waits = Waits()
         self._until_ns = 0
         self._last_sent_ns = 0
@@ -155,7 +156,7 @@ class Sweep:
         opened: list[PacketSocket | RawIPSocket] = []
         stack.callback(close_all, opened)
         for version in sorted({span.version for span in config.targets.spans}):
-            identifiers[version] = secrets.randbelow(65536)
+            identifiers[version] = int.from_bytes(os.urandom(2), "big")
             receivers: list[PacketSocket] = []
             try:
                 for _ in range(lanes):
@@ -195,18 +196,17 @@ class Sweep:
                 ours = senders[key]
             self._ways.append(_Way(leg, self._template(leg.source, identifiers[version]), ours))
             if leg.neighbours:
+                from rawkit.tools.scan.neighbours import NeighbourFinder
+
                 finder = NeighbourFinder(leg.ifindex, MAC(leg.link[6:12]), leg.source)
                 stack.callback(finder.close)
                 self._finders[leg.ifindex, leg.source] = finder
         self._alive = [0] * len(self._ways)
 
     def _template(self, source: IPAddress, identifier: int) -> bytes:
-        ttl = self.config.ttl
-        if isinstance(source, IPv4Address):
-            header = IPv4(src=source, dst=IPv4Address(0), ttl=ttl)
-            return bytes(header / ICMPEcho(id=identifier) / self._fill)
-        header6 = IPv6(src=IPv6Address(int(source)), dst=IPv6Address(0), hop_limit=ttl)
-        return bytes(header6 / ICMPv6Echo(id=identifier) / self._fill)
+        version = source.version
+        echo = packets.echo(identifier, version, self._fill)
+        return packets.ip(source, packets.ICMP if version == 4 else packets.ICMPV6, echo, self.config.ttl)
 
     def __enter__(self) -> Self:
         return self

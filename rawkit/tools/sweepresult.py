@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from operator import mul
 
 from rawkit.addr import TargetSet
-from rawkit.tools.pinger import MAX_SIZE
-from rawkit.tools.pingresult import percentile
+from rawkit.tools.pingresult import MAX_SIZE, percentile
 
 COOKIE_LEN = 8
 """Octets of payload that every request has at least."""
@@ -165,14 +165,15 @@ class Tally:
         if not self.samples:
             return summary
         samples = sorted(self.samples)
-        mean_ns = sum(samples) / len(samples)
+        n, sum_ns = len(samples), sum(samples)
+        squares = sum(map(mul, samples, samples))
         return replace(
             summary,
             min_ns=samples[0],
-            avg_ns=round(mean_ns),
+            avg_ns=round(sum_ns / n),
             median_ns=percentile(samples, 50),
             p90_ns=percentile(samples, 90),
             p99_ns=percentile(samples, 99),
             max_ns=samples[-1],
-            mdev_ns=round(sqrt(sum((sample - mean_ns) ** 2 for sample in samples) / len(samples))),
+            mdev_ns=round(sqrt(n * squares - sum_ns**2) / n),
         )

@@ -44,7 +44,7 @@ from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import refuse_groups
 from rawkit.tools.scan.syn import reserve_port, template
-from rawkit.wire import MSS, TCP, Ether, IPv4, IPv6, Packet
+from rawkit.wire import MSS, TCP, Ether, ICMPEcho, ICMPv6Echo, IPv4, IPv6, Packet
 
 MS = 1_000_000
 net = pytest.mark.net
@@ -111,6 +111,14 @@ def test_templates_are_what_the_headers_build(source: str) -> None:
         tcp = TCP(sport=4660, dport=0, flags=flags, window=1024, checksum=0, options=options)
         expected = bytes(header / tcp)
         assert packets.ip(address, packets.TCP, packets.tcp(4660, flags, address.version)) == expected
+    echo_of = {4: ICMPEcho, 6: ICMPv6Echo}[address.version]
+    expected = bytes(
+        cls(src=source, dst=header.dst, **zeros, **{"ttl" if address.version == 4 else "hop_limit": 9})
+        / echo_of(id=7, checksum=0)
+        / b"12345678x"
+    )
+    protocol = packets.ICMP if address.version == 4 else packets.ICMPV6
+    assert packets.ip(address, protocol, packets.echo(7, address.version, b"12345678x"), 9) == expected
     mac = MAC("00:00:5e:00:53:01")
     link = Ether(dst="00:00:5e:00:53:02", src=mac, ethertype={4: 0x0800, 6: 0x86DD}[address.version])
     assert packets.ether(MAC("00:00:5e:00:53:02"), mac, address.version) == bytes(link)

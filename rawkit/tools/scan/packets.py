@@ -24,12 +24,12 @@ def ether(dst: MAC | None, src: MAC, version: int) -> bytes:
     return (bytes(6) if dst is None else bytes(dst)) + bytes(src) + struct.pack("!H", ethertype)
 
 
-def ip(source: IPAddress, protocol: int, payload: bytes) -> bytes:
+def ip(source: IPAddress, protocol: int, payload: bytes, hop_limit: int = _HOP_LIMIT) -> bytes:
     """An IP packet from `source` to nowhere yet."""
     if source.version == 4:
-        header = struct.pack("!BBHHHBBH4s4x", 0x45, 0, 0, 0, 0, _HOP_LIMIT, protocol, 0, source.packed)
+        header = struct.pack("!BBHHHBBH4s4x", 0x45, 0, 0, 0, 0, hop_limit, protocol, 0, source.packed)
     else:
-        header = struct.pack("!IHBB16s16x", 6 << 28, 0, protocol, _HOP_LIMIT, source.packed)
+        header = struct.pack("!IHBB16s16x", 6 << 28, 0, protocol, hop_limit, source.packed)
     return header + payload
 
 
@@ -41,6 +41,6 @@ def tcp(sport: int, flags: str, version: int) -> bytes:
     return struct.pack("!HHIIBBHHH", sport, 0, 0, 0, data_offset, bits, _WINDOW, 0, 0) + options
 
 
-def echo(identifier: int, version: int) -> bytes:
-    """An ICMP echo request with room for the keyed hash that tells its answer."""
-    return struct.pack("!BBHHH8x", 8 if version == 4 else 128, 0, 0, identifier, 0)
+def echo(identifier: int, version: int, data: bytes = bytes(8)) -> bytes:
+    """An ICMP echo request; its data begin with room for the keyed hash that tells its answer, 8 octets."""
+    return struct.pack("!BBHHH", 8 if version == 4 else 128, 0, 0, identifier, 0) + data
