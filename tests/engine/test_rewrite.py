@@ -199,7 +199,7 @@ def tshark_states(path: Path) -> list[str]:
         "dccp.check_checksum",
         "udplite.check_checksum",
     )
-    options = [word for name in checked for word in ("-o", f"{name}:TRUE")] + ["-o", "sctp.checksum:CRC32C"]
+    options = [word for name in checked for word in ("-o", f"{name}:TRUE")] + ["-o", "sctp.checksum:CRC 32c"]
     fields = [word for name in names for word in ("-e", f"{name}.checksum.status")]
     command = [oracle("tshark"), "-n", "-r", str(path), "-T", "fields", *options, *fields]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

@@ -200,7 +200,7 @@ def test_tshark_finds_no_bad_checksum_and_no_address_of_before(tmp_path: Path) -
         for name in ("ip", "tcp", "udp", "dccp", "udplite")
         for word in ("-o", f"{name}.check_checksum:TRUE")
     ]
-    options += ["-o", "sctp.checksum:CRC32C", "-T", "fields"]
+    options += ["-o", "sctp.checksum:CRC 32c", "-T", "fields"]
     options += [word for name in names for word in ("-e", f"{name}.checksum.status")]
     known = {
         word
