@@ -61,6 +61,13 @@ not; 2 for bad input; 77 without permission; 130 when interrupted.""",
 @click.option("-l", "--loop", type=click.IntRange(min=1), default=1, help="Send the file N times over.")
 @click.option("-L", "--limit", type=click.IntRange(min=1), help="Send N packets at most.")
 @click.option(
+    "--loop-delay",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long between two times.",
+)
+@click.option(
     "--loop-map",
     "loop_maps",
     metavar="A=B",
@@ -187,7 +194,7 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     try:
         config = ReplayConfig(**options, spin_ns=0 if no_spin else None)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(str(error).removeprefix("replay: ")) from None
     if expects:
         from rawkit.cli.replayexpect import expect
 

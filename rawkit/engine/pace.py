@@ -75,6 +75,10 @@ class Schedule:
         """Frames are due as if their times were so many nanoseconds later than they say."""
         self._times.base_ns = max(-(2**63), min(self._times.base_ns - later_ns, 2**63 - 1))
 
+    def pause(self, later_ns: int) -> None:
+        """Frames planned from now on are due so many nanoseconds later than they would be."""
+        (self._rate or self._times).start_ns += later_ns
+
     def plan(self, batch: FrameBatch, first: int, n: int, due_ns: array[int]) -> None:
         """Put into rows [first, first + n) of `due_ns` when these frames are due; in order, each once.
 

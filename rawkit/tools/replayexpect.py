@@ -96,7 +96,6 @@ class Expectation:
         if interface.linktype != ETHERNET:
             raise RawkitError(f"replay: {interface.name} is no Ethernet interface")
         self.report = ExpectReport(config.interface)
-        self._config = config
         self._wait_ns = round(wait * 1e9)
         self._comparison = Comparison(ignore)
         self._plan = Plan(
@@ -121,16 +120,16 @@ class Expectation:
         """Send and compare all; the report."""
         with self._socket:
             self._start_ns = monotonic_ns()
+            self.report.skipped = self._plan.skipped
             for batch, first, n, due in self._plan.chunks():
                 for row in range(first, first + n):
                     if self._stopped:
-                        break
+                        return self.report
                     number = batch.handle.frames[row].ifindex
                     self._next(batch[row], number, due[row])
             for flow in self._flows.values():
                 self._await(flow)
                 self._note(flow.surplus())
-        self.report.skipped = self._plan.skipped
         self.report.mismatches.sort(key=lambda mismatch: mismatch.number or 1 << 40)
         return self.report
 

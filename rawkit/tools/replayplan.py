@@ -37,12 +37,12 @@ class ReplayConfig:
     """How a file is replayed.
 
     `speed` multiplies the file's own pace; `pps` sends at a steady rate of frames instead, `mbps` of a
-    million bits of frames a second, and `topspeed` without waiting. The file is gone over `loop` times, and
-    of it the first `skip` frames and those of the first `start` seconds are passed over; after `limit`
-    frames (of all passes) or `duration` seconds it ends. `spin_ns` is how long before each deadline
-    sleeping gives way to spinning (0: never spin; None: as `default_spin_ns` says). `backend` is how frames
-    are sent (`open_transmitter`): "auto" is live frames where they work at topspeed, and the packet socket
-    for frames at their own times.
+    million bits of frames a second, and `topspeed` without waiting. The file is gone over `loop` times,
+    each `loop_delay` seconds later than its mean gap after the one before, and of it the first `skip`
+    frames and those of the first `start` seconds are passed over; after `limit` frames (of all passes) or
+    `duration` seconds it ends. `spin_ns` is how long before each deadline sleeping gives way to spinning
+    (0: never spin; None: as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`):
+    "auto" is live frames where they work at topspeed, and the packet socket for frames at their own times.
 
     With `interface2` only what clients send goes out of `interface`, and what servers send of the other (see
     `FlowSides`), by one packet socket.
@@ -60,6 +60,7 @@ class ReplayConfig:
     as_is: bool = False
     mtu: int | None = None
     loop: int = 1
+    loop_delay: float = 0.0
     skip: int = 0
     start: float = 0.0
     limit: int | None = None
@@ -79,12 +80,14 @@ class ReplayConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"replay: {name} must be above 0, not {value}")
-        for name in ("skip", "start"):
+        for name in ("skip", "start", "loop_delay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"replay: {name} must be 0 or more, not {getattr(self, name)}")
-        for name in ("start", "duration"):
+        for name in ("start", "duration", "loop_delay"):
             if (getattr(self, name) or 0) > MAX_SECONDS:
                 raise ValueError(f"replay: {name} is more than {MAX_SECONDS} seconds")
+        if self.topspeed and self.loop_delay:
+            raise ValueError("replay: loop_delay needs a pace, not topspeed")
         if not self.topspeed:
             Schedule(self.rate, self.speed)  # which knows its limits
 
@@ -206,6 +209,7 @@ class Plan:
     def _begin_pass(self, number: int, period_ns: int) -> None:
         if self._schedule is not None:
             self._schedule.shift(period_ns)
+            self._schedule.pause(round(self._config.loop_delay * 1e9))
         if self._rewriter is not None and self._config.rewrite.varies:
             self._rewriter.set_prefixes(self._config.rewrite.rules(number))
 

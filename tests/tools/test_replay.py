@@ -121,6 +121,14 @@ def test_further_passes_follow_by_the_mean_gap() -> None:
     assert offsets(backwards, loop=2) == sorted(offsets(backwards, loop=2))
 
 
+def test_passes_may_be_further_apart() -> None:
+    frames = numbered(2, gap_ns=10)
+    assert offsets(frames, loop=3, loop_delay=1e-6, speed=2) == [0, 5, 1010, 1015, 2020, 2025]
+    assert offsets(frames, loop=2, loop_delay=1e-6, pps=1e9) == [0, 1, 1002, 1003]
+    with pytest.raises(ValueError, match="loop_delay needs a pace"):
+        ReplayConfig("veth0", topspeed=True, loop_delay=1)
+
+
 def test_limit_counts_what_is_read_over_all_passes() -> None:
     rows = plan(numbered(3), loop=2, limit=4)
     assert [int.from_bytes(octets[14:18], "big") for _, octets in rows] == [0, 1, 2, 0]
