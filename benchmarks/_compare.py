@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rawkit.lab import Host
+if TYPE_CHECKING:
+    from rawkit.lab import Host
 
 REPEATS = 15
 
