@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from warnings import warn
 
 from rawkit.engine.native import check, ffi, lib
-from rawkit.engine.pace import histogram, percentile
+from rawkit.engine.pace import histogram
 
 _SEED_MASK = 2**64 - 1
 _CAUSES = (
@@ -252,8 +252,8 @@ class LinkRelay:
     def degraded(self) -> list[str]:
         """Why the run so far is not what was asked for; empty when it is.
 
-        The machine did not keep time: of a direction's frames one in a hundred was later than a tenth of its
-        delay, and than a millisecond. Or frames were lost in this machine and not on the link.
+        The machine did not keep time: of a direction's frames more than one in a hundred were later than a
+        tenth of its delay, and than a millisecond. Or frames were lost in this machine and not on the link.
 
         Raises:
             ValueError: the relay is closed.
@@ -263,9 +263,10 @@ class LinkRelay:
             ("a to b", "b to a"), self._directions, self.counters(), self.lateness()
         ):
             delay_ns = min((delay for _, delay in direction.delays), default=direction.delay_ns)
-            p99_ns = percentile(late, 99) if late else 0
-            if p99_ns > max(delay_ns // 10, _LATE_NS):
-                reasons.append(f"{name}: one frame in a hundred was {p99_ns / 1e6:.1f} ms late or later")
+            limit_ns, n = max(delay_ns // 10, _LATE_NS), sum(late.values())
+            late_n = sum(count for late_ns, count in late.items() if late_ns > limit_ns)
+            if late_n * 100 > n:
+                reasons.append(f"{name}: {late_n} of {n} frames were more than {limit_ns / 1e6:g} ms late")
             for n, what in (
                 (counters.overflow, "did not reach the relay"),
                 (counters.refused, "could not be sent on"),

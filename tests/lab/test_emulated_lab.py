@@ -312,7 +312,7 @@ def test_a_run_that_is_not_what_was_asked_for_says_so(monkeypatch: pytest.Monkey
         assert lab.relay.degraded() == []
         late = {1000: 98, 3_100_000: 2}
         monkeypatch.setattr(LinkRelay, "lateness", lambda self: (late, {2_900_000: 1}))
-        assert lab.relay.degraded() == ["a to b: one frame in a hundred was 3.1 ms late or later"]
+        assert lab.relay.degraded() == ["a to b: 2 of 100 frames were more than 3 ms late"]
 
 
 def test_packets_beyond_what_there_is_room_for_are_told() -> None:

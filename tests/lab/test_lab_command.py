@@ -66,6 +66,12 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
         (["--delay", "soon", "--", "true"], "bad duration 'soon'"),
         (["--loss", "2", "--", "true"], "bad ratio '2'"),
         (["--serve", "gopher", "--", "true"], "no service 'gopher'"),
+        (["--rate", "fast", "--", "true"], "bad rate 'fast'"),
+        (["--queue", "5", "--", "true"], "--queue goes with --rate"),
+        (["--link", "nowhere", "--", "true"], "no link is called 'nowhere'"),
+        (["--link", "wifi", "--loss", "1%", "--", "true"], "exclude each other"),
+        (["--schedule", "lose 3", "--", "true"], "bad fault 'lose 3'"),
+        (["--chain", "2", "--rate", "1Mbit/s", "--", "true"], "exclude each other"),
         (["--on", "c", "--", "true"], "'c' is not one of 'a', 'b'"),
         (["--seed", "x", "--", "true"], "'x' is not a valid integer"),
         (["--nonsense", "--", "true"], "--nonsense"),
@@ -100,6 +106,16 @@ def test_servers_are_on_the_other_host() -> None:
     for host, other in (("a", "fd77::2"), ("b", "10.77.0.1")):
         done = lab_run("--serve", "http,echo", "--on", host, "--", sys.executable, "-c", code, other)
         assert (done.stdout, done.stderr) == ("7\n80\n", "")
+
+
+def test_links_of_the_simulator() -> None:
+    command = [oracle("ping"), "-c", "4", "-i", "0.05", "-W", "1", "10.77.0.2"]
+    done = lab_run("--rate", "10Mbit/s", "--delay", "10ms", "--schedule", "drop a 1", "--", *command)
+    assert [f"icmp_seq={n} " in done.stdout for n in (1, 2, 3, 4)] == [True, False, True, True]
+    fastest = float(done.stdout.rpartition("min/avg/max/mdev = ")[2].partition("/")[0])
+    assert 20 <= fastest < 35
+    done = lab_run("--link", "satellite", "--", *command[:2], "1", *command[3:])
+    assert float(done.stdout.rpartition("min/avg/max/mdev = ")[2].partition("/")[0]) >= 560
 
 
 def test_delay_and_losses() -> None:
