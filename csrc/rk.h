@@ -888,6 +888,8 @@ struct rk_pcap_output {   /* a file being written, in little-endian order */
  * length, 0 for an ordinary frame. */
 uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint32_t linktype,
                       char text[RK_PCAP_NOTE_LEN]);
+/* The length of the segments that such a text tells; 0 for any other text. Reading pcapng puts it into gso_len. */
+uint16_t rk_pcap_noted(const uint8_t *text, uint32_t len);
 
 /* Put frames [first, first + n) of a batch as records into out[*used .. out_len); *used moves behind them.
  * Returns how many were put, or, where that is none of them, why not the first one:

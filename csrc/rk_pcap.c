@@ -11,6 +11,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* How the note on a merged frame begins. */
+#define NOT_CUT "not cut yet (GSO): "
+#define MERGED "merged (GRO), or never cut (GSO): "
+
 #define LINKTYPE_ETHERNET 1
 #define LINKTYPE_RAW 101
 #define LINKTYPE_SLL2 276
@@ -78,8 +82,39 @@ static int64_t since_1970(const struct rk_pcap_interface *interface, uint64_t ti
     return ns > INT64_MAX ? INT64_MAX : ns < INT64_MIN ? INT64_MIN : (int64_t)ns;
 }
 
-/* Take the flags word from the options of a packet; RK_FRAME_OPTIONS when there is more, or damage. */
-static uint32_t read_options(const uint8_t *octets, uint32_t len, bool big)
+static bool take_text(const uint8_t **text, const uint8_t *end, const char *wanted)
+{
+    size_t len = strlen(wanted);
+    if ((size_t)(end - *text) < len || memcmp(*text, wanted, len) != 0)
+        return false;
+    *text += len;
+    return true;
+}
+
+static uint32_t take_number(const uint8_t **text, const uint8_t *end)
+{
+    uint32_t number = 0;
+    for (; *text < end && **text >= '0' && **text <= '9' && number <= UINT16_MAX; (*text)++)
+        number = number * 10 + (uint32_t)(**text - '0');
+    return number;
+}
+
+uint16_t rk_pcap_noted(const uint8_t *text, uint32_t len)
+{
+    const uint8_t *end = text + len;
+    if (!take_text(&text, end, NOT_CUT) && !take_text(&text, end, MERGED))
+        return 0;
+    if (take_number(&text, end) > 0 && !take_text(&text, end, " "))
+        return 0;
+    if (!take_text(&text, end, "segments of "))
+        return 0;
+    uint32_t gso_len = take_number(&text, end);
+    return gso_len <= UINT16_MAX && take_text(&text, end, " octets") ? (uint16_t)gso_len : 0;
+}
+
+/* Take the flags word and the length of segments from the options of a packet; RK_FRAME_OPTIONS when there is
+ * more, or damage. */
+static uint32_t read_options(const uint8_t *octets, uint32_t len, bool big, uint16_t *gso_len)
 {
     uint32_t word = 0, flags = 0, at = 0;
     while (at + 4 <= len) {
@@ -97,6 +132,8 @@ static uint32_t read_options(const uint8_t *octets, uint32_t len, bool big)
             word = load32(octets + at, big);
         else
             flags |= RK_FRAME_OPTIONS;
+        if (code == OPTION_COMMENT && *gso_len == 0)
+            *gso_len = rk_pcap_noted(octets + at, option_len);
         at += option_len + padding(option_len);
     }
     if (at < len)
@@ -144,7 +181,7 @@ static bool read_packet(const struct rk_pcapng_section *section, const uint8_t *
     frame->time_ns = since_1970(&section->interfaces[*number], ticks);
     uint32_t options = 28 + frame->cap_len + padding(frame->cap_len);
     if (options < len - 4)
-        frame->flags = read_options(block + options, len - 4 - options, big);
+        frame->flags = read_options(block + options, len - 4 - options, big, &frame->gso_len);
     if (type == OBSOLETE_PACKET && load16(block + 10, big) != 0xffff) /* a drop count that is known */
         frame->flags |= RK_FRAME_OPTIONS;
     return true;
@@ -264,9 +301,8 @@ uint32_t rk_pcap_note(const struct rk_frame *frame, const uint8_t *octets, uint3
 {
     if (frame->gso_len == 0)
         return 0;
-    const char *how = frame->flags & RK_FRAME_OUTGOING ? "not cut yet (GSO)" : "merged (GRO), or never cut (GSO)";
     uint32_t headers = headers_len(octets, frame->cap_len, linktype);
-    int len = snprintf(text, RK_PCAP_NOTE_LEN, "%s: ", how);
+    int len = snprintf(text, RK_PCAP_NOTE_LEN, "%s", frame->flags & RK_FRAME_OUTGOING ? NOT_CUT : MERGED);
     if (headers > 0 && frame->wire_len > headers)
         len += snprintf(text + len, RK_PCAP_NOTE_LEN - (size_t)len, "%u ",
                         (frame->wire_len - headers - 1) / frame->gso_len + 1);

@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char text[RK_PCAP_NOTE_LEN];
     memset(text, 'x', sizeof text);
     uint32_t text_len = rk_pcap_note(&frame, octets, linktypes[data[0] & 3], text);
-    if (text_len >= sizeof text || (text_len == 0) != (frame.gso_len == 0) || (text_len > 0 && strlen(text) != text_len))
+    if (text_len >= sizeof text || (text_len == 0) != (frame.gso_len == 0) || (text_len > 0 && strlen(text) != text_len) ||
+        (text_len > 0 && rk_pcap_noted((const uint8_t *)text, text_len) != frame.gso_len))
         abort();
     free(octets);
     return 0;

@@ -296,8 +296,34 @@ static void write_both(void)
     drop_batch(batch);
 }
 
+static void read_notes(void)
+{
+    static const struct {
+        const char *text;
+        uint16_t gso_len;
+    } cases[] = {
+        {"not cut yet (GSO): 3 segments of 1448 octets, transport checksum not ready", 1448},
+        {"merged (GRO), or never cut (GSO): segments of 65535 octets", 65535},
+        {"merged (GRO), or never cut (GSO): segments of 65536 octets", 0},
+        {"merged (GRO), or never cut (GSO): segments of 4294968744 octets", 0},
+        {"not cut yet (GSO): 3segments of 1448 octets", 0},
+        {"not cut yet (GSO): 3 segments of 1448 octet", 0},
+        {"not cut yet (GSO): 3 segments of ", 0},
+        {"he said: not cut yet (GSO): 3 segments of 1448 octets", 0},
+        {"", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t len = (uint32_t)strlen(cases[i].text);
+        uint8_t *exact = malloc(len ? len : 1);
+        memcpy(exact, cases[i].text, len);
+        EXPECT(rk_pcap_noted(exact, len), cases[i].gso_len);
+        free(exact);
+    }
+}
+
 int main(void)
 {
+    read_notes();
     read_pcap(0);
     read_pcap(1);
     damaged_pcap();

@@ -118,8 +118,8 @@ def remarks(frame: Frame) -> str:
         for verdict in frame.checksums()
         if verdict.state == "bad"
     ]
-    if frame.gso_len:
-        texts.append(merged_note(frame))
+    if frame.gso_len and (note := merged_note(frame)) not in frame.comments:
+        texts.append(note)
     texts += frame.comments
     if frame.wire_len > len(frame.data):
         texts.append(f"{frame.wire_len - len(frame.data)} of {frame.wire_len} octets not captured")

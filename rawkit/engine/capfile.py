@@ -234,6 +234,12 @@ class RecordCopier:
         return result, self._used[0]
 
 
+def noted(comment: bytes) -> int:
+    """The length of segments that a `note` tells; 0 for any other comment."""
+    gso_len: int = lib.rk_pcap_noted(ffi.from_buffer(comment), len(comment))
+    return gso_len
+
+
 NO_ROOM = -errno.ENOSPC
 NO_INTERFACE = -errno.ENODEV
 UNFIT = -errno.ERANGE

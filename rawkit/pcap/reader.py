@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from rawkit.engine.batch import NO_DIRECTION, OPTIONS, FrameBatch, flag_words
-from rawkit.engine.capfile import DAMAGED, PcapngParser, PcapParser
+from rawkit.engine.capfile import DAMAGED, PcapngParser, PcapParser, noted
 from rawkit.errors import CaptureFileError
 from rawkit.pcap import blocks as b
 from rawkit.pcap.source import Source, Window
@@ -577,7 +577,7 @@ class Reader:
         return self._damage(f"{name}: captured length {cap_len}, more than the {limit} possible", pos)
 
     def _packet_options(self, frame: Frame, start: int) -> None:
-        """Put the comments of a packet into `frame`, and add its drop count to `dropped`.
+        """Put the comments of a packet, and what they say of segments, into `frame`; count what was dropped.
 
         `start` is where its octets are in the window.
         """
@@ -590,6 +590,7 @@ class Reader:
         for code, value in self._options(start + (len(frame.data) + 3 & ~3), pos + length - 4):
             if code == b.OPT_COMMENT:
                 comments.append(b.text(value))
+                frame.gso_len = frame.gso_len or noted(value)
             elif code == b.EPB_DROPCOUNT and len(value) == 8:
                 (count,) = struct.unpack(self._order + "Q", value)
                 self.dropped = (self.dropped or 0) + count

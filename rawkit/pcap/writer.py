@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Literal, Self
 
+from rawkit.engine import capfile
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter, note
+from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
 from rawkit.engine.native import check
 from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
@@ -433,8 +434,8 @@ class PcapngWriter(_Writer):
         if frame.gso_len:
             flags |= b.FLAG_SEGMENTATION_OFFLOADED
         comments = frame.comments
-        if self.notes and frame.gso_len:
-            comments = (*comments, merged_note(frame))
+        if self.notes and frame.gso_len and (note := merged_note(frame)) not in comments:
+            comments = (*comments, note)
         if not flags and not comments:
             return b""
         texts = b"".join(_option(b.OPT_COMMENT, _encoded(comment)) for comment in comments)
@@ -444,7 +445,7 @@ class PcapngWriter(_Writer):
 def merged_note(frame: Frame) -> str:
     """What a comment says of a merged frame (`rawkit.engine.capfile.note`); "" for an ordinary one."""
     outgoing, not_ready = frame.direction == "out", frame.checksum == "not ready"
-    return note(frame.data, frame.wire_len, frame.linktype, frame.gso_len, outgoing, not_ready)
+    return capfile.note(frame.data, frame.wire_len, frame.linktype, frame.gso_len, outgoing, not_ready)
 
 
 def section_block(

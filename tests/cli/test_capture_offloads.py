@@ -87,8 +87,14 @@ def test_a_transfer_is_explained_and_replayed_in_pieces_of_wire_size(tmp_path: P
         found = NOTE.fullmatch(comment)
         assert found is not None, comment
         assert math.ceil(len(frame.packet().payload) / int(found[2])) == int(found[1])
-        assert int(found[2]) <= MTU - 40
+        assert int(found[2]) == frame.gso_len <= MTU - 40
         assert bool(found[3]) is (frame.checksum == "not ready")
+
+    # So it is where the file is printed, once behind each packet.
+    argv = [sys.executable, "-m", "rawkit", "read", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert [line.count(" segments of ") for line in done.stdout.splitlines()] == [int(one) for one in merged]
+    assert "bad" not in done.stdout
 
     # Whatever tshark would call bad is an unfinished checksum, flagged, and never called bad by us.
     checked = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")

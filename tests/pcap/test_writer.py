@@ -195,6 +195,19 @@ def test_notes_explain_merged_frames():
     (plain, *written), _ = read(io.BytesIO(out.getvalue()))
     assert plain.comments == ()
     assert [frame.comments for frame in written] == [("mine", text) for _, text in frames]
+    # Read again the segments' length is known, by frames and by batches; written again the note stays one.
+    lens = [frame.gso_len for frame, _ in frames]
+    assert [frame.gso_len for frame in written] == lens
+    with open_pcap(io.BytesIO(out.getvalue())) as reader:
+        found = [row.gso_len for batch in reader.batches() for row in batch.records()]
+    assert found == [0, *lens]
+    again = io.BytesIO()
+    with PcapngWriter(again, notes=True) as writer:
+        for frame in written:
+            writer.write(frame)
+    assert [frame.comments for frame in read(io.BytesIO(again.getvalue()))[0]] == [
+        f.comments for f in written
+    ]
 
 
 def test_a_comment_that_is_no_unicode_loses_no_frame():
