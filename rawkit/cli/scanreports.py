@@ -35,7 +35,7 @@ class JsonReport:
         """`excluded` is the SHA-256 of what was excluded; `room` is called before anything is written."""
         from rawkit.cli.output import JsonLines
 
-        self._only_open, self._room = only_open, room
+        self._scan, self._only_open, self._room = scan, only_open, room
         self._names = scan.config.targets.names
         self._json = JsonLines("scan")
         config = scan.config
@@ -81,7 +81,8 @@ class JsonReport:
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
         from dataclasses import asdict
 
-        self._json.write("summary", **asdict(summary))
+        # Again: where it was looked first who is there, it was not known at the beginning.
+        self._json.write("summary", **asdict(summary), origin=self._scan.origin)
 
 
 class _Host:

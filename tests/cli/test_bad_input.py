@@ -139,6 +139,7 @@ ROWS = [
     Row("scan -sZ 10.77.0.1", "there is no scan -sZ"),
     Row("scan -sS --type udp 10.77.0.1", "--type udp and -s"),
     Row("scan -sS -p U:53 10.77.0.1", "no tcp ports given: 'U:53'"),
+    Row("scan -sn 192.0.2.1", "no route to 192.0.2.1"),
     Row("scan -sn -p 80 10.77.0.1", "-sn looks at no ports"),
     Row("scan -sn --csv {new} 10.77.0.1", "-sn has --json, -oX and -oG"),
     Row("scan --nosuch", "No such option.*--nosuch"),

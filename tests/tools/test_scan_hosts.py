@@ -103,6 +103,8 @@ def test_ports_of_hosts_that_are_not_there_are_left_alone(star: RoutedLab) -> No
     with scanner, Scan(config, notify=told.append) as running:
         states = {(result.address, result.port): result.state for result in running}
     assert states == {(host.ipv4, port): "closed" for host in others[:3] for port in (79, 80)}
+    assert running.seed is not None
+    assert running.origin
     summary = running.summary
     assert (summary.complete, summary.down, summary.closed, summary.targets) == (True, 1, 6, 4)
     assert told == ["3 of 4 hosts are there; -Pn scans the others all the same"]

@@ -8,6 +8,7 @@ that of the ports, for up to 256 hosts in turns.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
@@ -191,7 +192,10 @@ class Scan(Running[PortResult]):
         self._down = 0
         self.looking = False
         """Whether it is still being found out who is there."""
-        super().__init__(self._after_discovery() if self._discovers() else self._open(self.config))
+        discovers = self._discovers()
+        if discovers and config.seed is None:  # so that it is known from the beginning
+            self.config = replace(self.config, seed=int.from_bytes(os.urandom(8), "big"))
+        super().__init__(self._after_discovery() if discovers else self._open(self.config))
         self._started_ns = self._clock.now_ns()
         self._ended_ns: int | None = None
 
@@ -267,7 +271,7 @@ class Scan(Running[PortResult]):
     @property
     def seed(self) -> int | None:
         """The order in which probes leave; None where nobody chose it."""
-        return getattr(self._opened, "seed", None)
+        return getattr(self._opened, "seed", self.config.seed if self.kind in BULK_KINDS else None)
 
     @property
     def origin(self) -> tuple[str, ...]:

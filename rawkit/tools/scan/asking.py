@@ -146,9 +146,8 @@ class Asking:
         self._carriers = carriers
         self._pace = self._make_pace(config.targets)
         self._epoch = 0  # of the pace
-        self._answers: deque[int] = deque(
-            maxlen=EPOCHS
-        )  # to the probes of the latest epochs, the newest first
+        # To the probes of the latest epochs, the newest first.
+        self._answers: deque[int] = deque(maxlen=EPOCHS)
         self._timed = self._rtt_sum_ns = 0
         self._patience = Patience(config.timeout_ns)
         self._hosts: dict[IPAddress, _Host] = {}

@@ -126,6 +126,8 @@ def discovering(
         try:
             legs, unreachable = plan_legs(part, config.interface, resolve=True, alone=False)
         except NoRoute:
+            if part.count == config.targets.count:
+                raise
             legs, unreachable = [], [(part, NO_ROUTE)]
         for targets, reason in unreachable:
             for address in targets:
