@@ -135,6 +135,31 @@ uint16_t rk_csum_update(uint16_t checksum, uint16_t old_word, uint16_t new_word)
 /* CRC32c (RFC 9260 appendix A) of data, continuing from crc (0 at the start). */
 uint32_t rk_crc32c(uint32_t crc, const uint8_t *data, size_t len);
 
+/* ---- packets that follow each other (rk_bulk.c) --------------------------------------------- */
+
+/* Where a transport header has its fields, in octets.  It is header_len octets long (even), its checksum is the
+ * Internet checksum of the whole packet, and seq numbers the first octet behind it. */
+struct rk_bulk {
+    uint32_t header_len;
+    uint32_t seq_at;
+    uint32_t seq_len; /* 1 to 8 */
+    uint32_t length_at;
+    uint32_t length_len; /* 0: no such field */
+    uint32_t length_extra; /* what it counts besides the octets behind the header */
+    uint32_t sum_at;
+};
+
+/* -EINVAL for fields outside the header. */
+int rk_bulk_check(const struct rk_bulk *bulk);
+/* Whether a packet follows another, which stands for octets octets already (0: it stands for itself, and is
+ * looked at too): sound both, the same header but for seq, length and checksum, and the next octets. */
+int rk_bulk_follows(const struct rk_bulk *bulk, const uint8_t *first, size_t first_len, uint64_t octets,
+                    const uint8_t *next, size_t next_len);
+/* Write a packet of header_len + piece_len octets: the header, its seq moved by offset, length and checksum
+ * filled in, and the piece.  -EOVERFLOW when the length field is too short. */
+int rk_bulk_cut(const struct rk_bulk *bulk, const uint8_t *header, uint64_t offset, const uint8_t *piece,
+                size_t piece_len, uint8_t *out);
+
 /* ---- filters (rk_filter.c): libpcap's compiler, loaded at run time -------------------------- */
 
 struct rk_insn { /* one classic BPF instruction, laid out as the kernel's struct sock_filter */

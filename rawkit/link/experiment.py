@@ -83,11 +83,13 @@ def transfer(
     seed: int = 0,
     timeout: float = 60.0,
     trace: bool = False,
+    bulk: bool = False,
 ) -> Outcome:
     """Send `octets` octets to the server at the address `remote` and `back` the other way, and close.
 
     As `rawkit.sim.Transfer`, but for the time that it takes: at most `timeout` seconds. `protocol` makes the
-    endpoints of both sides. The carriers are this process's, in whichever namespaces, and are closed.
+    endpoints of both sides; `bulk` is the stacks'. The carriers are this process's, in whichever namespaces,
+    and are closed.
     """
     notes = WireTrace() if trace else None
     first = protocol()
@@ -96,8 +98,8 @@ def transfer(
     forth = Substream(seed, "octets forth").octets(octets)
     answer = Substream(seed, "octets back").octets(back)
     with (
-        Stack(client, kind, name="a", seed=seed, trace=notes) as a,
-        Stack(server, kind, name="b", seed=seed, trace=notes) as b,
+        Stack(client, kind, bulk=bulk, name="a", seed=seed, trace=notes) as a,
+        Stack(server, kind, bulk=bulk, name="b", seed=seed, trace=notes) as b,
     ):
         client_app = Party("client", a.clock, forth, answer, chunk)
         server_app = Party("server", b.clock, answer, forth, chunk)

@@ -13,18 +13,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import rawkit.engine.checksum  # noqa: F401  # from here on the wire's checksums are computed in C
+from rawkit.engine import bulk as fast
 from rawkit.engine.aio import wait_readable
 from rawkit.engine.native import deadline, monotonic_ns
 from rawkit.errors import EngineError, TargetError
 from rawkit.link.carrier import Carrier, Flow, Trouble
 from rawkit.link.demux import SHIM, Numbering, numbering, shim_ports, with_ports
 from rawkit.link.wiretrace import WireTrace
+from rawkit.transport import bulk as together
+from rawkit.transport.bulk import places
 from rawkit.transport.chance import Substream
 from rawkit.transport.clockwork import Clockwork
 from rawkit.transport.driver import App, Driver
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import Connected, Path, PeerClosed, Unreachable
 from rawkit.transport.keyed import PortAllocator
+
+together.use(fast.cut, fast.coalesce)
 
 HALF_OPEN_NS = 30 * 10**9
 """How long an exchange that somebody began may say nothing before it is forgotten."""
@@ -130,6 +135,10 @@ class Stack:
     Looked for are the exchange itself, a listener on the address and port, a listener on the port alone;
     what belongs to none goes to `on_unmatched(octets, flow)`, and is counted.
 
+    With `bulk`, packets of an exchange whose octets follow each other reach the endpoint as one, whose
+    `count` says how many they were; so there are fewer acknowledgements, too. It needs a header that
+    `rawkit.transport.bulk` knows how to read, and is off where there is a trace.
+
     `seed` decides what endpoints draw (None: nobody can guess it), `trace` notes everything, under `name`.
 
     Raises:
@@ -142,6 +151,7 @@ class Stack:
         protocol: type[Endpoint],
         *,
         ports: bool = False,
+        bulk: bool = False,
         name: str = "",
         seed: int | None = None,
         trace: WireTrace | None = None,
@@ -158,6 +168,8 @@ class Stack:
             how = Numbering(shim_ports) if ports else numbering(protocol.header)
         self._ports = how.ports if how else None
         self._wide = how is not None and how.by_number
+        where = places(protocol.header) if bulk and trace is None and not self.shimmed else None
+        self._places = where.packed() if where else b""
         self.drivers: dict[Flow, LinkDriver] = {}
         self.listeners: dict[tuple[str, int], Listener] = {}
         self.counts: Counter[str] = Counter()
@@ -326,9 +338,12 @@ class Stack:
         try:
             arrived = self.carrier.receive()
             now = self._now()
-            arrive = self._arrive
-            for octets, flow, ecn in arrived:
-                arrive(octets, flow, ecn)
+            if self._places:
+                self._arrive_together(arrived)
+            else:
+                arrive = self._arrive
+                for octets, flow, ecn in arrived:
+                    arrive(octets, flow, ecn)
             self.clock.catch_up(now)
             self.carrier.flush()
             if self.carrier.troubles:
@@ -345,6 +360,31 @@ class Stack:
             if self.on_stir is not None:
                 self.on_stir()
 
+    def _arrive_together(self, arrived: list[tuple[bytes, Flow, int]]) -> None:
+        at, end = 0, len(arrived)
+        while at < end:
+            n, payload = together.coalesce(arrived, at, self._places)
+            octets, flow, ecn = arrived[at]
+            driver = self._driver(flow, octets) if n > 1 else None
+            if (
+                driver is None
+                or getattr(driver.endpoint, "unit", "octets") != "octets"
+                or not driver.take_together(octets, payload, n, driver.path, ecn)
+            ):
+                for octets, flow, ecn in arrived[at : at + n]:
+                    self._arrive(octets, flow, ecn)
+            else:
+                driver.received += n
+            at += n
+
+    def _driver(self, flow: Flow, octets: bytes) -> LinkDriver | None:
+        """The exchange that a packet belongs to, if there is one."""
+        found = flow if self._ports is None else with_ports(flow, self._ports, octets)
+        return None if found is None else self.drivers.get(self._key(found))
+
+    def _key(self, flow: Flow) -> Flow:
+        return Flow("", flow.local_port, "", flow.local_port) if self._wide else flow
+
     def _arrive(self, octets: bytes, flow: Flow, ecn: int) -> None:
         if self._ports is not None:
             found = with_ports(flow, self._ports, octets)
@@ -354,7 +394,7 @@ class Stack:
             flow = found
             if self.shimmed:
                 octets = octets[4:]
-        driver = self.drivers.get(Flow("", flow.local_port, "", flow.local_port) if self._wide else flow)
+        driver = self.drivers.get(self._key(flow))
         fresh = driver is None
         if driver is None:
             driver = self._begin(flow, octets)
@@ -430,8 +470,7 @@ class Stack:
             if found is None:
                 return None
             flow = found
-        if self._wide:
-            flow = Flow("", flow.local_port, "", flow.local_port)
+        flow = self._key(flow)
         driver = self.drivers.get(flow)
         if driver is None and not flow.local:  # the error queue does not say which of our addresses it was
             same = (d for f, d in self.drivers.items() if f[1:] == flow[1:])

@@ -73,6 +73,7 @@ def run_in_lab(
     seed: int = 0,
     timeout: float = 60.0,
     trace: bool = False,
+    bulk: bool = False,
 ) -> Outcome:
     """Send octets from host a to host b and back; `rawkit.link.transfer` has the rest.
 
@@ -95,6 +96,7 @@ def run_in_lab(
             seed=seed,
             timeout=timeout,
             trace=trace,
+            bulk=bulk,
         )
     finally:
         if watch is not None:

@@ -95,6 +95,17 @@ class Driver:
                 self._catch_up()
             self._acting = False
 
+    def take_together(self, octets: bytes, payload: bytes, count: int, path: Path, ecn: int) -> bool:
+        """Packets that follow each other have arrived; as `Endpoint.arrive_together`."""
+        if self.done:
+            return True
+        self._acting = True
+        taken = self.endpoint.arrive_together(self.clock.now, self, octets, payload, count, path, ecn)
+        if self._queue:
+            self._catch_up()
+        self._acting = False
+        return taken
+
     def narrow(self, path: Path, mtu: int) -> None:
         """The network says that a path takes IP packets of `mtu` octets only."""
         if mtu < path.mtu and not self.done:

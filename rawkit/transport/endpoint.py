@@ -357,6 +357,23 @@ class Endpoint:
         else:
             self.dropped["checksum"] += 1
 
+    def arrive_together(
+        self, now_ns: int, actor: Actor, octets: bytes, payload: bytes, count: int, path: Path, ecn: int = 0
+    ) -> bool:
+        """As `arrive`, for `count` packets that follow each other, all found sound: `octets` is the first,
+        `payload` what all of them carry. False where the header is longer than its least: then they have to
+        come one by one.
+        """
+        header, at, _ = self._parse(octets, 0, len(octets))
+        if at != self.header.min_len:
+            return False
+        cx = self._cx
+        cx.now, cx._actor = now_ns, actor
+        packet = Packet(header, payload, path, ecn)
+        packet.count = count
+        self.on_packet(cx, packet)
+        return True
+
 
 def soundness(header: type[Header]) -> Callable[[bytes, Header, Path], bool]:
     """The function of octets, the header parsed from them and the path they came on that says whether the

@@ -45,6 +45,23 @@ def test_octets_arrive_between_tun_devices(forwarding: Lab, version: int, protoc
     assert not sum(outcome.lost.values())
 
 
+@pytest.mark.parametrize("over", OVER)
+@pytest.mark.parametrize("version", [4, 6])
+def test_octets_arrive_in_bulk_with_fewer_acknowledgements(lab: Lab, over: str, version: int) -> None:
+    outcome = send(lab, over, version, "selective repeat", octets=1_000_000, back=100_000, bulk=True)
+    assert outcome.complete
+    assert outcome.closed
+    assert outcome.server is not None
+    assert outcome.server.received > 600
+    assert outcome.server.sent < outcome.server.received * 3 // 4  # one each, and those with data, otherwise
+
+
+def test_octets_arrive_in_bulk_over_a_link_that_loses_packets(lossy: Lab) -> None:
+    outcome = send(lossy, "udp", 4, "selective repeat", octets=1_000_000, bulk=True)
+    assert outcome.complete
+    assert outcome.closed
+
+
 def test_a_trace_joins_both_ends_and_shows_what_was_lost(lossy: Lab) -> None:
     outcome = send(lossy, "raw", 4, "selective repeat", octets=300_000, trace=True)
     assert outcome.complete

@@ -69,6 +69,7 @@ def test_one_octet_at_a_time_everywhere_is_bounded_in_memory() -> None:
     endpoint = SelectiveRepeat(window=1 << 20)
     endpoint.feed(0, ev.Open("server", PATH))
     endpoint.feed(1, packet(**SYN))
+    endpoint.feed(2, packet(b"x", flags="DATA", seq=1 << 20))  # the buffer itself is made now
     tracemalloc.start()
     try:
         for i in range(20_000):  # every other octet, from the far end
