@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import assert_type
 
 from rawkit.addr import MAC
+from rawkit.testing import Pattern, Recording, assert_packets, ip, layer, udp
 from rawkit.wire import MSS, TCP, UDP, Ether, Header, IPv4, IPv6, Packet
 from rawkit.wire.field import auto, field, flags8, inet_checksum, ip4, octets, u16
 from rawkit.wire.tcp import TCPOption
@@ -52,6 +53,14 @@ assert_type(TCP in packet, bool)
 IPv4(dst=b"\xc0\0\2\1", src=0xC0000201)
 tcp.flags = "F"
 tcp.flags = 1
+
+pattern = ip(ttl=64) / udp(dport=range(9)) / b"data"
+assert_type(pattern / layer(Own, port=1), Pattern)
+
+
+def test_something(seen: Recording) -> None:
+    assert_type(assert_packets(seen, [pattern, packet, b"octets"]), list[Packet])
+
 
 Own()  # type: ignore[call-arg]  # port is required
 Own(port=1, spot=2)  # type: ignore[call-arg]

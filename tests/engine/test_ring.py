@@ -32,6 +32,7 @@ from rawkit.engine import (
     RingSet,
     compile_filter,
     fan_out,
+    ringset,
 )
 from rawkit.engine.batch import KERNEL_TIME, OUTGOING, VLAN
 from rawkit.errors import EngineError, FilterError, UnknownInterface
@@ -883,5 +884,26 @@ def test_waiting_for_several_rings_can_be_ended_from_another_thread(veth: VethPa
         assert len(both.receive(timeout=None)) == 0
         timer.join()
         assert both.counters().waiting == 0
+    finally:
+        both.close()
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_several_rings(
+    veth: VethPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames' times lie an hour ahead of what the clock says now: the order is that of arrival."""
+    now_ns = ringset.realtime_ns
+    monkeypatch.setattr(ringset, "realtime_ns", lambda: now_ns() - 3600 * 10**9)
+    rings = [PacketRing(name, filter=f"ether proto {LOCAL}") for name in (veth.near, "lo")]
+    both = RingSet(rings, 0.01)
+    try:
+        with veth.namespace.enter(), PacketSocket(veth.far) as sender:
+            for i in range(3):
+                sender.send(veth.near_mac + veth.far_mac + LOCAL.to_bytes(2, "big") + bytes([i]) * 46)
+        found: list[bytes] = []
+        end = time.monotonic() + 10
+        while len(found) < 3 and time.monotonic() < end:
+            found += list(both.receive(timeout=0.1))
+        assert [octets[14] for octets in found] == [0, 1, 2]
     finally:
         both.close()
