@@ -260,7 +260,10 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
             done++;
             if (pace->stamps == RK_PACE_STAMPED) { /* the kernel may have numbered it, or not */
                 take_stamps(pace);
-                start_stamps(pace);
+                if (pace->stamped < pace->sent) /* others are still queued, with the old numbers */
+                    stop_stamps(pace);
+                else if (pace->stamps == RK_PACE_STAMPED)
+                    start_stamps(pace);
             }
         }
     }
