@@ -167,6 +167,12 @@ static void run(const struct rk_dissector *t, uint32_t first, struct rk_column *
         columns[i].values = malloc(size ? size : 1);
         columns[i].present = calloc(1, 1);
     }
+    struct rk_chain chains[2] = {0};
+    if (rk_count_chains(t, first, &batch, chains, 2) != (n < 0 ? -EINVAL : 0))
+        abort();
+    for (int i = 0; i < n && i < RK_CHAIN_LEN; i++)
+        if (chains[chains[0].packets ? 0 : 1].headers[i] != layers[i].header)
+            abort();
     int done = rk_extract(t, first, &batch, 0, 1, columns, COLUMNS_N, 0);
     if (done != 1 && done != -EINVAL)
         abort();

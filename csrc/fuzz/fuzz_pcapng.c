@@ -26,6 +26,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                               .copy = {.big_endian = section.big_endian, .options = UINT64_MAX},
                               .header_len = 12,
                               .last_ifindex = (int32_t)section.interfaces_n};
+    uint8_t *octets = malloc(size - 1);
+    uint32_t len = (uint32_t)size - 2, found = 0;
+    memcpy(octets, data + 2, len);
+    do { /* where it goes on when it is damaged: a block that is there as a whole */
+        found = rk_pcapng_find(section.big_endian != 0, octets, len, found, data[1]);
+        REQUIRE(found == len || (found < len && len - found >= 12));
+    } while (found++ < len);
+    free(octets);
     check_records(&records, data + 2, size - 2, data[1] * (size_t)17);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Any octets as a frame being rewritten or made anonymous: nothing outside it is read or written, the original
+/* Any octets as a frame being rewritten or made anonymous, and as one of a flow: nothing outside it is read or written, the original
  * stays, the result is the same each time, and an IPv4 header that was good is good.
  *
  * The first octet says which link it is from and what is changed, the second the other flags. */
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t len = (uint32_t)size - 2;
     struct rk_anonymous_known known[4] = {0};
     struct rk_anonymous anonymous = {
-        .kept = kept, .kept_n = 2, .known = known, .known_n = data[0] & 8 ? 4 : 0, .key = "any of 16 octets"};
+        .kept = kept, .kept_n = 2, .known = known, .known_n = data[0] & 8 ? 4 : 0, .key = {1, 2, 3}};
     struct rk_rewrite rules = {.link = (data[0] & 7) % 5, .flags = data[1] & 127, .vlan_tpid = 0x8100, .hop_limit = 7};
     if (data[0] & 16) {
         rules.anonymous = &anonymous;
@@ -59,6 +59,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct rk_frame frame = {
         .cap_len = len, .wire_len = len, .flags = data[1] & 128 ? RK_FRAME_CSUM_NOT_READY : 0};
     struct rk_batch batch = {.arena = octets, .frames = &frame, .arena_len = len, .arena_used = len, .capacity = 1, .n = 1};
+    /* The same octets as a packet of a flow, twice. */
+    struct rk_flows *flows;
+    uint32_t number[2] = {0};
+    if (rk_flows_open(&flows, 8) != 0)
+        abort();
+    for (int i = 0; i < 2; i++)
+        if (rk_flows_add(flows, rules.link, &batch, &number[i]) != (number[0] ? 1 : 0))
+            abort();
+    const struct rk_flow *flow = rk_flows_rows(flows);
+    if (number[0] != number[1] || (number[0] && flow->packets[0] + flow->packets[1] != 2))
+        abort();
+    rk_flows_close(flows);
     struct rk_frame row;
     for (int i = 0; i < 2; i++) {
         results[i] = malloc(len + 4);

@@ -55,6 +55,13 @@ static void test_addresses(void)
     struct rk_rewrite_prefix wrong = {.from_bits = 33, .addr_len = 4};
     struct rk_rewrite none = rules_of(&wrong, 1);
     EXPECT(rk_rewrite(&none, batch, 0, 1, out, &counters), -EINVAL);
+    struct rk_anonymous anonymous = {0};
+    rules.anonymous = &anonymous; /* and prefixes */
+    EXPECT(rk_rewrite(&rules, batch, 0, 1, out, &counters), -EINVAL);
+    rules.anonymous = NULL;
+    rules.link = RK_LINK_SLL2 + 1;
+    EXPECT(rk_rewrite(&rules, batch, 0, 1, out, &counters), -EINVAL);
+    rules.link = RK_LINK_ETHERNET;
     rules.flags = RK_REWRITE_ALL + 1;
     EXPECT(rk_rewrite(&rules, batch, 0, 1, out, &counters), -EINVAL);
     drop_batch(batch);
@@ -72,6 +79,8 @@ static void test_any_octets(void)
         {.to = {1, 2, 3, 4}, .to_bits = 29, .addr_len = 4, .ends = 3},
         {.to = {1, 2, 3, 4, 5, 6}, .to_bits = 45, .addr_len = 16, .ends = 3},
     };
+    static struct rk_anonymous_known known[64];
+    static const struct rk_anonymous anonymous = {.known = known, .known_n = 64, .key = {1, 2, 3}};
     static uint16_t ports[65536];
     for (uint32_t i = 0; i < 65536; i++)
         ports[i] = (uint16_t)(i ^ 0x5555);
@@ -100,6 +109,10 @@ static void test_any_octets(void)
         rules.ports = round & 1 ? ports : NULL;
         rules.flags = (uint32_t)next_number(&state) & RK_REWRITE_ALL;
         rules.vlan_tpid = 0x8100;
+        if (round & 4) {
+            rules = (struct rk_rewrite){.anonymous = &anonymous, .flags = rules.flags, .link = (uint32_t)round / 8 % 16};
+            rules.link = rules.link > RK_LINK_SLL2 ? RK_LINK_ETHERNET : rules.link;
+        }
         batch->frames[0].flags = round & 2 ? RK_FRAME_CSUM_NOT_READY : 0;
         EXPECT(rk_rewrite(&rules, batch, 0, 1, out, &counters), 1);
         EXPECT(out->frames[0].cap_len <= len + 4, 1);
