@@ -423,6 +423,10 @@ def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines 
         f"filter, {counters.dropped} dropped by the kernel"
         + (f"; {writer.packets} written to {place}" if writer is not None else "")
     )
+    parts = capture.counters_by_interface()
+    for name, (part, captured) in parts.items():
+        if len(parts) > 1:
+            status(f"{name}: {captured} captured, {part.received} received, {part.dropped} dropped")
     if details.merged:
         name = capture.name if len(capture.interfaces) == 1 else "NAME"
         status(
@@ -442,6 +446,10 @@ def _summarize(capture: Capture, writer: RotatingWriter | None, json: JsonLines 
             dropped=counters.dropped,
             merged=details.merged,
             interruptions=capture.interruptions,
+            interfaces=[
+                {"name": name, "captured": captured, "received": part.received, "dropped": part.dropped}
+                for name, (part, captured) in parts.items()
+            ],
             file=None if writer is None else writer.path,
             files=None if writer is None else writer.opened,
             written=None if writer is None else writer.packets,

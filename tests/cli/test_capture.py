@@ -178,7 +178,9 @@ def test_json_is_one_object_a_line() -> None:
     assert packets[0]["payload"] == b"000000".hex()
     assert summary == {
         "type": "summary", "interface": "lo", "captured": 3, "received": 3, "dropped": 0,
-        "merged": 0, "interruptions": 0, "file": None, "files": None, "written": None,
+        "merged": 0, "interruptions": 0,
+        "interfaces": [{"name": "lo", "captured": 3, "received": 3, "dropped": 0}],
+        "file": None, "files": None, "written": None,
     }  # fmt: skip
 
 
@@ -381,8 +383,12 @@ def test_of_several_interfaces_each_line_names_its_own(veth: VethPair) -> None:
     with capturing("-i", veth.near, "-i", "lo", "-c", "2", *FILTER) as process:
         say_far(veth, b"000000")
         say(1)
-        output = finish(process)[0]
+        output, messages = finish(process)
     first, second = output.splitlines()
+    assert messages.splitlines()[1:] == [
+        f"{veth.near}: 1 captured, 1 received, 0 dropped",
+        "lo: 1 captured, 1 received, 0 dropped",
+    ]
     assert f" {veth.near} out IP {veth.near_ipv4}." in first
     assert " lo in IP 127.0.0.1." in second
 
