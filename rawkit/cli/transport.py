@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from rawkit.cli.transportcompare import compare_command
 from rawkit.cli.transportseen import dissector_command, report_command, sim_command
 
 ACTIONS = ("drop", "delay", "swap", "duplicate", "corrupt")
@@ -18,6 +19,7 @@ Examples:
   rawkit transport new courier                        writes courier.py, a protocol that works
   rawkit transport check courier.py:Courier           looks for what breaks it
   rawkit transport run courier.py:Courier             runs it between two hosts, over raw IP
+  rawkit transport compare courier.py:Courier         beside the kernel's TCP: how fast, and how fair
   rawkit transport report courier.py:Courier -o run.html          plots to zoom into
   rawkit transport dissector courier.py:Courier > courier.lua     shows its packets in Wireshark
   rawkit transport check rawkit.transport.protocols.go_back_n:GoBackN -o window=4 -o bits=3""",
@@ -303,5 +305,5 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-for seen in (sim_command, report_command, dissector_command):
-    command.add_command(seen)
+for other in (sim_command, compare_command, report_command, dissector_command):
+    command.add_command(other)

@@ -70,6 +70,7 @@ def dissector_command(
 
 def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which transfer is simulated; `transfers` reads them."""
+    function = link_options(function)
     for option in reversed(
         [
             click.option(
@@ -79,6 +80,16 @@ def transfer_options(function: Callable[..., Any]) -> Callable[..., Any]:
                          help="To the server."),
             click.option("--back", type=click.IntRange(min=0), default=0, show_default=True,
                          help="To the client."),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def link_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which link, and what chance does there; `links` reads them but the last two."""
+    for option in reversed(
+        [
             click.option("--preset", metavar="NAME", default="standard", show_default=True,
                          help="A link by name; what follows changes it."),
             click.option("--rate", metavar="RATE", help="Of the link: 10Mbit/s."),
@@ -107,20 +118,10 @@ def transfers(
     seed: int,
 ) -> list[Any]:
     """The results of the transfers that options ask for, one for each protocol."""
-    from dataclasses import replace
-
     from rawkit.cli.transport import _option, load
-    from rawkit.sim import PRESETS, Bernoulli, DropTail, Schedule, Transfer
-    from rawkit.units import parse_ratio
+    from rawkit.sim import Schedule, Transfer
 
-    if preset not in PRESETS:
-        raise click.UsageError(f"no link is called {preset!r}; there are {', '.join(PRESETS)}")
-    changes: dict[str, Any] = {} if rate is None else {"rate": rate}
-    changes |= {} if delay is None else {"delay": delay}
-    changes |= {} if queue is None else {"queue": DropTail(packets=queue)}
-    changes |= {} if loss is None else {"models": (Bernoulli(parse_ratio(loss)),)}
-    link, other = PRESETS[preset]
-    link, other = replace(link, **changes), other and replace(other, **changes)
+    link, other = links(preset, rate, delay, loss, queue)
     given = dict(map(_option, options))
     return [
         Transfer(
@@ -135,6 +136,23 @@ def transfers(
         ).run()
         for place in places
     ]
+
+
+def links(preset: str, rate: str | None, delay: str | None, loss: str | None, queue: int | None) -> Any:
+    """The link that options ask for, and the way back where that differs."""
+    from dataclasses import replace
+
+    from rawkit.sim import PRESETS, Bernoulli, DropTail
+    from rawkit.units import parse_ratio
+
+    if preset not in PRESETS:
+        raise click.UsageError(f"no link is called {preset!r}; there are {', '.join(PRESETS)}")
+    changes: dict[str, Any] = {} if rate is None else {"rate": rate}
+    changes |= {} if delay is None else {"delay": delay}
+    changes |= {} if queue is None else {"queue": DropTail(packets=queue)}
+    changes |= {} if loss is None else {"models": (Bernoulli(parse_ratio(loss)),)}
+    link, other = PRESETS[preset]
+    return replace(link, **changes), other and replace(other, **changes)
 
 
 @click.command(

@@ -103,6 +103,8 @@ class KernelRun:
 
     control: str
     octets: int
+    began_ns: int = 0
+    """By the monotonic clock; times of the trace count from here."""
     trace: Trace = field(default_factory=Trace)
     received: int = 0
     finished_ns: int | None = None
@@ -132,12 +134,14 @@ def kernel_transfer(
     *,
     control: str = "cubic",
     version: int = 4,
+    port: int = 0,
     interval_ns: int = 2_000_000,
     timeout: float = 60.0,
 ) -> KernelRun:
     """Send octets from host a of a lab to host b by the kernel's TCP, with this congestion control.
 
-    The control is set for the socket alone: the machine's default may be another. The sender is sampled every
+    The control is set for the socket alone: the machine's default may be another. `port` is that of host b,
+    0 for any. The sender is sampled every
     `interval_ns`, as far as the machine keeps up, for at most `timeout` seconds.
 
     Raises:
@@ -149,18 +153,18 @@ def kernel_transfer(
     with lab.b:
         listener = socket.socket(family, socket.SOCK_STREAM)
         with listener:
-            listener.bind((address, 0))
+            listener.bind((address, port))
             listener.listen(1)
             with lab.a:
                 sender = socket.socket(family, socket.SOCK_STREAM)
             with sender:
                 sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, control.encode())
                 sender.settimeout(timeout)
-                start_ns = monotonic_ns()
+                run.began_ns = monotonic_ns()
                 sender.connect(listener.getsockname())
                 receiver, _ = listener.accept()
                 with receiver:
-                    _drive(run, sender, receiver, start_ns, interval_ns, timeout)
+                    _drive(run, sender, receiver, interval_ns, timeout)
     return run
 
 
@@ -168,14 +172,13 @@ def _drive(
     run: KernelRun,
     sender: socket.socket,
     receiver: socket.socket,
-    start_ns: int,
     interval_ns: int,
     timeout: float,
 ) -> None:
     """Write and read as the sockets allow, and take samples in between, until all has arrived."""
     sender.setblocking(False)
     receiver.setblocking(False)
-    left, piece = run.octets, bytes(1 << 16)
+    left, piece, start_ns = run.octets, bytes(1 << 16), run.began_ns
     end_ns, sample_ns = start_ns + int(timeout * 1e9), start_ns
     while run.received < run.octets:
         now = monotonic_ns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from rawkit.engine.sockets import PacketSocket
@@ -13,6 +14,7 @@ from rawkit.link import L2, UDP, Carrier, Outcome, RawIP, Tun, transfer
 from rawkit.net.netlink import ask
 from rawkit.pcap import create_pcap
 from rawkit.transport.endpoint import Endpoint
+from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
     from rawkit.lab.host import Host
@@ -82,10 +84,12 @@ def run_in_lab(
     """
     client = open_carrier(lab, lab.a, over, version, number)
     server = open_carrier(lab, lab.b, over, version, number)
-    with lab.a:
-        watch = None if capture is None else _Watch(lab.a.interface, capture)
     remote = server.local or str(lab.b.ipv4 if version == 4 else lab.b.ipv6)
-    try:
+    with ExitStack() as stack:
+        if capture is not None:
+            file = stack.enter_context(create_pcap(capture))
+            with lab.a:
+                stack.callback(Watch(lab.a.interface, file.write).stop)
         return transfer(
             protocol,
             client,
@@ -98,17 +102,19 @@ def run_in_lab(
             trace=trace,
             bulk=bulk,
         )
-    finally:
-        if watch is not None:
-            watch.stop()
 
 
-class _Watch:
-    """Writes what passes an interface of the calling thread's namespace to a file, until stopped."""
+class Watch:
+    """Hands on what passes an interface of the calling thread's namespace, frame by frame, until stopped.
 
-    def __init__(self, interface: str, path: str) -> None:
-        self._socket = PacketSocket(interface, buffer_len=64 << 20)
-        self._file = create_pcap(path, self._socket.linktype)
+    `take` is called by a thread of its own; `filter` is a tcpdump expression.
+    """
+
+    def __init__(self, interface: str, take: Callable[[Frame], object], filter: str | None = None) -> None:
+        self._socket = PacketSocket(interface, buffer_len=64 << 20, filter=filter)
+        self._take = take
+        self.dropped = 0
+        """Frames that there was no room for; known when it has stopped."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rawkit lab capture")
         self._thread.start()
@@ -116,11 +122,11 @@ class _Watch:
     def _run(self) -> None:
         while not self._over.is_set():
             for frame in self._socket.frames(timeout=0.05):
-                self._file.write(frame)
+                self._take(frame)
 
     def stop(self) -> None:
-        """Write what has been seen, and close the file."""
+        """Hand on what has been seen, and end."""
         self._over.set()
         self._thread.join()
+        self.dropped = self._socket.counters().dropped
         self._socket.close()
-        self._file.close()

@@ -49,6 +49,10 @@ def test_faults_that_a_protocol_does_not_claim_to_survive_can_be_left_out() -> N
         (("check", "rawkit.nowhere:X"), "No module named 'rawkit.nowhere'"),
         (("check", "rawkit.sim:Transfer"), "Transfer is no class of a protocol"),
         (("sim", SOUND, "--preset", "moon"), "no link is called 'moon'"),
+        (("compare", SOUND, "--kernel", "none-such"), "this kernel has no 'none-such'; it has"),
+        (("compare", "--kernel", "none"), "nobody to compare"),
+        (("compare", f"{SOUND},colour=3"), "unexpected keyword argument 'colour'"),
+        (("compare", "selective-repeat,mode='ships'"), "bad options: mode 'ships'"),
         (("report", SOUND, "-o", "x.doc"), "which kind of file?"),
         (("report", SOUND, "-o", "x.svg", "--only", "size"), "there is no plot 'size'"),
         (("report", SOUND, "-o", "x.png", "--only", "ladder"), "a picture of ladder is an .svg of one run"),
@@ -155,6 +159,42 @@ def test_a_protocol_and_the_kernel_on_the_same_axes(tmp_path: Path) -> None:
         mine = [row for row in rows if row[0] == name]
         assert {"delivered", "goodput", "metric cwnd", "metric srtt"} <= {row[1] for row in mine}
         assert max(float(row[3]) for row in mine if row[1] == "delivered") == 300_000
+
+
+@pytest.mark.net
+def test_a_protocol_beside_the_kernel_is_compared(tmp_path: Path) -> None:
+    page = tmp_path / "both.csv"
+    words = ("compare", "selective-repeat,control=cubic", "--kernel", "reno", "--beside", "reno")
+    link = ("--octets", "30000", "--rate", "20Mbit/s", "--delay", "2ms", "--schedule", "drop 5")
+    done = run(*words, *link, "--json", "--report", str(page))
+    assert done.exit_code == 0, done.output
+    header, told, *results = map(json.loads, done.stdout.splitlines())
+    assert header["schema"] == "rawkit.transport.compare/1"
+    assert told["link"] == "LinkSpec(rate='20Mbit/s', delay='2ms', queue=DropTail(packets=100))"
+    assert [row["name"] for row in results] == ["selective-repeat control=cubic", "kernel reno"]
+    for row in results:
+        assert row["complete"]
+        assert row["octets"] == 30_000
+        assert row["again_packets"] >= 1  # packet 5
+        assert row["sent_octets"] == 30_000 + row["again_octets"] + row["header_octets"]
+        assert row["goodput_bps"] > 0
+        assert 0.5 <= row["jain"] <= 1
+    assert {line.split(",")[0] for line in page.read_text().splitlines()[1:]} == {
+        "selective-repeat control=cubic", "kernel reno",
+    }  # fmt: skip
+
+
+@pytest.mark.net
+def test_a_comparison_is_a_table_for_people() -> None:
+    done = run("compare", SOUND, "--kernel", "none", "--beside", "none", "--octets", "5000", "--delay", "1ms")
+    assert done.exit_code == 0, done.output
+    told, names, row = done.stdout.splitlines()
+    assert told.startswith("5000 octets each over LinkSpec(rate='10Mbit/s', delay='1ms'")
+    assert names.split() == ["PROTOCOL", "GOODPUT", "EXTRA", "AGAIN", "BACK", "QUEUE", "P95"]
+    assert row.split()[0] == "StopAndWait"
+    late = run("compare", SOUND, "--kernel", "none", "--beside", "none", "--timeout", "0.05")
+    assert late.exit_code == 1
+    assert "StopAndWait: not all octets arrived within 0.05 s" in late.stderr
 
 
 def test_an_option_is_varied(tmp_path: Path) -> None:
