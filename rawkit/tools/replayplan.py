@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rawkit.engine import FrameBatch, Rate, Schedule
 from rawkit.engine.rewrite import TAG_LEN
@@ -194,8 +195,11 @@ class Plan:
                 self._begin_pass(number, period_ns)
             period_ns = self._source.current.period_ns
             if self._mark is not None:
-                for number, row in enumerate(range(first, first + n), self._source.current.row + 1):
-                    batch.handle.frames[row].ifindex = self._mark(self._sides.side(batch[row]), number)
+                rows, side, mark = batch.handle.frames, self._sides.side, self._mark
+                number = self._source.current.row
+                for row, octets in enumerate(islice(batch, first, first + n), first):
+                    number += 1
+                    rows[row].ifindex = mark(side(octets), number)
             done = first
             for odd in self._odd(batch, first, n):
                 if odd > done:

@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 
 from rawkit.pcap import create_pcap, open_pcap
 from rawkit.tools.capture import Capture
-from rawkit.tools.flowsides import CLIENT, SERVER, FlowSides
+from rawkit.tools.flowsides import CLIENT, SERVER, FlowSides, ends_of
 from rawkit.tools.replay import Replay
 from rawkit.tools.replayplan import ReplayConfig
 from rawkit.wire import ARP, TCP, UDP, Dot1Q, Ether, Header, ICMPEcho, IPv4, IPv6, Packet
@@ -55,6 +55,25 @@ def test_two_hosts_may_be_each_others_clients() -> None:
     one = both_ways(TCP(sport=5000, dport=80), TCP(sport=80, dport=5000, flags=TCP.ACK))
     other = both_ways(TCP(sport=80, dport=7000, flags=TCP.ACK), TCP(sport=7000, dport=80))
     assert sides(*one, *other) == [CLIENT, SERVER, SERVER, CLIENT]
+
+
+def test_the_quick_way_says_the_same() -> None:
+    """Of all fixtures, each frame twice, also as fragments."""
+    quick, slow = FlowSides(), FlowSides()
+    met = 0
+    for path in sorted(PCAPS.glob("*.pcapng")):
+        with open_pcap(path) as reader:
+            frames = [frame for frame in reader if frame.linktype == 1]
+        for frame in frames * 2:
+            parts = [frame.data]
+            if len(frame.data) > 600 and frame.data[12:15] == b"\x08\x00\x45":
+                cut = frame.packet().replace(IPv4, flags=0)
+                parts += [bytes(part) for part in fragment(cut, 500)]
+            for octets in parts:
+                ends = ends_of(octets)
+                assert quick.side(octets) == (CLIENT if ends is None else slow.side_of(ends))
+                met += 1
+    assert met > 500
 
 
 def test_what_has_no_ports_goes_by_the_hosts() -> None:
