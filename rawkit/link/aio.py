@@ -31,9 +31,11 @@ _loops: weakref.WeakKeyDictionary[Carrier, LoopStack] = weakref.WeakKeyDictionar
 class LoopStack:
     """A stack that a running event loop drives, until its carrier is closed."""
 
-    def __init__(self, carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False) -> None:
+    def __init__(
+        self, carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False, bulk: bool = False
+    ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.stack = Stack(carrier, protocol, ports=ports)
+        self.stack = Stack(carrier, protocol, ports=ports, bulk=bulk)
         self.tasks: set[asyncio.Task[None]] = set()
         """Handlers that are running."""
         self._descriptors = carrier.descriptors()
@@ -74,11 +76,11 @@ class LoopStack:
                 driver.app.fail(error)
 
 
-def _stack_of(carrier: Carrier, protocol: Callable[[], Endpoint], ports: bool) -> LoopStack:
+def _stack_of(carrier: Carrier, protocol: Callable[[], Endpoint], ports: bool, bulk: bool) -> LoopStack:
     found = _loops.get(carrier)
     if found is None:
         kind = protocol if isinstance(protocol, type) else type(protocol())
-        found = _loops[carrier] = LoopStack(carrier, kind, ports=ports)
+        found = _loops[carrier] = LoopStack(carrier, kind, ports=ports, bulk=bulk)
     elif found.loop is not asyncio.get_running_loop():
         raise RuntimeError("this carrier is driven by another event loop")
     return found
@@ -124,15 +126,22 @@ class Server:
 
 
 async def start_server(
-    carrier: Carrier, host: Where, protocol: Callable[[], Endpoint], handler: Handler, *, ports: bool = False
+    carrier: Carrier,
+    host: Where,
+    protocol: Callable[[], Endpoint],
+    handler: Handler,
+    *,
+    ports: bool = False,
+    bulk: bool = False,
 ) -> Server:
     """Let `handler(reader, writer)` serve each connection that others open to `host`, an address of this host
-    ("" for any); `protocol` makes the endpoints.
+    ("" for any); `protocol` makes the endpoints. `ports` and `bulk` are as for `rawkit.link.Stack`; what
+    first uses a carrier decides both.
 
     Raises:
         OSError: EADDRINUSE: there is a server already.
     """
-    driving = _stack_of(carrier, protocol, ports)
+    driving = _stack_of(carrier, protocol, ports, bulk)
     loop = driving.loop
 
     def begun(driver: LinkDriver) -> None:
@@ -153,7 +162,13 @@ async def _serve(handler: Handler, stream: Stream) -> None:
 
 
 async def open_connection(
-    carrier: Carrier, client: Where, server: Where, protocol: Callable[[], Endpoint], *, ports: bool = False
+    carrier: Carrier,
+    client: Where,
+    server: Where,
+    protocol: Callable[[], Endpoint],
+    *,
+    ports: bool = False,
+    bulk: bool = False,
 ) -> tuple[asyncio.StreamReader, Writer]:
     """Connect to a server; returns when the endpoint says that it is connected, or at once where it does
     nothing when it is opened. `client` is the local address and port, "" for any.
@@ -163,7 +178,7 @@ async def open_connection(
         ConnectionResetError: there was no answer.
         OSError: there is no way.
     """
-    driving = _stack_of(carrier, protocol, ports)
+    driving = _stack_of(carrier, protocol, ports, bulk)
     stream = _Stream(driving.loop)
     address, port = _pair(server)
     driver = driving.stack.connect(protocol(), address, port, stream, local_port=_pair(client)[1])

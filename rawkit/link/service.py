@@ -30,8 +30,10 @@ class Service:
     One carrier has one service, which ends when the carrier is closed.
     """
 
-    def __init__(self, carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False) -> None:
-        self.stack = Stack(carrier, protocol, ports=ports)
+    def __init__(
+        self, carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False, bulk: bool = False
+    ) -> None:
+        self.stack = Stack(carrier, protocol, ports=ports, bulk=bulk)
         self.lock = threading.RLock()
         self.failure: BaseException | None = None
         """What ended the thread: a mistake in a protocol, or an interface that is gone."""
@@ -106,12 +108,14 @@ class Service:
             )
 
 
-def service_of(carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False) -> Service:
-    """The carrier's service, made when it is first wanted."""
+def service_of(
+    carrier: Carrier, protocol: type[Endpoint], *, ports: bool = False, bulk: bool = False
+) -> Service:
+    """The carrier's service, made when it is first wanted: its first user's wishes count."""
     with _making:
         found = _services.get(carrier)
         if found is None:
-            found = _services[carrier] = Service(carrier, protocol, ports=ports)
+            found = _services[carrier] = Service(carrier, protocol, ports=ports, bulk=bulk)
         return found
 
 

@@ -140,12 +140,17 @@ class _Base:
     """What sockets of both kinds have."""
 
     def __init__(
-        self, protocol: Callable[[], Endpoint], carrier: Carrier, service: Service | None, ports: bool
+        self,
+        protocol: Callable[[], Endpoint],
+        carrier: Carrier,
+        service: Service | None,
+        ports: bool,
+        bulk: bool = False,
     ) -> None:
         self._protocol, self._carrier = protocol, carrier
         self._closed = True  # until there is something to close
         kind = protocol if isinstance(protocol, type) else type(protocol())
-        self._service = service or service_of(carrier, kind, ports=ports)
+        self._service = service or service_of(carrier, kind, ports=ports, bulk=bulk)
         self._timeout: float | None = None
         self._closed = False
 
@@ -185,12 +190,20 @@ class Socket(_Base):
 
     The carrier's packets are handled by a thread of their own, which all its sockets share, so that
     acknowledgements and repetitions go on whatever the program does. `ports` puts ports in front of packets
-    of a protocol that has none. Closing a socket does not wait; closing its carrier, and the end of the
-    program, give what was written some seconds to arrive. Errors are those of Python's sockets.
+    of a protocol that has none, `bulk` is the stack's; a carrier's first socket decides both. Closing a
+    socket does not wait; closing its carrier, and the end of the program, give what was written some seconds
+    to arrive. Errors are those of Python's sockets.
     """
 
-    def __init__(self, protocol: Callable[[], Endpoint], carrier: Carrier, *, ports: bool = False) -> None:
-        super().__init__(protocol, carrier, None, ports)
+    def __init__(
+        self,
+        protocol: Callable[[], Endpoint],
+        carrier: Carrier,
+        *,
+        ports: bool = False,
+        bulk: bool = False,
+    ) -> None:
+        super().__init__(protocol, carrier, None, ports, bulk)
         self._reset()
 
     def _reset(self) -> None:

@@ -83,7 +83,8 @@ def test_an_echo_with_accept_and_connect(lab: Lab, over: str, protocol: Callable
         thread.join()
 
 
-def test_a_megabyte_each_way_in_parallel_with_flow_control(lab: Lab) -> None:
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_megabyte_with_flow_control(lab: Lab, bulk: bool) -> None:
     """The receiver reads late: what was not read keeps the sender back, and all arrives."""
 
     def protocol() -> Endpoint:
@@ -93,8 +94,8 @@ def test_a_megabyte_each_way_in_parallel_with_flow_control(lab: Lab) -> None:
     with (
         open_carrier(lab, lab.b, "raw") as far,
         open_carrier(lab, lab.a, "raw") as near,
-        Socket(protocol, far) as server,
-        Socket(protocol, near) as client,
+        Socket(protocol, far, bulk=bulk) as server,
+        Socket(protocol, near, bulk=bulk) as client,
     ):
         server.listen()
         client.settimeout(30)
@@ -373,7 +374,7 @@ def test_asyncio_bulk_with_drain(lab: Lab, version: int) -> None:
             open_carrier(lab, lab.b, "udp", version) as far,
             open_carrier(lab, lab.a, "udp", version) as near,
         ):
-            server = await start_server(far, "", SelectiveRepeat, serve)
+            server = await start_server(far, "", SelectiveRepeat, serve, bulk=version == 6)
             where = address(lab, "b", version), server.port
             reader, writer = await open_connection(near, "", where, SelectiveRepeat)
             most = 0
