@@ -590,7 +590,7 @@ def test_from_a_running_loop(veth: VethPair) -> None:
         turning.cancel()
         return report, turns
 
-    for options in ({"pps": 200.0}, {"topspeed": True}):
+    for options in ({"pps": 50.0}, {"topspeed": True}):
         with veth.namespace.enter():
             live = Capture(veth.far, f"ether src {MAC(original[0].data[6:12])}")
         with live:
@@ -602,8 +602,8 @@ def test_from_a_running_loop(veth: VethPair) -> None:
         assert arrived == [frame.data for frame in original if frame.data[6:12] == original[0].data[6:12]]
         if "pps" in options:
             # The first one may have been late itself.
-            assert report.duration_ns > (len(original) - 1) * 5 * MS - max(report.lateness)
-            assert turns >= len(original)
+            assert report.duration_ns > (len(original) - 1) * 20 * MS - max(report.lateness)
+            assert turns >= len(original) // 2
 
 
 @pytest.mark.net
