@@ -23,6 +23,7 @@ from rawkit.pcap.sink import create_file
 _PENDING_LEN = 32 << 20  # octets of all flows that wait to be written
 _FLOW_LEN = 256 << 10  # of one flow
 _ROOM_LEN = 4 << 20  # of the packets of a batch, whose window has 1 MiB
+_ROOM_MAX = b.MAX_BLOCK_LEN + MAX_PACKET_LEN
 _RECORD_EXTRA = 64  # octets beside a packet in its record, but for comments
 _TIME_MIN = -(2**63)
 
@@ -211,6 +212,7 @@ def split_flows(reader: Reader, path: str, most: int = 10_000) -> list[Part]:
             if len(numbers) < n:
                 numbers = array("I", bytes(4 * n))
             table.add(part, numbers)
+            starts = [start for start, _ in reader.spans(part)]
             rows: dict[int, list[int]] = {}
             for i, number in enumerate(numbers[:n]):
                 rows.setdefault(number, []).append(i)
@@ -219,20 +221,17 @@ def split_flows(reader: Reader, path: str, most: int = 10_000) -> list[Part]:
                 if file is None:
                     name = part_name(path, number or "other")
                     file = files[number] = _FlowFile(name, bytearray())
-                flags = bytearray(n)
-                for i in places:
-                    flags[i] = 1
                 before = len(file.pending)
                 _append(file, preamble)
-                first = 0
-                copier.at = reader.batch_start
-                while first < n:
-                    done, used = copier.put(part, first, n - first, room, 0, flags)
-                    if done < 0 and len(room) < b.MAX_BLOCK_LEN + MAX_PACKET_LEN:  # a block of many comments
-                        room = bytearray(b.MAX_BLOCK_LEN + MAX_PACKET_LEN)
-                        continue
-                    first += check(done, "copy packets", file.path)
-                    file.pending += room[:used]
+                for first, last in _runs(places):
+                    copier.at = starts[first]
+                    while first < last:
+                        done, used = copier.put(part, first, last - first, room, 0)
+                        if done < 0 and len(room) < _ROOM_MAX:  # a block of many comments
+                            room = bytearray(_ROOM_MAX)
+                            continue
+                        first += check(done, "copy packets", file.path)
+                        file.pending += memoryview(room)[:used]
                 file.packets += len(places)
                 waiting += len(file.pending) - before
                 if len(file.pending) >= _FLOW_LEN:
@@ -247,6 +246,17 @@ def split_flows(reader: Reader, path: str, most: int = 10_000) -> list[Part]:
             _write(file)
     named = {number: flow_text(table[number - 1]) if number else "other" for number in files}
     return [Part(file.path, file.packets, named[number]) for number, file in sorted(files.items())]
+
+
+def _runs(places: list[int]) -> Iterator[tuple[int, int]]:
+    """Numbers in rising order as ranges."""
+    first = last = places[0]
+    for place in places[1:]:
+        if place != last + 1:
+            yield first, last + 1
+            first = place
+        last = place
+    yield first, last + 1
 
 
 def _copier(reader: Reader) -> RecordCopier:
