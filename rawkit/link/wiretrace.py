@@ -49,15 +49,30 @@ class WireTrace(Trace):
     def settle(self) -> None:
         """The run is over: times count from the first event, and packets that did not come are lost.
 
-        A loss is noted at the time at which the packet was sent; where it happened nobody saw.
+        A loss is noted at the time at which the packet was sent; where it happened nobody saw. What may be
+        under way still, going by the slowest packet that went that way, is not lost. Of a host that has no
+        stack here nobody knows what arrived there: nothing is noted as lost on the way to it, and what it
+        sent is sent when it arrives here.
         """
-        arrived = {event.packet for event in self.events if event.kind == "arrive"}
+        sent = {event.packet: event.time_ns for event in self.events if event.kind == "send"}
+        arrived: set[int] = set()
+        slowest: dict[tuple[str, str], int] = {}
+        for event in self.events:
+            if event.kind == "arrive":
+                arrived.add(event.packet)
+                took, way = event.time_ns - sent.get(event.packet, event.time_ns), (event.src, event.dst)
+                slowest[way] = max(slowest.get(way, 0), took)
+        end = self.events[-1].time_ns if self.events else 0
         names = {event.src: event.where for event in self.events if event.kind == "send"}
+        names |= {event.dst: event.where for event in self.events if event.kind == "arrive"}
         events = []
         for event in self.events:
+            if event.kind == "arrive" and event.packet not in sent:
+                events.append(event._replace(kind="send", where=names.get(event.src, event.src)))
             events.append(event)
-            if event.kind == "send" and event.packet not in arrived:
-                way = f"{event.where}>{names.get(event.dst, event.dst)}"
-                events.append(event._replace(kind="drop", where=way, detail="did not arrive"))
+            watched = event.kind == "send" and event.packet not in arrived and event.dst in names
+            if watched and event.time_ns + slowest.get((event.src, event.dst), 0) < end:
+                where = f"{event.where}>{names[event.dst]}"
+                events.append(event._replace(kind="drop", where=where, detail="did not arrive"))
         start = events[0].time_ns if events else 0
         self.events = [event._replace(time_ns=event.time_ns - start) for event in events]

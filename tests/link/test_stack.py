@@ -9,7 +9,8 @@ import pytest
 
 from rawkit.errors import EngineError, TargetError
 from rawkit.lab import Lab
-from rawkit.link import Carrier, Flow, LinkDriver, RawIP, Stack, run
+from rawkit.link import Carrier, Flow, LinkDriver, RawIP, Stack, WireTrace, run
+from rawkit.sim import ladder
 from rawkit.tools.labrun import open_carrier
 from rawkit.transport import App, Endpoint, Write
 from rawkit.transport.protocols.go_back_n import GoBackN
@@ -258,6 +259,24 @@ def test_timers_run_at_the_time_it_is_and_never_early(lab: Lab) -> None:
         until(lambda: len(fired) == 6, stack)
         assert len({due for due, _ in fired}) == 6
         assert all(at >= due for due, at in fired)
+
+
+def test_a_trace_of_one_side_claims_nothing_of_the_other(lab: Lab) -> None:
+    trace = WireTrace()
+    a = Side(open_carrier(lab, lab.a, "raw"), GoBackN, name="a", trace=trace)
+    b = Side(open_carrier(lab, lab.b, "raw"), GoBackN)
+    with a, b:
+        apps = b.listen()
+        a.stack.connect(GoBackN(), "10.77.0.2").do(Write(bytes(3000)))
+        until(lambda: bool(apps) and sum(map(len, apps[0].received)) == 3000, a.stack, b.stack)
+        run([a.stack], lambda: len(list(trace.of("arrive"))) > 2, 10)
+    trace.settle()
+    assert not list(trace.of("drop"))
+    assert {event.where for event in trace.of("send")} == {"a", "10.77.0.2"}
+    assert {event.packet for event in trace.of("arrive")} <= {event.packet for event in trace.of("send")}
+    drawn = ladder(trace, GoBackN.header)
+    assert "ACK|DATA seq=1" in drawn
+    assert "ACK seq=0 ack=4" in drawn
 
 
 def test_a_carrier_bound_to_an_address_hears_nothing_for_others(lab: Lab) -> None:
