@@ -23,6 +23,7 @@ WITH_NET_RAW = (
 
 _KERNEL_WANTED = (4, 20)  # the first with PACKET_IGNORE_OUTGOING
 _COMMANDS = ("read", "show", "ping", "scan", "capture", "send", "replay", "lab", "demo")
+_NAMES_SHOWN = 6
 _TCP_REPAIR = 19  # <linux/tcp.h>
 
 
@@ -61,6 +62,7 @@ def examine() -> Mapping[str, Check]:
         "tun": _tun(),
         "silence": _silence(),
         "buffer": _receive_buffer(),
+        "offloads": _offloads(),
     }
 
 
@@ -300,3 +302,24 @@ def _receive_buffer() -> Check:
             (f"sudo sysctl -w net.core.rmem_max={BUFFER_WANTED}",),
         )
     return Check(name, True, detail)
+
+
+def _offloads() -> Check:
+    """Which interfaces show frames that no wire carries: `rawkit capture` explains those."""
+    from rawkit.net import interfaces
+    from rawkit.net.ethtool import offloads
+
+    longer: dict[str, list[str]] = {}
+    for interface in interfaces():
+        states = offloads(interface.name) if interface.up else {}
+        on = ", ".join(name for name in ("gro", "gso", "tso", "tx") if states.get(name))
+        if on:
+            longer.setdefault(on, []).append(interface.name)
+    texts = [
+        f"{', '.join(names[:_NAMES_SHOWN])}{' ...' if len(names) > _NAMES_SHOWN else ''} ({on} on)"
+        for on, names in longer.items()
+    ]
+    detail = (
+        f"merged or uncut frames, unfinished checksums on {'; '.join(texts)}" if texts else "as on the wire"
+    )
+    return Check("what captures show", True, detail)

@@ -11,12 +11,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from oracles import has_other_users, oracle
 
 import rawkit.tools.doctor as doctor
 from rawkit.tools.doctor import WITH_NET_RAW, Check, abilities, examine
+
+if TYPE_CHECKING:
+    from conftest import VethPair
 
 COMMANDS = ["read", "show", "ping", "scan", "capture", "send", "replay", "lab", "demo"]
 
@@ -209,3 +213,15 @@ def test_no_libpcap_is_said_with_the_package_that_brings_one(monkeypatch: pytest
     check = doctor._libpcap()
     assert (check.ok, check.detail) == (False, "no libpcap could be loaded")
     assert check.fixes[0].endswith("-m pip install libpcap")
+
+
+@pytest.mark.net
+def test_interfaces_whose_captures_need_explaining_are_named(veth: VethPair) -> None:
+    set_offloads = [oracle("ethtool"), "-K", veth.near]
+    subprocess.run([*set_offloads, "gro", "on"], check=True, capture_output=True)
+    detail = examine()["offloads"].detail
+    assert detail.startswith("merged or uncut frames, unfinished checksums on ")
+    assert re.search(rf"\b{veth.near} \(gro, gso, tso, tx on\)", detail)
+    off = ["gro", "off", "gso", "off", "tso", "off", "tx", "off"]
+    subprocess.run([*set_offloads, *off], check=True, capture_output=True)
+    assert veth.near not in examine()["offloads"].detail
