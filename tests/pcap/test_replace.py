@@ -33,9 +33,14 @@ def test_the_new_file_is_there_at_the_end_and_not_before(tmp_path: Path) -> None
 def test_after_an_error_all_is_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "out.pcap"
     path.write_bytes(b"old")
-    with pytest.raises(error), replacing(str(path)) as beside:
-        Path(beside).write_bytes(b"half")
-        raise error
+
+    def fail() -> None:
+        with replacing(str(path)) as beside:
+            Path(beside).write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["out.pcap"]
 
