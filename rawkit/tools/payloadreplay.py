@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rawkit.tools.conversations import Conversation, conversations
@@ -117,8 +118,9 @@ class _Player:
             if octets:
                 writer.write(octets)
                 await writer.drain()
-            elif writer.can_write_eof():
-                writer.write_eof()
+            else:
+                with suppress(OSError):  # the server has ended it already
+                    writer.write_eof()
 
         try:
             await self._follow(send, lambda: len(answer), len)

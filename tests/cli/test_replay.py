@@ -363,6 +363,33 @@ def test_payloads_without_a_server() -> None:
     assert "failed: Connection refused" in done.stdout
 
 
+def test_payloads_interrupted_and_cut_off() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        argv = [
+            sys.executable,
+            "-m",
+            "rawkit",
+            "replay",
+            str(PCAPS / "http.pcapng"),
+            "--payload",
+            "--wait",
+            "60",
+        ]
+        argv += ["--to", f"127.0.0.1:{server.getsockname()[1]}"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            connection = server.accept()[0]
+            with connection:
+                assert connection.recv(100)  # it is at work, and waits for an answer
+                process.send_signal(signal.SIGINT)
+                output, messages = process.communicate(timeout=60)
+        assert (process.returncode, output, messages) == (130, "", "rawkit replay: interrupted\n")
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            server.accept()[0].close()
+            output, messages = process.communicate(timeout=60)
+        assert (process.returncode, messages) == (1, "")
+        assert re.search("(differs: 0 answers instead of 1|failed: )", output)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
