@@ -385,6 +385,13 @@ def loopback(n: int, first: int = 0) -> None:
             sock.sendto(b"%06d" % i, ("127.0.0.1", 9999))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several rings are waited for also when this machine stands still for a while."""
+    monkeypatch.setattr("rawkit.engine.ringset.SLACK_NS", 200_000_000)
+
+
+@pytest.mark.usefixtures("patient")
 def test_frames_of_several_interfaces_come_in_the_order_of_their_times(
     veth: VethPair, sink: socket.socket
 ) -> None:
@@ -403,6 +410,7 @@ def test_frames_of_several_interfaces_come_in_the_order_of_their_times(
         assert live.counters_by_interface() == {"lo": ((5, 0), 5), veth.near: ((4995, 0), 4995)}
 
 
+@pytest.mark.usefixtures("patient")
 def test_several_interfaces_in_a_loop(veth: VethPair, sink: socket.socket) -> None:
     async def main() -> list[Frame]:
         with Capture(["lo", veth.near], WANTED, count=20) as live:
@@ -454,6 +462,7 @@ def test_the_last_of_several_interfaces_that_disappears_ends_it(veth: VethPair) 
             list(live)
 
 
+@pytest.mark.usefixtures("patient")
 def test_link_types_do_not_mix_in_a_batch(veth: VethPair, sink: socket.socket) -> None:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun is not there or not for this user")
