@@ -988,6 +988,10 @@ int rk_pcap_copy(const struct rk_pcap_copy *rules, const struct rk_batch *batch,
                  const uint8_t *keep, const struct rk_batch *edited, uint32_t edited_first, uint32_t *at, uint8_t *out,
                  uint32_t out_len, uint32_t *used, uint32_t *copied);
 
+/* Make each row of a batch that of a whole record in place of its packet; the first lies at `at` in the arena, and
+ * they follow each other. Times and all else stay. -EINVAL for a record that is not there. */
+int rk_pcap_records(const struct rk_pcap_copy *rules, struct rk_batch *batch, uint32_t at);
+
 /* ---- anonymous addresses (rk_anonymise.c) ------------------------------------------------------- */
 
 #define RK_ANONYMOUS_KEY_LEN 16

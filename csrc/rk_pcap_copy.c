@@ -175,3 +175,21 @@ int rk_pcap_copy(const struct rk_pcap_copy *rules, const struct rk_batch *batch,
     *used = put;
     return done > 0 || n == 0 ? (int)done : -ENOSPC;
 }
+
+int rk_pcap_records(const struct rk_pcap_copy *rules, struct rk_batch *batch, uint32_t at)
+{
+    bool big = rules->big_endian != 0;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        if (at > batch->arena_len || batch->arena_len - at < 12)
+            return -EINVAL;
+        const uint8_t *record = batch->arena + at;
+        uint64_t len = rules->record_len ? (uint64_t)rules->record_len + load32(record + 8, big) : load32(record + 4, big);
+        if (len < 12 || len > batch->arena_len - at)
+            return -EINVAL;
+        batch->frames[i].offset = at;
+        batch->frames[i].cap_len = (uint32_t)len;
+        at += (uint32_t)len;
+    }
+    batch->arena_used = at;
+    return 0;
+}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rawkit.engine.native import check, ffi, lib
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
     from rawkit.engine.batch import FrameBatch
 
@@ -127,7 +127,7 @@ class RecordWriter:
         self._output.interfaces = self._interfaces
         self._output.interfaces_n = len(rows)
 
-    def put(self, batch: FrameBatch, first: int, n: int, out: bytearray, used: int) -> tuple[int, int]:
+    def put(self, batch: FrameBatch, first: int, n: int, out: WriteableBuffer, used: int) -> tuple[int, int]:
         """Put frames [first, first + n) into out[used:], as many as fit.
 
         Gives how many were put, or the negative errno that kept out the first of them (`rk_pcap_write`), and
@@ -200,7 +200,7 @@ class RecordCopier:
         batch: FrameBatch,
         first: int,
         n: int,
-        out: bytearray,
+        out: WriteableBuffer,
         used: int,
         keep: ReadableBuffer | None = None,
         edited: FrameBatch | None = None,
@@ -240,6 +240,56 @@ def noted(comment: bytes) -> int:
     return gso_len
 
 
+class BatchMerger:
+    """Frames of several batches in the order of time, copied; or whole records of pcapng files.
+
+    Of frames with one time those of the batch with the lower number come first.
+    """
+
+    def __init__(self, n: int) -> None:
+        from rawkit.engine.batch import FrameBatch
+
+        self._make = FrameBatch
+        self._empty = FrameBatch(1, 1)
+        self._batches = [self._empty] * n
+        self._rests = ffi.new("struct rk_batch_rest[]", n)
+        self._out = FrameBatch(_MERGED_ROWS, _MERGED_LEN)
+        self._records = ffi.new("struct rk_pcap_copy *")  # little-endian pcapng
+        for i in range(n):
+            self.put(i, None)
+
+    def put(self, i: int, batch: FrameBatch | None) -> None:
+        """Say what batch i is now; None: nothing more."""
+        self._batches[i] = self._empty if batch is None else batch
+        self._rests[i].batch = self._batches[i].handle
+        self._rests[i].at = 0
+
+    def done(self, i: int) -> bool:
+        """Whether all of batch i was taken."""
+        done: bool = self._rests[i].at >= len(self._batches[i])
+        return done
+
+    def records_of(self, batch: FrameBatch, used: int, like: FrameBatch) -> None:
+        """Make rows of the records in the first `used` octets of a batch, with the times of `like`."""
+        handle = batch.refill()
+        ffi.memmove(handle.frames, like.handle.frames, len(like) * ffi.sizeof("struct rk_frame"))
+        handle.n, handle.arena_used = len(like), used
+        check(lib.rk_pcap_records(self._records, handle, 0), "find records")
+
+    def merge(self) -> FrameBatch:
+        """The next frames, up to the last of any batch; valid until the next call."""
+        self._out.clear()
+        arguments = self._rests, len(self._rests), 2**63 - 1, self._out.capacity
+        result = lib.rk_batch_merge(self._out.handle, *arguments)
+        if result == NO_ROOM:
+            self._out = self._make(_MERGED_ROWS, MAX_BLOCK_LEN + MAX_PACKET_LEN)
+            result = lib.rk_batch_merge(self._out.handle, *arguments)
+        check(result, "merge frames")
+        return self._out
+
+
+_MERGED_ROWS = 8192
+_MERGED_LEN = 4 << 20
 NO_ROOM = -errno.ENOSPC
 NO_INTERFACE = -errno.ENODEV
 UNFIT = -errno.ERANGE

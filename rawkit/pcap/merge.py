@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO
 
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.capfile import MAX_PACKET_LEN, NO_ROOM, RecordCopier, RecordWriter
+from rawkit.engine.capfile import MAX_PACKET_LEN, BatchMerger, RecordCopier, RecordWriter
 from rawkit.engine.native import check
 from rawkit.pcap import blocks as b
 from rawkit.pcap.reader import Reader, open_pcap
 from rawkit.pcap.sink import Sink
 from rawkit.pcap.writer import PcapWriter, interface_block, kind_of_name, section_block
 
-_ROOM_LEN = b.MAX_BLOCK_LEN + MAX_PACKET_LEN
+_RECORD_EXTRA = 64  # octets that a record of pcapng may have more than that of another file
 
 
 @dataclass(frozen=True)
@@ -47,68 +47,69 @@ def merge_pcaps(
         if kind_of_name(path_or_stream) == "pcap":
             linktype = readers[0].linktype if readers else 1
             writer = stack.enter_context(PcapWriter(path_or_stream, linktype))
-            inputs: list[_Input] = [_Input(reader) for reader in readers]
-
-            def write(source: _Input, batch: FrameBatch, first: int, n: int) -> None:
-                writer.write_batch(batch, first, n)
-
-            _merge(inputs, write)
-            return Merged(tuple(source.packets for source in inputs))
+            plain = [_Plain(reader, writer) for reader in readers]
+            for merged in _merge(plain):
+                writer.write_batch(merged, linktype=linktype)
+            return Merged(tuple(source.packets for source in plain))
         output = _Output(path_or_stream, [reader.path for reader in readers])
         stack.callback(output.close)
-        inputs = [_Kept(reader, output) for reader in readers]
-        _merge(inputs, lambda source, batch, first, n: source.write(batch, first, n))
-        return Merged(tuple(source.packets for source in inputs), output.left_out)
+        kept = [_Kept(reader, output) for reader in readers]
+        for merged in _merge(kept):
+            output.write(merged.arena[: merged.handle.arena_used], len(merged))
+        return Merged(tuple(source.packets for source in kept), output.left_out)
 
 
-def _merge(inputs: Sequence[_Input], write: Callable[[_Input, FrameBatch, int, int], None]) -> None:
-    waiting = [source for source in inputs if source.more()]
-    while waiting:
-        source = min(waiting, key=lambda one: one.times[one.first])
-        # Up to where another file's next packet is earlier, or as early and from an earlier file.
-        place = waiting.index(source)
-        until = min(
-            (one.times[one.first] + (i > place) for i, one in enumerate(waiting) if one is not source),
-            default=None,
-        )
-        first, times = source.first, source.times
-        last = first + 1
-        while last < len(times) and (until is None or times[last] < until):
-            last += 1
-        assert source.batch is not None
-        write(source, source.batch, first, last - first)
-        source.packets += last - first
-        source.first = last
-        if last == len(times) and not source.more():
-            waiting.remove(source)
+def _merge(inputs: Sequence[_Input]) -> Iterator[FrameBatch]:
+    """What the inputs bring, in the order of time."""
+    merger = BatchMerger(len(inputs))
+    going = set(range(len(inputs)))
+    while True:
+        for i in sorted(going):
+            if merger.done(i):
+                batch = inputs[i].next(merger)
+                merger.put(i, batch)
+                if batch is None:
+                    going.discard(i)
+        if not going:
+            return
+        yield merger.merge()
 
 
 class _Input:
-    """A file being merged, and the packets of it that come next."""
+    """A file being merged."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.batch: FrameBatch | None = None
-        self.times: list[int] = []
-        self.first = 0
         self.packets = 0
         self._parts: Iterator[FrameBatch | b.Block] = reader.parts()
 
-    def more(self) -> bool:
-        """Fetch the next packets; False at the end of the file."""
+    def next(self, merger: BatchMerger) -> FrameBatch | None:
+        """The next packets; None at the end of the file."""
         for part in self._parts:
             if isinstance(part, FrameBatch):
-                self.batch, self.first = part, 0
-                self.times = [row[0] for row in part.places()]
-                return True
+                self.packets += len(part)
+                return self.take(part, merger)
             self.meet(part)
-        return False
+        return None
+
+    def take(self, batch: FrameBatch, merger: BatchMerger) -> FrameBatch:
+        """What of a batch is to be merged."""
+        raise NotImplementedError
 
     def meet(self, block: b.Block) -> None:
         """A block that holds no packet comes next."""
 
-    def write(self, batch: FrameBatch, first: int, n: int) -> None:
-        raise NotImplementedError
+
+class _Plain(_Input):
+    """A file whose packets go to a pcap file."""
+
+    def __init__(self, reader: Reader, writer: PcapWriter) -> None:
+        super().__init__(reader)
+        self._writer = writer
+
+    def take(self, batch: FrameBatch, merger: BatchMerger) -> FrameBatch:
+        self._writer.write_batch(batch, 0, 0)  # which says when its link type is another one
+        return batch
 
 
 class _Kept(_Input):
@@ -123,14 +124,26 @@ class _Kept(_Input):
         self._same = reader.kind == "pcapng" and reader.byte_order == "<"
         self._writer = RecordWriter(0)
         self._copier: RecordCopier | None = None
-        self._at = 0
+        self._records = FrameBatch(1, 1)
 
-    def more(self) -> bool:
-        found = super().more()
+    def take(self, batch: FrameBatch, merger: BatchMerger) -> FrameBatch:
+        """Its records as they will stand in the new file."""
         if self.reader.kind == "pcap" and not self._described:
             self._describe(None)
-        self._at = self.reader.batch_start
-        return found
+        room_len = batch.arena_len + _RECORD_EXTRA * batch.capacity
+        if self._records.arena_len < room_len:
+            self._records = FrameBatch(batch.capacity, room_len)
+        room, first, used = self._records.arena, 0, 0
+        if self._copier is not None:
+            self._copier.at = self.reader.batch_start
+        while first < len(batch):
+            if self._same and self._copier is not None:
+                done, used = self._copier.put(batch, first, len(batch) - first, room, used)
+            else:
+                done, used = self._writer.put(batch, first, len(batch) - first, room, used)
+            first += check(done, "merge packets", self.reader.path)
+        merger.records_of(self._records, used, batch)
+        return self._records
 
     def meet(self, block: b.Block) -> None:
         if block.kind == b.SHB:
@@ -158,15 +171,6 @@ class _Kept(_Input):
         self._writer.set_interfaces(self._indexes, interface.linktype)
         self._copier = RecordCopier(big_endian=False, interfaces=self._numbers)
 
-    def write(self, batch: FrameBatch, first: int, n: int) -> None:
-        if not self._same or self._copier is None:
-            self._output.put(lambda room, used, i, k: self._writer.put(batch, i, k, room, used), first, n)
-            return
-        copier = self._copier
-        copier.at = self._at
-        self._output.put(lambda room, used, i, k: copier.put(batch, i, k, room, used), first, n)
-        self._at = copier.at
-
 
 class _Output:
     """The new pcapng file."""
@@ -182,8 +186,8 @@ class _Output:
             self._sink.close()
             raise
 
-    def write(self, octets: bytes) -> None:
-        self._sink.write(octets)
+    def write(self, octets: bytes, packets: int = 0) -> None:
+        self._sink.write(octets, packets)
 
     def describe(self, octets: bytes) -> int:
         """Write the description of an interface; gives its number."""
@@ -193,17 +197,6 @@ class _Output:
 
     def leave_out(self, name: str) -> None:
         self.left_out[name] = self.left_out.get(name, 0) + 1
-
-    def put(self, put: Callable[[bytearray, int, int, int], tuple[int, int]], first: int, n: int) -> None:
-        """Let `put(room, used, first, n)` put records, as often as it takes."""
-        end = first + n
-        while first < end:
-            result = self._sink.fill(lambda room, used: put(room, used, first, end - first), NO_ROOM)  # noqa: B023
-            if result == NO_ROOM:  # longer than the whole buffer
-                room = bytearray(_ROOM_LEN)
-                result, used = put(room, 0, first, 1)
-                self._sink.write(bytes(room[:used]), 1)
-            first += check(result, "merge packets", self._sink.path)
 
     def close(self) -> None:
         self._sink.close()
