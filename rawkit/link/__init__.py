@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rawkit.link.carrier import Carrier as Carrier
     from rawkit.link.carrier import Flow as Flow
+    from rawkit.link.datagrams import DatagramSocket as DatagramSocket
     from rawkit.link.experiment import Outcome as Outcome
     from rawkit.link.experiment import transfer as transfer
     from rawkit.link.guard import Guard as Guard
     from rawkit.link.l2 import L2 as L2
     from rawkit.link.rawip import RawIP as RawIP
-    from rawkit.link.sockets import DatagramSocket as DatagramSocket
     from rawkit.link.sockets import Info as Info
     from rawkit.link.sockets import Socket as Socket
     from rawkit.link.stack import LinkDriver as LinkDriver
@@ -32,7 +32,8 @@ _HOMES = {
     "guard": "Guard",
     "l2": "L2",
     "rawip": "RawIP",
-    "sockets": "DatagramSocket Info Socket",
+    "datagrams": "DatagramSocket",
+    "sockets": "Info Socket",
     "stack": "LinkDriver Listener Stack run",
     "experiment": "Outcome transfer",
     "tun": "Tun",

@@ -12,7 +12,7 @@ from rawkit.link.wiretrace import WireTrace
 from rawkit.transport.chance import Substream
 from rawkit.transport.endpoint import Endpoint
 from rawkit.transport.events import Close, Closed, Reset
-from rawkit.transport.party import Party
+from rawkit.transport.party import Party, all_arrived, all_closed
 
 
 @dataclass
@@ -34,18 +34,12 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether both sides got all that the other wrote, and nothing else."""
-        return all(
-            not side.wrong and side.got == len(side.expects) for side in (self.client_app, self.server_app)
-        )
+        return all_arrived(self.client_app, self.server_app)
 
     @property
     def closed(self) -> bool:
         """Whether both sides were told that all is over in order."""
-        return all(
-            any(isinstance(notice, Closed) for notice in side.notices)
-            and not any(isinstance(notice, Reset) for notice in side.notices)
-            for side in (self.client_app, self.server_app)
-        )
+        return all_closed(self.client_app, self.server_app)
 
     @property
     def goodput_bps(self) -> float:

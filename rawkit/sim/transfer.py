@@ -15,8 +15,8 @@ from rawkit.sim.schedule import Schedule
 from rawkit.transport.chance import Substream
 from rawkit.transport.driver import Driver
 from rawkit.transport.endpoint import Endpoint
-from rawkit.transport.events import Close, Closed, Reset
-from rawkit.transport.party import Party
+from rawkit.transport.events import Close
+from rawkit.transport.party import Party, all_arrived, all_closed
 from rawkit.transport.trace import Trace
 
 HOUR_NS = 3600 * 10**9
@@ -161,17 +161,12 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether both sides got all that the other wrote, and nothing else."""
-        sides = (self.client_app, self.server_app)
-        return all(not side.wrong and side.got == len(side.expects) for side in sides) and self.error is None
+        return all_arrived(self.client_app, self.server_app) and self.error is None
 
     @property
     def closed(self) -> bool:
         """Whether both sides were told that all is over in order."""
-        return all(
-            any(isinstance(notice, Closed) for notice in side.notices)
-            and not any(isinstance(notice, Reset) for notice in side.notices)
-            for side in (self.client_app, self.server_app)
-        )
+        return all_closed(self.client_app, self.server_app)
 
     @property
     def goodput_bps(self) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rawkit.transport.clockwork import Clockwork
 from rawkit.transport.driver import App, Driver
-from rawkit.transport.events import Close, PeerClosed, Write
+from rawkit.transport.events import Close, Closed, PeerClosed, Reset, Write
 
 
 class Party(App):
@@ -52,3 +52,17 @@ class Party(App):
             if self.name == "server" and not self.ended:
                 driver.do(Close())
             self.ended = True
+
+
+def all_arrived(*parties: Party) -> bool:
+    """Whether each got all that the other wrote, and nothing else."""
+    return all(not party.wrong and party.got == len(party.expects) for party in parties)
+
+
+def all_closed(*parties: Party) -> bool:
+    """Whether each was told that all is over in order."""
+    return all(
+        any(isinstance(notice, Closed) for notice in party.notices)
+        and not any(isinstance(notice, Reset) for notice in party.notices)
+        for party in parties
+    )
