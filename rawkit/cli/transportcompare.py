@@ -234,7 +234,7 @@ def table(names: list[str], rows: list[dict[str, Any]], rival: str | None) -> Ta
 
     from rawkit.cli.output import escape
 
-    shown = Table(box=None, pad_edge=False, header_style="")
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     shown.add_column("PROTOCOL", overflow="fold")
     columns = ["GOODPUT", "EXTRA", "AGAIN", "BACK", "QUEUE", "P95"]
     for name in [*columns, *(["OWN", "OTHER", "JAIN"] if rival else [])]:
