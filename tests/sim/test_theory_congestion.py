@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 from sim.sack_chain import segments_per_round
 
-from rawkit.sim import App, Bernoulli, Driver, DropTail, EcnThreshold, LinkSpec, Periodic, dumbbell, p2p
+from rawkit.sim import (
+    App,
+    Bernoulli,
+    Driver,
+    DropTail,
+    EcnThreshold,
+    LinkSpec,
+    Periodic,
+    Schedule,
+    Transfer,
+    dumbbell,
+    p2p,
+)
 from rawkit.sim.link import Datagram
 from rawkit.sim.models import Model, Verdict
 from rawkit.transport import Cubic, NewReno, Writable, Write
@@ -226,3 +238,16 @@ def test_dctcp_keeps_the_queue_at_its_threshold_without_losses() -> None:
     jain, busy = fairness("dctcp", EcnThreshold(10, limit=60), 60, ecn=True)
     assert jain >= 0.9
     assert busy >= 0.95
+
+
+@pytest.mark.parametrize("control", ["newreno", "cubic"])
+def test_a_lost_syn_leaves_one_segment_and_slow_start(control: str) -> None:
+    """RFC 5681 section 3.1. Growth from two segments on by one per round trip would take 1.4 s to here."""
+    options = {"control": control}
+    lost = Transfer(SelectiveRepeat, options, octets=200_000, schedule=Schedule.parse("drop 0")).run()
+    told = [event.fields for event in lost.trace.of("metric") if event.where == "a"]
+    assert told[0]["cwnd"] == MSS
+    assert {fields["ssthresh"] for fields in told} == {0}
+    straight = Transfer(SelectiveRepeat, options, octets=200_000).run()
+    # After the second of the time-out, and the rounds in which one segment becomes ten.
+    assert lost.metrics()["finished_s"] - 1 < straight.metrics()["finished_s"] + 4 * 0.042

@@ -374,7 +374,10 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         if self.timeouts > self.tries:
             self.give_up(cx, "no answer")
             return
-        self.control.on_rto(cx.now, self.board.in_flight, repeated=self.timeouts > 1)
+        # A lost SYN leaves one segment as the initial window (RFC 5681 section 3.1), and says nothing of what
+        # the network can carry: the threshold stays, as when a time-out is repeated.
+        unknown = self.timeouts > 1 or not self.connected
+        self.control.on_rto(cx.now, self.board.in_flight, repeated=unknown)
         self.rto.on_timeout()
         self.board.lose_all()
         self.recovery_end, self.no_reduction_before = None, self.next
