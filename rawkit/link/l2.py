@@ -99,7 +99,7 @@ class L2(WholeIP):
             super()._close()
             raise
         self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
-        self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
+        self._out = FrameBatch(AT_ONCE, AT_ONCE * (self._mtu + 18))
         self._queue: list[bytes] = []
         self._neighbours: dict[str, _Neighbour] = {}
 

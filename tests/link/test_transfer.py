@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from link.wired import PROTOCOLS, send
+from live import set_link
 
 from rawkit.lab import Lab
+from rawkit.link import Flow
+from rawkit.tools.labrun import open_carrier
 
 pytestmark = pytest.mark.net
 
@@ -60,6 +63,33 @@ def test_octets_arrive_in_bulk_over_a_link_that_loses_packets(lossy: Lab) -> Non
     outcome = send(lossy, "udp", 4, "selective repeat", octets=1_000_000, bulk=True)
     assert outcome.complete
     assert outcome.closed
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_octets_arrive_in_jumbo_frames(over: str) -> None:
+    with Lab() as lab:
+        for host in (lab.a, lab.b):
+            with host:
+                set_link("veth0", mtu=9000)
+        outcome = send(lab, over, 4, "selective repeat", octets=4_000_000)
+        # And as many at once as a carrier takes.
+        with open_carrier(lab, lab.a, over) as near, open_carrier(lab, lab.b, over) as far:
+            path = near.path(Flow("", 0, far.local or "10.77.0.2", getattr(far, "port", 0)))
+            came = 0
+            near.send(b"first", path, 0)  # finds out who that is, where the carrier has to
+            for n in range(10_000):
+                near.flush()
+                near.receive()
+                came += len(far.receive())
+                if n == 100:
+                    for _ in range(256):
+                        near.send(bytes(8900), path, 0)
+                if came == 257:
+                    break
+            assert came == 257
+    assert outcome.complete
+    assert outcome.client.sent < 700
+    assert not sum(outcome.lost.values())
 
 
 def test_a_trace_joins_both_ends_and_shows_what_was_lost(lossy: Lab) -> None:
