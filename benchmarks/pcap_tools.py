@@ -159,6 +159,18 @@ def main() -> None:
             },
             out,
         )
+        other = str(folder / "other.pcap")
+        subprocess.run(
+            [*rawkit, "edit", file, "--ttl", "9", "-w", other], check=True, stderr=subprocess.DEVNULL
+        )
+        compare(
+            "merge two",
+            {
+                "rawkit": ([*rawkit, "merge", file, other, "-w", to + "ng"], 2 * PACKETS),
+                "mergecap": (["mergecap", "-w", to + "ng", file, other], 2 * PACKETS),
+            },
+            out,
+        )
         compare(
             "stats",
             {

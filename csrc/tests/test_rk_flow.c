@@ -53,6 +53,42 @@ static void test_directions(void)
     drop_batch(batch);
 }
 
+/* The same packet behind other links, and IPv6 with headers between it and the ports. */
+static void test_links(void)
+{
+    static const struct {
+        uint32_t link, header_len, type_at;
+    } links[] = {{RK_LINK_IP, 0, 0}, {RK_LINK_NULL, 4, 0}, {RK_LINK_SLL, 16, 14}, {RK_LINK_SLL2, 20, 0}, {RK_LINK_ETHERNET, 18, 16}};
+    uint8_t ip6[40 + 8 + 8 + 8] = {0x60, 0, 0, 0, 0, 24, 0, 64};
+    ip6[40] = 44; /* hop-by-hop options, then a fragment header */
+    ip6[48] = 17;
+    rk_store_be16(ip6 + 56, 4000);
+    rk_store_be16(ip6 + 58, 53);
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        struct rk_flows *flows;
+        EXPECT(rk_flows_open(&flows, 10), 0);
+        struct rk_batch *batch = new_batch(3, 300);
+        uint8_t frame[100] = {0};
+        if (links[i].link == RK_LINK_ETHERNET)
+            rk_store_be16(frame + 12, 0x8100);
+        if (links[i].link >= RK_LINK_SLL || links[i].link == RK_LINK_ETHERNET)
+            rk_store_be16(frame + links[i].type_at, 0x86dd);
+        memcpy(frame + links[i].header_len, ip6, sizeof ip6);
+        add(batch, frame, links[i].header_len + (uint32_t)sizeof ip6);
+        rk_store_be16(frame + links[i].header_len + 50, 8); /* a later fragment: no ports */
+        add(batch, frame, links[i].header_len + (uint32_t)sizeof ip6);
+        add(batch, frame, 3);
+        uint32_t numbers[3];
+        EXPECT(rk_flows_add(flows, links[i].link, batch, numbers), 2);
+        EXPECT(numbers[0] == 1 && numbers[1] == 2 && numbers[2] == 0, 1);
+        EXPECT(rk_flows_rows(flows)[0].b_port, 53);
+        EXPECT(rk_flows_rows(flows)[1].b_port, 0);
+        EXPECT(rk_flows_rows(flows)[1].protocol, 17);
+        rk_flows_close(flows);
+        drop_batch(batch);
+    }
+}
+
 static void test_many(void)
 {
     struct rk_flows *flows;
@@ -122,6 +158,7 @@ static void test_sums(void)
 int main(void)
 {
     test_directions();
+    test_links();
     test_many();
     test_sums();
     return result();
