@@ -2,9 +2,10 @@
 
 What is the same: the link, the numbers of the packets that are lost, an initial window of ten segments, a
 least time-out of 200 ms, acknowledgements that name ranges, losses found by time (RACK-TLP), and buffers far
-larger than what is ever under way. What is not: the kernel leaves slow start early in CUBIC (HyStart), lets
-the window fall gradually in a recovery (PRR), acknowledges every second segment only, and its header has 32
-octets where ours has 16.
+larger than what is ever under way. What is not: the kernel lets the window fall gradually in a
+recovery (PRR), counts it in whole segments, acknowledges every second segment only, and its header has 32
+octets where ours has 16. CUBIC at 1 % is not compared: the
+kernel's leaves slow start early (HyStart), and docs/design/report.md says what else makes ours bolder there.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ from rawkit.transport.scoreboard import Segment
 
 pytestmark = pytest.mark.net
 
-SAME = {"reno": "newreno", "cubic": "cubic"}
-
 
 def lossy_lab(loss: float, seed: int, rate: str = "20Mbit/s") -> Lab:
     """Round trips of 40 ms, room for 100 packets (1.5 bandwidth-delay products), losses of data only."""
@@ -40,23 +39,27 @@ def lossy_lab(loss: float, seed: int, rate: str = "20Mbit/s") -> Lab:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "octets", "tolerance"), [(0.001, 2_000_000, 0.15), (0.01, 700_000, 0.25)], ids=["0.1%", "1%"]
+    ("ours", "theirs", "loss", "octets", "tolerance"),
+    [
+        ("newreno", "reno", 0.001, 2_000_000, 0.15),
+        ("cubic", "cubic", 0.001, 2_000_000, 0.15),
+        ("newreno", "reno", 0.01, 1_200_000, 0.25),
+    ],
 )
-@pytest.mark.parametrize("control", ["reno"])
-def test_goodput_is_the_kernels(control: str, loss: float, octets: int, tolerance: float) -> None:
+def test_goodput_is_the_kernels(ours: str, theirs: str, loss: float, octets: int, tolerance: float) -> None:
     """The mean of 20 seeds, which are the fates of 20 links."""
-    ours, theirs = [], []
+    made_bps, kernel_bps = [], []
     for seed in range(20):
         with lossy_lab(loss, seed) as lab:
-            made = run_in_lab(lambda: SelectiveRepeat(control=SAME[control]), lab, octets=octets, seed=seed)
+            made = run_in_lab(lambda: SelectiveRepeat(control=ours), lab, octets=octets, seed=seed)
             assert made.complete
-            ours.append(made.goodput_bps)
+            made_bps.append(made.goodput_bps)
         with lossy_lab(loss, seed) as lab:
-            kernel = kernel_transfer(lab, octets, control=control, interval_ns=20_000_000)
+            kernel = kernel_transfer(lab, octets, control=theirs, interval_ns=20_000_000)
             assert kernel.received == octets
-            theirs.append(kernel.goodput_bps)
-    print(f"{control} at {loss:.1%}: {mean(ours) / 1e6:.2f} beside {mean(theirs) / 1e6:.2f} Mbit/s")
-    assert mean(ours) == pytest.approx(mean(theirs), rel=tolerance)
+            kernel_bps.append(kernel.goodput_bps)
+    print(f"{theirs} at {loss:.1%}: {mean(made_bps) / 1e6:.2f} beside {mean(kernel_bps) / 1e6:.2f} Mbit/s")
+    assert mean(made_bps) == pytest.approx(mean(kernel_bps), rel=tolerance)
 
 
 class Counting(SelectiveRepeat):
