@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -184,7 +183,7 @@ def test_an_interface_that_goes_away_ends_the_relay_and_close_says_so(
             time.sleep(0.1)  # the relay hears of it; of what follows nothing tells it
         route.link("del", ifname="ra")
     deadline = time.monotonic() + 10
-    while any(thread.name == "rawkit link relay" for thread in threading.enumerate()):
+    while relay._thread.is_alive():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with pytest.raises(UnknownInterface, match=f"interfaces {ends[0]} and {ends[1]}"):
