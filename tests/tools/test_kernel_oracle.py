@@ -4,8 +4,8 @@ What is the same: the link, the numbers of the packets that are lost, an initial
 least time-out of 200 ms, acknowledgements that name ranges, losses found by time (RACK-TLP), and buffers far
 larger than what is ever under way. What is not: the kernel lets the window fall gradually in a
 recovery (PRR), counts it in whole segments, acknowledges every second segment only, and its header has 32
-octets where ours has 16. CUBIC at 1 % is not compared: the
-kernel's leaves slow start early (HyStart), and docs/design/report.md says what else makes ours bolder there.
+octets where ours has 16. CUBIC at 1 % is not
+compared: ours is bolder there, for reasons that are only partly known (docs/design/report.md).
 """
 
 from __future__ import annotations
