@@ -272,7 +272,7 @@ ROWS = [
     Row("lab run --loss 200% true", "200%"),
     Row("lab run --seed x true", "'x'"),
     Row("lab run --chain 0 true", "'--chain'"),
-    Row("lab run --chain 3 --delay 1ms true", "--chain and --delay or --loss exclude each other"),
+    Row("lab run --chain 3 --delay 1ms true", "--chain and options of the link exclude each other"),
     Row("lab run --serve gopher true", "gopher"),
     Row("lab run --on c true", "'c' is not one of"),
     Row("lab run --nosuch true", "No such option.*--nosuch"),
