@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 import pytest
+from oracles import oracle
 
 from rawkit.engine import PacketSocket, RawIPSocket
 from rawkit.engine.probe import CLOSED, Board, ProbePlan
@@ -45,24 +46,9 @@ def finish(run: ProbeRun, n: int) -> None:
 
 
 def test_what_a_full_queue_did_not_take_leaves_later(lab: Lab) -> None:
-    lab.a.run(
-        [
-            "tc",
-            "qdisc",
-            "add",
-            "dev",
-            "veth0",
-            "root",
-            "tbf",
-            "rate",
-            "16kbit",
-            "burst",
-            "3000",
-            "limit",
-            "3000",
-        ],
-        check=True,
-    )
+    tc = oracle("tc")
+    narrow = "qdisc add dev veth0 root tbf rate 16kbit burst 3000 limit 3000"
+    lab.a.run([tc, *narrow.split()], check=True)
     link = bytes(Ether(dst=lab.b.mac, src=lab.a.mac, ethertype=0x0800))
     board = Board(plan(lab, str(lab.b.ipv4), 1, PORTS, link), len(PORTS))
     with lab.a:
@@ -77,7 +63,7 @@ def test_what_a_full_queue_did_not_take_leaves_later(lab: Lab) -> None:
         assert run.cursor == sent < board.cursor
         assert not run.refused
         assert not run.round_over
-        lab.a.run(["tc", "qdisc", "del", "dev", "veth0", "root"], check=True)
+        lab.a.run([tc, "qdisc", "del", "dev", "veth0", "root"], check=True)
         left = len(PORTS) - sent
         sent = 0
         while not run.round_over:

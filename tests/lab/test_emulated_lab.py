@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles import oracle
+from oracles import oracle, tcpdump
 
 from rawkit.engine.link import LinkDirection, LinkRelay
 from rawkit.engine.pace import percentile
@@ -253,7 +253,7 @@ def test_tcp_of_a_kernel_that_leaves_the_rest_to_the_card(family: int, tmp_path:
     """Segments of 64 kB without checksums go in; packets come out, and all their checksums are right."""
     file, octets = tmp_path / "far.pcap", bytes(range(256)) * 4096 * 4
     with Lab(link=LinkSpec("200Mbit/s", "1ms"), offloads=True) as lab:
-        watch = [oracle("tcpdump"), "-i", lab.b.interface, "-w", str(file), "-s", "0", "-B", "65536", "tcp"]
+        watch = [*tcpdump(live=True), "-i", lab.b.interface, "-w", str(file), "-s", "0", "-B", "65536", "tcp"]
         capture = lab.b.spawn(watch, stderr=subprocess.PIPE, text=True)
         assert capture.stderr is not None
         assert "listening" in capture.stderr.readline()

@@ -306,7 +306,7 @@ def nginx(lab: Lab, folder: Path, page: bytes) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     (folder / "index.html").write_bytes(page)
     (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\n"
+        f"user root; daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\n"
         "events { }\n"
         f"http {{ access_log off; default_type text/plain; client_body_temp_path {folder}/a; "
         f"proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; "
