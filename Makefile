@@ -9,6 +9,8 @@ FUZZ_SECONDS ?= 60
 # Tests run the installed package: neither a path of the caller's nor the current directory (PYTHONSAFEPATH) may
 # slip the source tree in front of it, in pytest or in the programs that tests start.
 unexport PYTHONPATH PYTHONHOME
+# pytest compiles every test module, and all of a package with a plug-in, in each of its processes unless it may keep them.
+unexport PYTHONDONTWRITEBYTECODE
 # The tests become root of a user namespace, so /tmp/pytest-of-root may be somebody else's: their files stay here.
 PYTEST = PYTHONSAFEPATH=1 $(BIN)/pytest --basetemp=build/pytest-$@
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

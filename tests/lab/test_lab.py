@@ -394,14 +394,14 @@ def test_forgotten() -> None:
         forget()
 
 
-def test_fifty_labs_leave_nothing_open() -> None:
+def test_twenty_labs_leave_nothing_open() -> None:
     def resources() -> tuple[list[str], int]:
         return os.listdir("/proc/self/fd"), threading.active_count()
 
     with Lab(delay="1ms"):
         pass
     before = resources()
-    for number in range(50):
+    for number in range(20):
         with Lab(delay="1ms" if number % 5 == 0 else 0) as lab:
             if number % 10 == 0:
                 lab.b.serve("echo")

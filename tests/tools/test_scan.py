@@ -953,8 +953,8 @@ def test_dry_run_writes_the_probes_and_sends_nothing(lab: Lab, tmp_path: Path) -
         ("ack", "A", {"unfiltered": 199, "filtered": 1}),
         ("window", "W", {"closed": 199, "filtered": 1}),
         ("fin", "F", {"open|filtered": 4, "closed": 196}),
-        ("null", "N", {"open|filtered": 4, "closed": 196}),
-        ("xmas", "X", {"open|filtered": 4, "closed": 196}),
+        pytest.param("null", "N", {"open|filtered": 4, "closed": 196}, marks=pytest.mark.slow),
+        pytest.param("xmas", "X", {"open|filtered": 4, "closed": 196}, marks=pytest.mark.slow),
         ("maimon", "M", {"open|filtered": 1, "closed": 199}),  # Linux resets what acknowledges nothing
     ],
 )

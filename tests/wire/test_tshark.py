@@ -46,7 +46,7 @@ from rawkit.wire.wireshark import names_of
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 
-FEW, MANY = 1_000, 20_000
+FEW, MANY = 500, 20_000
 """Packets of all protocols together: in every run, and in the run of slow tests."""
 
 STATUS: dict[type[Header], str] = {
