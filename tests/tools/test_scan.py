@@ -743,7 +743,7 @@ def test_the_rate_on_the_wire(rate: int, lab: Lab) -> None:
     assert len(times) == n
     seen = (n - 1) / ((max(times) - min(times)) / 1e9)
     assert seen < 1.02 * rate
-    assert seen > 0.98 * rate or not calm()
+    assert seen > 0.95 * rate or not calm()
 
 
 @net
