@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-import rawkit
-from rawkit.cli.output import JsonLines, emit, escape, status
+from rawkit.cli.output import JsonLines, emit, escape, status, typed_command
 from rawkit.cli.progress import Progress
+from rawkit.cli.scanreports import run_facts
 
 if TYPE_CHECKING:
     from rawkit.tools.scan import ScanConfig
@@ -24,7 +22,7 @@ def hosts(config: ScanConfig, as_json: bool, nmap_xml: TextIO | None, grepable: 
     from rawkit.tools.scan.formats import GrepableHosts, NmapXmlHosts
 
     to_stdout = any(stream is not None and stream.name == "<stdout>" for stream in (nmap_xml, grepable))
-    arguments = shlex.join(["rawkit", *sys.argv[1:]])
+    arguments = typed_command()
     with Discovery(config) as discovery:
         for note in discovery.summary.notes:
             status(note)
@@ -71,13 +69,7 @@ class _JsonHosts:
         self._json.write(
             "scan",
             kind="hosts",
-            targets=config.targets.count,
-            rate=config.effective_rate,
-            retries=config.retries,
-            timeout_ns=config.timeout_ns,
-            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            command=shlex.join(["rawkit", *sys.argv[1:]]),
-            version=rawkit.__version__,
+            **run_facts(config),
         )
 
     def add(self, result: HostResult) -> None:

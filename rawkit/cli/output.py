@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Set
 from enum import Enum
@@ -30,6 +31,11 @@ def escape(text: str, lines: bool = False) -> str:
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def typed_command() -> str:
+    """What was typed to start this process, for files that say how they were made."""
+    return shlex.join(["rawkit", *sys.argv[1:]])
 
 
 def emit(text: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
@@ -265,7 +264,7 @@ def command(
     Scan only what you may: your own hosts, or with their owners' consent.
     """
     from rawkit.addr import TARGET_LIMIT, parse_ports, parse_target
-    from rawkit.cli.output import status
+    from rawkit.cli.output import status, typed_command
     from rawkit.cli.progress import Progress, line
     from rawkit.cli.scanreports import LISTED_MAX, JsonReport, Report, TextReport, service, statistics
     from rawkit.errors import TargetError
@@ -385,7 +384,7 @@ def command(
             reports.append(JsonReport(scan, only_open, _digest(exclude), room))
         elif not to_stdout:
             reports.append(TextReport(scan, only_open, room))
-        arguments = shlex.join(["rawkit", *sys.argv[1:]])
+        arguments = typed_command()
         if streams:
             from rawkit.tools.scan import formats
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import rawkit
+from rawkit.cli.output import typed_command
 
 if TYPE_CHECKING:
     from rawkit.addr import TargetSet
@@ -28,6 +27,19 @@ class Report(Protocol):
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None: ...
 
 
+def run_facts(config: ScanConfig) -> dict[str, object]:
+    """What is noted of every run, so that its results can be judged later."""
+    return {
+        "targets": config.targets.count,
+        "rate": config.effective_rate,
+        "retries": config.retries,
+        "timeout_ns": config.timeout_ns,
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "command": typed_command(),
+        "version": rawkit.__version__,
+    }
+
+
 class JsonReport:
     """Every result at once as an object of type "port"."""
 
@@ -43,14 +55,8 @@ class JsonReport:
             "scan",
             kind=scan.kind,
             fallback=scan.fallback or None,
-            targets=config.targets.count,
             ports=len(config.ports),
-            rate=config.effective_rate,
-            retries=config.retries,
-            timeout_ns=config.timeout_ns,
-            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            command=shlex.join(["rawkit", *sys.argv[1:]]),
-            version=rawkit.__version__,
+            **run_facts(config),
             origin=scan.origin,
             excluded=excluded,
             seed=scan.seed,

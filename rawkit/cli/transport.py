@@ -120,7 +120,7 @@ def check_command(
     cls = load(protocol)
     report = check(
         cls,
-        dict(map(_option, options)),
+        dict(map(read_option, options)),
         octets=octets,
         back=back,
         drops=drops,
@@ -209,7 +209,7 @@ def run_command(
     from rawkit.tools.labrun import run_in_lab
 
     cls = load(protocol)
-    given = dict(map(_option, options))
+    given = dict(map(read_option, options))
     with Lab(delay=delay, loss=loss, seed=seed) as lab:
         outcome = run_in_lab(
             lambda: cls(**given),
@@ -292,7 +292,7 @@ def load_class(place: str) -> type[Any]:
     return cls
 
 
-def _option(text: str) -> tuple[str, Any]:
+def read_option(text: str) -> tuple[str, Any]:
     """A keyword argument from NAME=VALUE; the value as Python reads it, or as text."""
     import ast
 

@@ -95,7 +95,7 @@ def compare_command(
     options follow as ,NAME=VALUE. They run over raw IP between the hosts of a lab. Root is not needed.
     """  # fmt: skip
     from rawkit.cli.output import JsonLines, console, emit, status
-    from rawkit.cli.transportseen import _save, links
+    from rawkit.cli.transportseen import links, save_runs
     from rawkit.lab import Lab
     from rawkit.sim import Schedule
     from rawkit.tools.comparison import side_by_side
@@ -136,7 +136,7 @@ def compare_command(
             if row["degraded"]:
                 status(f"* degraded, {entrant.name} {'; '.join(row['degraded'])}")
     for path in reports:
-        _save(runs, path)
+        save_runs(runs, path)
     return 0 if ok else 1
 
 
@@ -148,12 +148,12 @@ def contender(text: str) -> Contender:
     """
     from functools import partial
 
-    from rawkit.cli.transport import _option, load
+    from rawkit.cli.transport import load, read_option
     from rawkit.tools.comparison import Contender
 
     place, *options = text.split(",")
     cls = load(REFERENCES.get(place, place))
-    made = partial(cls, **dict(map(_option, options)))
+    made = partial(cls, **dict(map(read_option, options)))
     try:
         made()
     except TypeError as error:

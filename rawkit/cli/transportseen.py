@@ -39,7 +39,7 @@ def dissector_command(
     fields there are verdicts, as .analysis.retransmission, for headers whose fields have roles.
     """
     from rawkit.cli.output import emit, status
-    from rawkit.cli.transport import _option, load_class
+    from rawkit.cli.transport import load_class, read_option
     from rawkit.report.analysis import numbering
     from rawkit.report.dissector import dissector
     from rawkit.transport import Endpoint
@@ -48,7 +48,7 @@ def dissector_command(
     cls = load_class(place)
     told = {}
     if issubclass(cls, Endpoint):
-        told = numbering(cls(**dict(map(_option, options))))
+        told = numbering(cls(**dict(map(read_option, options))))
         cls = cls.header
     elif options or not issubclass(cls, Header):
         what = (
@@ -118,11 +118,11 @@ def transfers(
     seed: int,
 ) -> list[Any]:
     """The results of the transfers that options ask for, one for each protocol."""
-    from rawkit.cli.transport import _option, load
+    from rawkit.cli.transport import load, read_option
     from rawkit.sim import Schedule, Transfer
 
     link, other = links(preset, rate, delay, loss, queue)
-    given = dict(map(_option, options))
+    given = dict(map(read_option, options))
     return [
         Transfer(
             load(place),
@@ -178,7 +178,7 @@ def sim_command(place: str, ladder: bool, reports: tuple[str, ...], as_json: boo
 
     (result,) = transfers((place,), **told)
     for path in reports:
-        _save([result], path)
+        save_runs([result], path)
     wrong, metrics = result.violation(), result.metrics()
     if as_json:
         JsonLines("transport.sim").write(
@@ -266,7 +266,7 @@ def report_command(
     else:
         runs = [_captured(place, source, told["options"]) for place in places]
     for path in output:
-        _save(runs, path, title=title, theme=theme, only=only)
+        save_runs(runs, path, title=title, theme=theme, only=only)
     return 0
 
 
@@ -301,7 +301,7 @@ def _in_lab(
     from dataclasses import replace
     from functools import partial
 
-    from rawkit.cli.transport import _option, load
+    from rawkit.cli.transport import load, read_option
     from rawkit.lab import Lab
     from rawkit.report.analysis import Roles
     from rawkit.report.run import Run, versions
@@ -311,7 +311,7 @@ def _in_lab(
 
     if any(others[name] for name in ("rate", "queue", "schedule")) or others["preset"] != "standard":
         raise click.UsageError("the link of a lab has --delay, --loss and --seed, and nothing else")
-    given = dict(map(_option, options))
+    given = dict(map(read_option, options))
     settings = {"link": f"delay {delay or 0}, loss {loss or 0}", "seed": str(seed), **versions()}
     lab_of_its_own = partial(Lab, delay or 0, loss or 0, seed)
     runs = []
@@ -329,19 +329,19 @@ def _in_lab(
 
 
 def _captured(place: str, source: str, options: tuple[str, ...]) -> Any:
-    from rawkit.cli.transport import _option, load
+    from rawkit.cli.transport import load, read_option
     from rawkit.report.analysis import Roles
     from rawkit.report.capture import read_trace
     from rawkit.report.run import Run
 
-    endpoint = load(place)(**dict(map(_option, options)))
+    endpoint = load(place)(**dict(map(read_option, options)))
     trace, protocol = read_trace(source)
     return Run(
         trace, Roles.of(endpoint), type(endpoint).__name__, settings={"capture": source}, protocol=protocol
     )
 
 
-def _save(results: list[Any], path: str, **options: Any) -> None:
+def save_runs(results: list[Any], path: str, **options: Any) -> None:
     from rawkit.cli.output import status
     from rawkit.report.files import save
     from rawkit.report.run import Run
