@@ -24,4 +24,5 @@ def commands() -> Iterator[tuple[Path, list[str]]]:
 
 if __name__ == "__main__":
     for _, words in commands():
-        subprocess.run([sys.executable, "-m", "rawkit", *words], cwd=DOCS.parent, check=True)
+        # -P: the installed rawkit, not the source tree, in which there is no engine.
+        subprocess.run([sys.executable, "-P", "-m", "rawkit", *words], cwd=DOCS.parent, check=True)
