@@ -249,6 +249,14 @@ static void check_bad_numbers(void)
     drop_rows(batch, arena);
 }
 
+static void stay_on_one_processor(void)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    EXPECT(sched_setaffinity(0, sizeof one, &one), 0);
+}
+
 static void check_arguments(void)
 {
     const struct rk_ring_config good = {
@@ -305,17 +313,35 @@ static void say(uint32_t n)
     rk_packet_close(sock);
 }
 
-/* Receive until nothing comes for half a second; frames have to be numbered from *next on. */
-static uint32_t listen_for(struct rk_ring *ring, uint32_t next)
+/* How many frames loopback brought: on a busy machine its queue (netdev_max_backlog) loses some of what
+ * was sent before any socket can see it. */
+static uint32_t brought(void)
+{
+    char line[256];
+    unsigned frames = 0;
+    FILE *file = fopen("/proc/net/dev", "r");
+    EXPECT(file != NULL, 1);
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, " lo: %*u %u", &frames) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return frames;
+}
+
+/* Receive until nothing comes for half a second; the frames' numbers have to rise. */
+static uint32_t listen_for(struct rk_ring *ring)
 {
     struct rk_batch *batch = rows(1000);
     uint8_t *arena = batch->arena;
     uint32_t seen = 0;
+    int64_t last = -1;
     while (rk_ring_receive(ring, batch, in_ms(500)) > 0)
-        for (uint32_t i = 0; i < batch->n; i++) {
+        for (uint32_t i = 0; i < batch->n; i++, seen++) {
+            int64_t number = rk_load_be32(batch->arena + batch->frames[i].offset + 14);
             EXPECT(batch->frames[i].cap_len, 60);
-            EXPECT(rk_load_be32(batch->arena + batch->frames[i].offset + 14), next + seen);
-            seen++;
+            EXPECT(number > last, 1);
+            last = number;
         }
     drop_rows(batch, arena);
     return seen;
@@ -333,22 +359,25 @@ static void check_loopback(void)
     EXPECT(rk_ring_open(&ring, &config), 0);
     struct rk_ring_counters counters;
     say(3000);
-    EXPECT(listen_for(ring, 0), 3000);
+    uint32_t first = brought();
+    EXPECT(first > 2000, 1);
+    EXPECT(listen_for(ring), first);
     EXPECT(rk_ring_counters(ring, &counters), 0);
-    EXPECT(counters.received, 3000);
+    EXPECT(counters.received, first);
     EXPECT(counters.dropped, 0);
-    EXPECT(counters.delivered, 3000);
+    EXPECT(counters.delivered, first);
 
     /* More than it holds: the oldest are kept, the rest counted, and it goes on when it was read. */
     say(20000);
-    uint32_t kept = listen_for(ring, 0);
-    EXPECT(kept > 1000 && kept < 20000, 1);
+    uint32_t all = brought();
+    uint32_t kept = listen_for(ring);
+    EXPECT(kept > 1000 && kept < all - first, 1);
     EXPECT(rk_ring_counters(ring, &counters), 0);
-    EXPECT(counters.received, 23000);
-    EXPECT(counters.dropped, 20000 - kept);
-    EXPECT(counters.delivered, 3000 + kept);
+    EXPECT(counters.received, all);
+    EXPECT(counters.dropped, all - first - kept);
+    EXPECT(counters.delivered, first + kept);
     say(10);
-    EXPECT(listen_for(ring, 0), 10);
+    EXPECT(listen_for(ring), 10);
 
     struct rk_batch *batch = rows(16);
     uint8_t *arena = batch->arena;
@@ -361,7 +390,7 @@ static void check_loopback(void)
 
     /* Down: told once, after what is there; then frames come again. */
     say(2);
-    EXPECT(listen_for(ring, 0), 2);
+    EXPECT(listen_for(ring), 2);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct ifreq request = {.ifr_name = "lo"};
     EXPECT(ioctl(fd, SIOCSIFFLAGS, &request), 0);
@@ -411,6 +440,7 @@ int main(void)
     check_walk();
     check_bad_numbers();
     if (enter_private_network()) {
+        stay_on_one_processor(); /* loopback has a queue for each, and frames of two overtake each other */
         check_arguments();
         check_loopback();
         check_fanout();
