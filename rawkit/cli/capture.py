@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from rawkit.cli.lines import PacketPrinter, counted, printing_options
+from rawkit.cli.lines import PacketPrinter, printing_options
+from rawkit.cli.output import counted
 
 if TYPE_CHECKING:
     from rawkit.cli.output import JsonLines

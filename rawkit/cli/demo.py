@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rawkit.cli.lines import counted
+from rawkit.cli.output import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -152,14 +151,3 @@ def record(frame: Frame, number: int) -> dict[str, Any]:
     if frame.comments:
         shown["comments"] = list(frame.comments)
     return shown
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things: "1 packet", "2 packets"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def refuse_overwriting(path: str, source: str) -> None:
-    """Raise before the file being read is emptied in order to be written."""
-    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-        raise click.UsageError(f"{path} is the file being read")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping, Set
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +34,17 @@ def escape(text: str, lines: bool = False) -> str:
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: "1 packet", "2 packets"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def refuse_overwriting(path: str, source: str) -> None:
+    """Raise before the file being read is emptied in order to be written."""
+    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise click.UsageError(f"{path} is the file being read")
 
 
 def typed_command() -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rawkit.cli.lines import PacketPrinter, counted, printing_options, refuse_overwriting
+from rawkit.cli.lines import PacketPrinter, printing_options
+from rawkit.cli.output import counted, refuse_overwriting
 
 if TYPE_CHECKING:
     from rawkit.engine import FrameBatch

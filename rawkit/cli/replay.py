@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rawkit.cli.lines import counted, refuse_overwriting
+from rawkit.cli.output import counted, refuse_overwriting
 from rawkit.cli.rewriting import rewrite_options, take_rewrite
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from rawkit.cli.lines import counted
+from rawkit.cli.output import counted
 
 if TYPE_CHECKING:
     from rawkit.tools.replayexpect import ExpectReport

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rawkit.cli.lines import counted
+from rawkit.cli.output import counted
 
 if TYPE_CHECKING:
     from rawkit.tools.payloadreplay import PayloadResult

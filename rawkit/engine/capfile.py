@@ -233,6 +233,13 @@ class RecordCopier:
         self.at, self.copied = self._at[0], self._copied[0]
         return result, self._used[0]
 
+    def pass_over(self, batch: FrameBatch, first: int, n: int) -> int:
+        """Put no records of frames [first, first + n), but look at each as `put` does; gives what `put` does.
+
+        `at` is behind them then.
+        """
+        return self.put(batch, first, n, bytearray(), 0, bytes(len(batch)))[0]
+
 
 def noted(comment: bytes) -> int:
     """The length of segments that a `note` tells; 0 for any other comment."""

@@ -1,14 +1,23 @@
-"""Capture files: read and write pcap and pcapng as streams of `Frame`, times in integer nanoseconds."""
+"""Capture files: read and write pcap and pcapng as streams of `Frame`, times in integer nanoseconds.
 
-from rawkit.pcap.aio import AsyncReader, aopen_pcap
-from rawkit.pcap.blocks import Block, Interface, Section, Statistics
-from rawkit.pcap.copy import copy_pcap
-from rawkit.pcap.info import FileInfo, pcap_info
-from rawkit.pcap.merge import merge_pcaps
-from rawkit.pcap.reader import Reader, open_pcap
-from rawkit.pcap.repair import repair_pcap
-from rawkit.pcap.rotate import RotatingWriter
-from rawkit.pcap.writer import PcapngWriter, PcapWriter, create_pcap
+Names are imported when they are first used: whoever reads a file pays for nothing that merges or repairs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rawkit.pcap.aio import AsyncReader, aopen_pcap
+    from rawkit.pcap.blocks import Block, Interface, Section, Statistics
+    from rawkit.pcap.copy import copy_pcap
+    from rawkit.pcap.info import FileInfo, pcap_info
+    from rawkit.pcap.merge import merge_pcaps
+    from rawkit.pcap.reader import Reader, open_pcap
+    from rawkit.pcap.repair import repair_pcap
+    from rawkit.pcap.rotate import RotatingWriter
+    from rawkit.pcap.writer import PcapngWriter, PcapWriter, create_pcap
 
 __all__ = [
     "AsyncReader",
@@ -29,3 +38,24 @@ __all__ = [
     "pcap_info",
     "repair_pcap",
 ]
+
+_HOMES = {
+    "aio": ("AsyncReader", "aopen_pcap"),
+    "blocks": ("Block", "Interface", "Section", "Statistics"),
+    "copy": ("copy_pcap",),
+    "info": ("FileInfo", "pcap_info"),
+    "merge": ("merge_pcaps",),
+    "reader": ("Reader", "open_pcap"),
+    "repair": ("repair_pcap",),
+    "rotate": ("RotatingWriter",),
+    "writer": ("PcapWriter", "PcapngWriter", "create_pcap"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -7,12 +7,14 @@ import select
 import stat
 import sys
 from collections.abc import AsyncIterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from rawkit.engine.aio import Waits
 from rawkit.errors import CaptureFileError
 from rawkit.pcap.reader import Reader
-from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from rawkit.wire.frame import Frame
 
 TURN = 1024
 """Frames after which the loop's other tasks get their turn, if there was nothing to wait for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 
@@ -121,10 +120,13 @@ def _info(reader: Reader, size: int | None, hashes: dict[str, str]) -> FileInfo:
 
 
 def _hashed(path: str, names: tuple[str, ...]) -> dict[str, str]:
+    if not names:
+        return {}
+    import hashlib
+
     makers = {name: hashlib.new(name) for name in names}
-    if makers:
-        with open(path, "rb", buffering=0) as file:
-            while octets := file.read(1 << 20):
-                for maker in makers.values():
-                    maker.update(octets)
+    with open(path, "rb", buffering=0) as file:
+        while octets := file.read(1 << 20):
+            for maker in makers.values():
+                maker.update(octets)
     return {name: maker.hexdigest() for name, maker in makers.items()}

@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from rawkit.engine.batch import NO_DIRECTION, OPTIONS, FrameBatch, flag_words
 from rawkit.engine.capfile import DAMAGED, PcapngParser, PcapParser, noted
@@ -22,7 +22,9 @@ from rawkit.errors import CaptureFileError
 from rawkit.pcap import blocks as b
 from rawkit.pcap.source import Source, Window
 from rawkit.pcap.unpack import MissingUnpacker
-from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from rawkit.wire.frame import Frame
 
 # Interfaces and their statistics are kept; a file of nothing else must not fill the memory. Each counts with
 # its octets and this much for the objects made of it.
@@ -247,6 +249,8 @@ class Reader:
         return self._next_pcap() if self.kind == "pcap" else self._next_pcapng()
 
     def _all_frames(self) -> Iterator[Frame]:
+        from rawkit.wire.frame import Frame  # brings all headers along; who only moves octets needs none
+
         names = self._names
         while True:
             batch = self._window.batch

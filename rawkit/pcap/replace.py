@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -29,7 +28,7 @@ def replacing(path: str) -> Iterator[str]:
             raise OSError(errno.ELOOP, "is a symbolic link, which is not followed as root", path)
         path = os.path.realpath(path)
     folder, name = os.path.split(path)
-    beside = os.path.join(folder, f".{secrets.token_hex(4)}-{name}")  # with the ending, which says what it is
+    beside = os.path.join(folder, f".{os.urandom(4).hex()}-{name}")  # with the ending, which says what it is
     try:
         yield beside
     except CaptureFileError:

@@ -27,6 +27,9 @@ memory if it can. Pieces of this length are most often at hand, from files that 
 took memory that nobody had used lately, which a virtual machine has to fetch from its host: 1500 ns in place
 of 800 for a frame of 1514 octets, too slow for 6 Gbit/s (`benchmarks/capture.py`)."""
 
+THROUGH_LEN = 64 << 10
+"""Octets from which on it is faster to write them from where they lie than to gather them first."""
+
 FLUSH_AFTER = 0.5
 """Seconds that octets stay in the buffer at most, so that even a busy machine keeps them less than one."""
 
@@ -158,6 +161,36 @@ class Sink:
                 if not start:
                     self._began()
             return result
+
+    def takes_through(self, length: int) -> bool:
+        """Whether so many octets should go by `through`: a file that nothing packs, and enough of them."""
+        return self._regular and self._pack is None and length >= THROUGH_LEN
+
+    def through(self, records: memoryview, packets: int) -> None:
+        """Write records, which hold so many packets, behind what was gathered, without gathering them."""
+        with self._lock:
+            if self.closed or self._error is not None:
+                self._refuse()
+            self._write_out()
+            try:
+                while self._done < len(records):
+                    self._done += self._put(records[self._done :])
+            except BaseException as error:
+                # From now on as if they had been gathered: cut back, or the rest written later.
+                self._buffer[: len(records)] = records
+                self._used = len(records)
+                self.octets += len(records)
+                self.packets += packets
+                if isinstance(error, OSError):
+                    self._cut_back(error)
+                raise
+            self._whole_len += len(records)
+            self._done = 0
+            self.octets += len(records)
+            self.packets += packets
+            self._whole_packets = self.packets
+            if self._fsync == "always":
+                self._sync()
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that it survives this process."""

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, TYPE_CHECKING, Literal, Self
 
 from rawkit.engine import capfile
 from rawkit.engine.batch import FrameBatch
@@ -17,7 +17,9 @@ from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
 from rawkit.pcap.pack import split_ending
 from rawkit.pcap.sink import Fsync, Sink
-from rawkit.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from rawkit.wire.frame import Frame
 
 Kind = Literal["pcap", "pcapng"]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rawkit.wire.frame import Frame
-
 if TYPE_CHECKING:
     from rawkit.engine import Filter, FrameBatch
+    from rawkit.wire.frame import Frame
 
 
 class Selection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import subprocess
 
 import pytest
@@ -13,7 +14,9 @@ from rawkit.engine.batch import CSUM_NOT_READY
 from rawkit.engine.rewrite import PrefixRule, Rewriter
 from rawkit.errors import CaptureFileError, EngineError
 from rawkit.pcap import copy_pcap, open_pcap
-from rawkit.pcap.sink import BUFFER_LEN
+from rawkit.pcap import sink as sink_module
+from rawkit.pcap.copy import RecordSink
+from rawkit.pcap.sink import BUFFER_LEN, Sink
 
 
 def copied(octets, wanted=None):
@@ -94,6 +97,89 @@ def test_a_full_disk_leaves_whole_records(make_both, tmp_path, kind, file_size_l
         copy_pcap(reader, out)
     whole = (700_001 - len(octets)) // len(record)
     assert out.read_bytes() == octets + record * whole
+
+
+def generated(make: Maker, rng: random.Random) -> bytes:
+    """Sections and packets of all kinds in runs long and short, or records of a pcap file."""
+
+    def data():
+        return rng.randbytes(rng.choice((0, 3, 60, 301, 1514)))
+
+    def times():
+        return rng.randrange(2**40)  # in no order
+
+    if rng.random() < 0.3:
+        modified = rng.random() < 0.5
+        header = make.pcap_header(magic=0xA1B2CD34 if modified else 0xA1B2C3D4)
+        extra = b"modified" if modified else b""
+        return header + b"".join(
+            make.record(data(), times() % 2**31, rng.randrange(10**6), extra=extra) for _ in range(300)
+        )
+    octets = b""
+    for section in rng.choices((make, Maker(">" if make.order == "<" else "<")), k=rng.randint(1, 3)):
+        octets += section.every_block()
+        packets = (
+            lambda make=section: make.epb(data(), ticks=times()),
+            lambda make=section: make.epb(data(), ticks=times(), options=make.option(1, data()[:100])),
+            lambda make=section: make.spb(data()[:96]),
+            lambda make=section: make.obsolete(data(), ticks=times()),
+        )
+        for _ in range(6):
+            octets += b"".join(rng.choice(packets)() for _ in range(rng.choice((1, 2, 150))))
+            octets += section.block(rng.choice((4, 0x0A, 0x777)), rng.randbytes(8))
+    return octets
+
+
+def test_records_written_from_where_they_lie_are_those_that_are_gathered(make_both, tmp_path, monkeypatch):
+    """Through a file's own way, and record by record through a stream's."""
+    rng = random.Random(6)
+    runs = []
+    through = Sink.through
+    monkeypatch.setattr(sink_module, "THROUGH_LEN", 200)
+    monkeypatch.setattr(Sink, "through", lambda self, records, n: (runs.append(n), through(self, records, n)))
+    for _ in range(40):
+        octets = generated(make_both, rng)
+        low, high = sorted((rng.randrange(300), rng.randrange(300)))
+
+        def ways(low=low, high=high, invert=low % 3 == 0):
+            """All packets, or from one on to another, or all but those; by their number in the file."""
+            seen = 0
+
+            def wanted(batch):
+                nonlocal seen
+                flags = [(low <= n < high) != invert for n in range(seen, seen + len(batch))]
+                seen += len(batch)
+                return flags, True
+
+            return wanted if high % 3 else None
+
+        gathered, n = copied(octets, ways())
+        with open_pcap(io.BytesIO(octets)) as reader:
+            assert copy_pcap(reader, tmp_path / "out", ways()) == n
+        assert (tmp_path / "out").read_bytes() == gathered
+    assert len(runs) > 40
+    assert max(runs) > 100
+
+
+def test_what_interrupts_records_on_their_way_loses_and_doubles_nothing(make, tmp_path, monkeypatch):
+    header, record = make.pcap_header(), make.record(bytes(1000))
+    put, out, more = Sink._put, tmp_path / "out", make.record(b"more")
+
+    def interrupted(self, octets):
+        if len(octets) > 200_000:
+            monkeypatch.setattr(Sink, "_put", put)
+            put(self, octets[:5000])
+            raise KeyboardInterrupt
+        return put(self, octets)
+
+    monkeypatch.setattr(Sink, "_put", interrupted)
+    with open_pcap(io.BytesIO(header + record * 300)) as reader, RecordSink(out, reader) as sink:
+        batch = next(reader.batches())
+        with pytest.raises(KeyboardInterrupt):
+            sink.records(batch)
+        sink.record(more, 1)
+        assert sink.packets == len(batch) + 1
+    assert out.read_bytes() == header + record * len(batch) + more
 
 
 def test_copying_goes_on_where_reading_stopped(make):

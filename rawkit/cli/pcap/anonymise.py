@@ -51,8 +51,7 @@ def command(
     from ipaddress import ip_network
     from pathlib import Path
 
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import counted, escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.anonymise import Anonymise
     from rawkit.tools.editfile import anonymise_pcap

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Any, TypeVar
 
 import click
 
-from rawkit.cli.lines import refuse_overwriting
+from rawkit.cli.output import refuse_overwriting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +52,8 @@ def parse_moment(text: str) -> tuple[str, int]:
     Raises:
         BadParameter: none of these.
     """
+    from fractions import Fraction
+
     from rawkit.errors import UnitError
     from rawkit.units import parse_duration
 
@@ -111,6 +112,8 @@ def parse_size(text: str) -> int:
     Raises:
         BadParameter: no such number, or less than 1.
     """
+    from fractions import Fraction
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG]?)", text.strip())
     octets = int(Fraction(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2]]) if match else 0
     if octets < 1:

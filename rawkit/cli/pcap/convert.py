@@ -43,8 +43,7 @@ def command(
     start: tuple[str, int] | None,
 ) -> None:
     """Write the packets of FILE as another kind of file: pcap when -w's name ends in .pcap, else pcapng."""
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import counted, escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.convertfile import convert_pcap, convert_text
 

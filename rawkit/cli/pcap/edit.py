@@ -29,8 +29,7 @@ Exit status: 0; 2 for a file that is damaged (what came before is written).""",
 @rewrite_options
 def command(file: str, write: str, **options: Any) -> None:
     """Change the packets of FILE and nothing else in it: times, comments and unknown blocks stay."""
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import counted, escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.editfile import edit_pcap
 

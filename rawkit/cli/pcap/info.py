@@ -57,7 +57,7 @@ def command(files: tuple[str, ...], sha256: bool, as_json: bool) -> int:
 
 def lines(info: FileInfo) -> list[str]:
     """The file as text, a fact a line."""
-    from rawkit.cli.lines import counted
+    from rawkit.cli.output import counted
     from rawkit.cli.pcap.common import iso_time, seconds_text
     from rawkit.pcap.info import LINKTYPE_NAMES
 

@@ -23,8 +23,7 @@ Exit status: 0; 2 for a file that is damaged (what came before is written).""",
 @write_option()
 def command(files: tuple[str, ...], write: str) -> None:
     """Write the packets of FILES to one file, in the order of time."""
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import counted, escape, status
     from rawkit.pcap.merge import merge_pcaps
 
     with output(write, *files) as path:

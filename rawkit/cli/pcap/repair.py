@@ -28,8 +28,7 @@ def command(file: str, write: str, as_json: bool) -> int:
     packet that the file's end cuts keeps what there is of it.
     """
     from rawkit.cli.errors import NEGATIVE, SUCCESS
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import JsonLines, escape, status
+    from rawkit.cli.output import JsonLines, counted, escape, status
     from rawkit.pcap.repair import repair_pcap
 
     with output(write, file) as path:

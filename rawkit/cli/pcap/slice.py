@@ -46,8 +46,7 @@ def command(
     FILTER is a tcpdump expression. A name with the ending of the other kind of file (.pcap, .pcapng)
     makes a file of that kind.
     """
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import escape, status
+    from rawkit.cli.output import counted, escape, status
     from rawkit.pcap import open_pcap
     from rawkit.tools.slicefile import Slice, parse_numbers, slice_pcap
 

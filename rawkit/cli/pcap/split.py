@@ -55,8 +55,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the packets of FILE to several files, as they stand."""
-    from rawkit.cli.lines import counted
-    from rawkit.cli.output import JsonLines, emit, escape
+    from rawkit.cli.output import JsonLines, counted, emit, escape
     from rawkit.cli.pcap.common import parse_size
     from rawkit.errors import UnitError
     from rawkit.pcap import open_pcap
