@@ -129,10 +129,11 @@ $(BIN)/python:
 		|| lacks "no C compiler found" build-essential; \
 	echo "make: making $(VENV) with $$found" >&2; rm -rf $(VENV); $$found -m venv $(VENV)
 
+# Not compiled: what of it is used is compiled when it is first imported, and of some packages that is little.
 $(VENV)/.ready: pyproject.toml | $(BIN)/python
 	@echo "make: installing build and test tools into $(VENV)" >&2
 	@$(call quietly,build/tools.log,$(BIN)/python -m pip install --upgrade 'pip>=25.1' \
-		&& $(BIN)/python -m pip install --group test)
+		&& $(BIN)/python -m pip install --no-compile --group test)
 	@touch $@
 
 $(VENV)/.checkers: pyproject.toml $(VENV)/.ready
