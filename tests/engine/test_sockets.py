@@ -733,9 +733,9 @@ def test_icmpv6_datagrams(veth: VethPair) -> None:
 def test_icmp_datagrams_hear_the_errors_about_their_requests(veth: VethPair, family: int) -> None:
     """As they were on the wire, but for what the error queue does not tell of the quoted IP header."""
     allow_ping(veth)
-    prefix, router = ("198.51.100.", veth.near_ipv4) if family == 4 else ("2001:db8::", veth.near_ipv6)
+    prefix, address = ("198.51.100.", veth.near_ipv4) if family == 4 else ("2001:db8::", veth.near_ipv6)
     forbidden, far_away = prefix + "1", prefix + "2"
-    make_router(veth, router, forbidden, far_away, veth.far_ipv4 if family == 4 else veth.far_ipv6)
+    hop = veth.far_ipv4 if family == 4 else veth.far_ipv6
     kind, unreachable, exceeded = (8, (3, 13), (11, 0)) if family == 4 else (128, (1, 1), (3, 0))
     head, wanted = (20, "icmp") if family == 4 else (40, "icmp6")
     body = struct.pack(">BBHHH", kind, 0, 0, 0, 9) + b"abcd" * 14
@@ -748,8 +748,9 @@ def test_icmp_datagrams_hear_the_errors_about_their_requests(veth: VethPair, fam
         )
 
     with (
+        router(veth, address, forbidden, far_away, hop),
         RawIPSocket(family, 1 if family == 4 else 58, icmp_datagram=True, namespace=veth.namespace) as sock,
-        PacketSocket(veth.far, filter=f"{wanted} and src host {router}", namespace=veth.namespace) as wire,
+        PacketSocket(veth.far, filter=f"{wanted} and src host {address}", namespace=veth.namespace) as wire,
     ):
         for target, said in ((forbidden, unreachable), (far_away, exceeded), (forbidden, unreachable)):
             for _ in range(5):  # nobody promises an error for each request
@@ -777,24 +778,37 @@ def test_icmp_datagrams_hear_the_errors_about_their_requests(veth: VethPair, fam
         # Nothing is left of it for what follows, neither for sending nor for receiving.
         sock.send(request(forbidden, 9))
         next(f for f in wire.frames(timeout=5) if f.data[14 + head] == unreachable[0])
-        sock.send(request(router, 9))
+        sock.send(request(address, 9))
         assert [frame.data[head] for frame in collect(sock, 2)] == [unreachable[0], 0 if family == 4 else 129]
 
 
-def make_router(veth: VethPair, router: str, forbidden: str, far_away: str, hop: str) -> None:
+@contextmanager
+def router(veth: VethPair, address: str, forbidden: str, far_away: str, hop: str) -> Iterator[None]:
     """Let the near host be a router on the way from the far one to two addresses, one of them prohibited."""
     from pyroute2 import IPRoute
 
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
-    for name in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
-        Path(f"/proc/sys/net/{name}").write_text("0")
+    settings = {
+        "ipv4/ip_forward": "1",
+        "ipv6/conf/all/forwarding": "1",
+        "ipv4/icmp_ratelimit": "0",
+        "ipv6/icmp/ratelimit": "0",
+    }
+    paths = {Path("/proc/sys/net", name): value for name, value in settings.items()}
+    before = {path: path.read_text() for path in paths}
     with IPRoute() as route:
-        route.route("replace", dst=forbidden, type="prohibit")
-        route.route("add", dst=far_away, gateway=hop)
-    with veth.namespace.enter(), IPRoute() as route:
-        for target in (forbidden, far_away):
-            route.route("add", dst=target, gateway=router)
+        try:
+            for path, value in paths.items():
+                path.write_text(value)
+            route.route("replace", dst=forbidden, type="prohibit")
+            route.route("add", dst=far_away, gateway=hop)
+            with veth.namespace.enter(), IPRoute() as far:
+                for target in (forbidden, far_away):
+                    far.route("add", dst=target, gateway=address)
+            yield
+        finally:  # this namespace is that of the tests to come
+            route.route("del", dst=forbidden, type="prohibit")
+            for path, value in before.items():
+                path.write_text(value)
 
 
 def test_a_forbidden_icmp_datagram_socket_names_the_setting() -> None:
