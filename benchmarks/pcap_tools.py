@@ -1,11 +1,12 @@
 """How fast are the tools for capture files on one of five million packets, and how much memory do they take?
 
 `rawkit pcap info`, `slice`, `split`, `stats` and `merge` as commands, their start included, beside
-capinfos, editcap, tcpdump, tshark and mergecap doing the same job; and beside `cat FILE >/dev/null` or
-`cp`, which is what reading and writing cost at least. 20,000 conversations, 140 octets a packet on
-average, the file in the page cache. Medians of 3 repeats, taking turns; tshark gets a tenth of the
-packets. Packets per second, more is better; MiB of memory, less is better. Prints one JSON object per
-line.
+capinfos, editcap, tcpdump, tshark and mergecap doing the same job; and beside `cat FILE >/dev/null`, `cp`,
+or `dd` in pieces of 128 KiB, which is what reading and writing the same octets costs at least (for a slice:
+reading all, and writing as many as it has), where "from disk to disk" means that the file is not in memory
+before, and the new one flushed after; else it is in the page cache. 20,000 conversations, 140 octets a packet
+on average. Medians of 3 repeats, taking turns; tshark gets a tenth of the packets. Packets per second, more
+is better; MiB of memory, less is better. Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import statistics
 import struct
@@ -118,11 +120,16 @@ def main() -> None:
         out.mkdir()
         large, small = folder / "large.pcap", folder / "small.pcap"
         make(large, PACKETS)
+        subprocess.run(["sync", large], check=True)  # else it cannot be dropped from memory
         make(small, PACKETS // 10)
         file, short, to = str(large), str(small), str(out / "out.pcap")
         tenth = PACKETS // 10
         cat = ["cat", file]
         copy = ["cp", file, to]
+        pieces = ["dd", "status=none", "bs=128K", f"if={file}"]
+        third_len = large.stat().st_size // (3 * 128 << 10)
+        part = [*pieces, f"of={to}", f"skip={third_len}", f"count={third_len}"]
+        theirs = f"{shlex.join(pieces)} of=/dev/null && {shlex.join(part)}"
         compare(
             "info",
             {
@@ -138,6 +145,7 @@ def main() -> None:
             {
                 "rawkit": ([*rawkit, "slice", file, "--from", third, "--until", half, "-w", to], PACKETS),
                 "editcap": (["editcap", "-F", "pcap", "-A", third, "-B", half, file, to], PACKETS),
+                "dd": (["sh", "-c", theirs], PACKETS),
             },
             out,
         )
@@ -156,6 +164,32 @@ def main() -> None:
                 "rawkit": ([*rawkit, "split", file, "-c", "500000", "-w", to], PACKETS),
                 "editcap": (["editcap", "-F", "pcap", "-c", "500000", file, to], PACKETS),
                 "cp": (copy, PACKETS),
+                "dd": ([*pieces, f"of={to}"], PACKETS),
+            },
+            out,
+        )
+        # From the disk and to it: what was read is dropped from memory before, what was written is flushed.
+        # Only the file of the benchmark itself: other programs keep what they have in memory.
+        drop = f"dd if={file} iflag=nocache count=0 status=none"
+        flush = f"sync {out}/*"
+        tool = shlex.join(rawkit)
+        ours = f"{tool} slice {file} --from {third} --until {half} -w {to}"
+        compare(
+            "slice by time, from disk to disk",
+            {
+                "rawkit": (["sh", "-c", f"{drop}; {ours} && {flush}"], PACKETS),
+                "dd": (["sh", "-c", f"{drop}; {theirs} && {flush}"], PACKETS),
+            },
+            out,
+        )
+        compare(
+            "split by count, from disk to disk",
+            {
+                "rawkit": (
+                    ["sh", "-c", f"{drop}; {tool} split {file} -c 500000 -w {to} && {flush}"],
+                    PACKETS,
+                ),
+                "dd": (["sh", "-c", f"{drop}; {shlex.join(pieces)} of={to} && {flush}"], PACKETS),
             },
             out,
         )

@@ -970,12 +970,12 @@ uint64_t rk_flows_left_out(const struct rk_flows *flows);
 /* ---- copying records (rk_pcap_copy.c) ---------------------------------------------------------- */
 
 struct rk_pcap_copy {
-    uint32_t big_endian;     /* of both files */
+    uint32_t big_endian;     /* of the file that is read */
     uint32_t record_len;     /* octets before each packet of a pcap file; 0: pcapng */
     uint64_t options;        /* bit n: packets keep options of code n; UINT64_MAX: all of them, as they stand */
     const uint32_t *interfaces; /* pcapng: the new number of each interface of the section; NULL: as it is */
     uint32_t interfaces_n;
-    uint32_t reserved;
+    uint32_t turn;           /* pcapng: the other byte order, without options whose layout is not known */
 };
 
 /* Put the records of frames [first, first + n) of a batch that was read from a file, and has its records in its

@@ -16,6 +16,12 @@
 #define OPTION_END 0u
 #define OPTION_COMMENT 1u
 #define OPTION_FLAGS 2u
+#define OPTION_HASH 3u
+#define OPTION_DROPCOUNT 4u
+#define OPTION_PACKET_ID 5u
+#define OPTION_QUEUE 6u
+#define OPTION_VERDICT 7u
+#define OPTION_PROCESS 8u /* and thread */
 #define FLAG_DIRECTIONS 3u
 #define FLAG_IN 1u
 #define FLAG_OUT 2u

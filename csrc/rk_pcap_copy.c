@@ -87,11 +87,63 @@ static uint32_t copy_options(const struct copy *copy, const uint8_t *options, ui
     return used;
 }
 
+/* What the value of an option holds, as far as it is numbers: their width, and where the first begins. */
+static bool numbers_in(uint16_t code, const uint8_t *value, uint32_t len, uint32_t *width, uint32_t *at)
+{
+    *width = *at = 0;
+    switch (code) {
+    case OPTION_COMMENT: case OPTION_HASH:
+        return true;
+    case OPTION_FLAGS: case OPTION_QUEUE: case OPTION_PROCESS:
+        *width = 4;
+        return len % 4 == 0;
+    case OPTION_DROPCOUNT: case OPTION_PACKET_ID:
+        *width = 8;
+        return len % 8 == 0;
+    case OPTION_VERDICT: /* one octet that says whose it is; those of eBPF are numbers */
+        *at = 1;
+        *width = len == 9 && (value[0] == 1 || value[0] == 2) ? 8 : 0;
+        return len > 0;
+    default:
+        return false;
+    }
+}
+
+/* Copy the options whose layout is known, and that are wanted, in the other byte order; their length. */
+static uint32_t turn_options(const struct copy *copy, const uint8_t *options, uint32_t len, uint8_t *out)
+{
+    bool from = copy->rules->big_endian != 0;
+    uint32_t used = 0;
+    for (uint32_t at = 0; at + 4 <= len;) {
+        uint16_t code = load16(options + at, from), value_len = load16(options + at + 2, from);
+        uint32_t whole_len = 4u + value_len + padding(value_len), width, number;
+        if (code == OPTION_END || whole_len > len - at)
+            break;
+        const uint8_t *value = options + at + 4;
+        at += whole_len;
+        if (!numbers_in(code, value, value_len, &width, &number) || !(copy->rules->options >> code & 1))
+            continue;
+        uint8_t *to = out + used + 4;
+        store16(out + used, code, !from);
+        store16(out + used + 2, value_len, !from);
+        memcpy(to, value, whole_len - 4);
+        for (; width && number < value_len; number += width)
+            for (uint32_t i = 0; i < width; i++)
+                to[number + i] = value[number + width - 1 - i];
+        used += whole_len;
+    }
+    if (used > 0) {
+        memset(out + used, 0, 4); /* the end of options */
+        used += 4;
+    }
+    return used;
+}
+
 static uint32_t copy_pcapng(const struct copy *copy, uint8_t *out, uint32_t room)
 {
-    bool big = copy->rules->big_endian != 0;
+    bool from = copy->rules->big_endian != 0, big = from != (copy->rules->turn != 0);
     const struct rk_frame *was = copy->frame, *is = copy->becomes;
-    uint32_t kind = load32(copy->record, big), header_len = kind == SIMPLE_PACKET ? 12 : 28;
+    uint32_t kind = load32(copy->record, from), header_len = kind == SIMPLE_PACKET ? 12 : 28;
     /* A simple packet says no captured length, and no interface: what it cannot say an enhanced one does. */
     bool simple = kind == SIMPLE_PACKET && !copy->rules->interfaces &&
                   (is->cap_len == was->cap_len || (was->cap_len == was->wire_len && is->cap_len == is->wire_len));
@@ -109,16 +161,19 @@ static uint32_t copy_pcapng(const struct copy *copy, uint8_t *out, uint32_t room
     if (simple) {
         store32(out + 8, is->wire_len, big);
     } else {
+        uint32_t number = kind == OBSOLETE_PACKET ? load16(out + 8, from) : load32(out + 8, from);
+        if (number < copy->rules->interfaces_n)
+            number = copy->rules->interfaces[number];
+        if (kind == OBSOLETE_PACKET) {
+            store16(out + 8, (uint16_t)number, big);
+            store16(out + 10, load16(out + 10, from), big); /* packets lost before this one */
+        } else {
+            store32(out + 8, number, big);
+        }
+        store32(out + 12, load32(out + 12, from), big);
+        store32(out + 16, load32(out + 16, from), big);
         store32(out + 20, is->cap_len, big);
         store32(out + 24, is->wire_len, big);
-        if (copy->rules->interfaces) {
-            uint32_t number = kind == OBSOLETE_PACKET ? load16(out + 8, big) : load32(out + 8, big);
-            number = number < copy->rules->interfaces_n ? copy->rules->interfaces[number] : number;
-            if (kind == OBSOLETE_PACKET)
-                store16(out + 8, (uint16_t)number, big);
-            else
-                store32(out + 8, number, big);
-        }
     }
     uint8_t *end = out + new_header_len;
     memcpy(end, copy->octets, is->cap_len);
@@ -129,7 +184,7 @@ static uint32_t copy_pcapng(const struct copy *copy, uint8_t *out, uint32_t room
         memset(end, 0, padding(is->cap_len));
     end += padding(is->cap_len);
     if (header_len == 28) {
-        end += copy_options(copy, copy->record + options_at, options_len, end);
+        end += (copy->rules->turn ? turn_options : copy_options)(copy, copy->record + options_at, options_len, end);
     } else if (simple && copy->rules->options == UINT64_MAX) { /* nothing should be here */
         memcpy(end, copy->record + options_at, options_len);
         end += options_len;

@@ -164,7 +164,8 @@ class RecordCopier:
 
     `record_len` is how many octets stand before each packet of a pcap file, 0 for pcapng. Of a pcapng
     packet's options those stay whose code is in `options` (None: all, and all that stands there), and
-    with `interfaces` the number of its interface is that of the row which it had before.
+    with `interfaces` the number of its interface is that of the row which it had before. With `turn` it gets
+    the other byte order, and options whose layout is not known are left out.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class RecordCopier:
         record_len: int = 0,
         options: Iterable[int] | None = None,
         interfaces: Sequence[int] = (),
+        turn: bool = False,
     ) -> None:
         self._interfaces = ffi.new("uint32_t[]", list(interfaces)) if interfaces else ffi.NULL
         mask = 2**64 - 1 if options is None else sum(1 << code for code in options)
@@ -185,6 +187,7 @@ class RecordCopier:
                 "options": mask,
                 "interfaces": self._interfaces,
                 "interfaces_n": len(interfaces),
+                "turn": turn,
             },
         )
         self._at = ffi.new("uint32_t *")

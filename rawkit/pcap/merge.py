@@ -15,6 +15,7 @@ from rawkit.engine.native import check
 from rawkit.pcap import blocks as b
 from rawkit.pcap.reader import Reader, open_pcap
 from rawkit.pcap.sink import Sink
+from rawkit.pcap.turn import turned
 from rawkit.pcap.writer import PcapWriter, interface_block, kind_of_name, section_block
 
 _RECORD_EXTRA = 64  # octets that a record of pcapng may have more than that of another file
@@ -34,10 +35,10 @@ def merge_pcaps(
     """Write the packets of several capture files to one, those with the earliest time first.
 
     Each file's own order stays; of two packets with the same time that of the earlier file comes first. The
-    new file is pcapng, where each file's interfaces stay apart, with their options; packets keep their own
-    options. Of big-endian files that holds for interfaces' names, filters and comments, and packets' flags;
-    blocks other than these are left out. A name that ends in ".pcap" makes a pcap file, which has one link
-    type and nothing of that.
+    new file is little-endian pcapng, where each file's interfaces stay apart, with their options; packets
+    keep their own options. Of big-endian files options and blocks whose layout is not known are left out,
+    since nobody can say which of their octets are numbers. A name that ends in ".pcap" makes a pcap file,
+    which has one link type and nothing of that.
 
     Raises `CaptureFileError` for a damaged file (what came before is written), `FieldError` for what pcap
     cannot hold, `EngineError` or OSError when a file cannot be read or written.
@@ -121,7 +122,7 @@ class _Kept(_Input):
         self._numbers: list[int] = []  # in the new file, of the interfaces of the section
         self._indexes: dict[int, tuple[int, int]] = {}  # the same by the numbers in batches, with snaplens
         self._described = 0
-        self._same = reader.kind == "pcapng" and reader.byte_order == "<"
+        self._big = False
         self._writer = RecordWriter(0)
         self._copier: RecordCopier | None = None
         self._records = FrameBatch(1, 1)
@@ -137,7 +138,7 @@ class _Kept(_Input):
         if self._copier is not None:
             self._copier.at = self.reader.batch_start
         while first < len(batch):
-            if self._same and self._copier is not None:
+            if self._copier is not None:
                 done, used = self._copier.put(batch, first, len(batch) - first, room, used)
             else:
                 done, used = self._writer.put(batch, first, len(batch) - first, room, used)
@@ -148,28 +149,29 @@ class _Kept(_Input):
     def meet(self, block: b.Block) -> None:
         if block.kind == b.SHB:
             self._numbers = []
-            self._same = block.order == "<"
-        elif block.kind == b.IDB:
-            self._describe(block if self._same else None)
-        elif self._same and block.kind == b.ISB:
-            (number,) = struct.unpack_from("<I", block.octets, 8)
-            if number < len(self._numbers):
-                new = struct.pack("<I", self._numbers[number])
-                self._output.write(block.octets[:8] + new + block.octets[12:])
-        elif self._same:
-            self._output.write(block.octets)
-        else:
+            self._big = block.order == ">"
+            return
+        octets = turned(block) if self._big else block.octets
+        if octets is None:
             self._output.leave_out(block.name)
+        elif block.kind == b.IDB:
+            self._describe(octets)
+            self._copier = RecordCopier(big_endian=self._big, interfaces=self._numbers, turn=self._big)
+        elif block.kind == b.ISB:
+            (number,) = struct.unpack_from("<I", octets, 8)
+            if number < len(self._numbers):
+                self._output.write(octets[:8] + struct.pack("<I", self._numbers[number]) + octets[12:])
+        else:
+            self._output.write(octets)
 
-    def _describe(self, block: b.Block | None) -> None:
-        """Describe the next interface in the new file: with its own block, or one made of what it says."""
+    def _describe(self, octets: bytes | None) -> None:
+        """Describe the next interface in the new file: with these octets, or what a pcap file says of it."""
         interface = self.reader.interfaces[self._described]
         self._described += 1
-        number = self._output.describe(block.octets if block else interface_block(interface))
+        number = self._output.describe(octets or interface_block(interface))
         self._numbers.append(number)
         self._indexes[self._described] = number, MAX_PACKET_LEN
         self._writer.set_interfaces(self._indexes, interface.linktype)
-        self._copier = RecordCopier(big_endian=False, interfaces=self._numbers)
 
 
 class _Output:
