@@ -6,6 +6,7 @@ or None for 0; it lets exceptions through.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -111,6 +112,7 @@ class LazyGroup(click.Group):
         if failure and code == SUCCESS and not isinstance(failure, BrokenPipeError):
             code = report(failure, self.name or "rawkit")
         if standalone_mode:
+            gc.freeze()  # or Python looks through all there is once more, for what goes away with the process
             sys.exit(code)
         return code
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 # C0, DEL, C1, the bidirectional overrides that reorder what a reader sees, lone surrogates.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_CONTROLS_BUT_NEWLINE = re.compile(_CONTROLS.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 
 def escape(text: str, lines: bool = False) -> str:
@@ -28,7 +26,9 @@ def escape(text: str, lines: bool = False) -> str:
 
     Whatever comes out of a packet or a file passes through here before a terminal sees it.
     """
-    return (_CONTROLS_BUT_NEWLINE if lines else _CONTROLS).sub(_escaped, text)
+    if lines:
+        return "\n".join(map(escape, text.split("\n")))
+    return _CONTROLS.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -80,7 +80,10 @@ class JsonLines:
     """
 
     def __init__(self, command: str, version: int = 1, stream: TextIO | None = None) -> None:
+        import json
+
         self._stream = stream
+        self._encode = json.JSONEncoder(allow_nan=False).encode
         self.write("header", schema=f"rawkit.{command}/{version}")
 
     def write(self, type: str, /, **fields: object) -> None:
@@ -91,7 +94,7 @@ class JsonLines:
         """
         stream = self._stream or sys.stdout
         record = {"type": type} | {name: plain(value) for name, value in fields.items()}
-        stream.write(json.dumps(record, allow_nan=False) + "\n")
+        stream.write(self._encode(record) + "\n")
         stream.flush()
 
 
