@@ -22,7 +22,7 @@ import pytest
 from oracles import calm, nmap, oracle
 
 from rawkit.addr import MAC, parse_target
-from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket
+from rawkit.engine import FrameBatch, PacketSocket, RawIPSocket, compile_filter
 from rawkit.engine.probe import KEY_LEN, Board, ProbePlan
 from rawkit.errors import EngineError, NoRoute, RawkitError, TargetError, UnknownInterface
 from rawkit.lab import Host, Lab
@@ -44,7 +44,7 @@ from rawkit.tools.scan.dryrun import dry_run
 from rawkit.tools.scan.icmp import icmp_reason
 from rawkit.tools.scan.legs import refuse_groups
 from rawkit.tools.scan.syn import reserve_port, template
-from rawkit.wire import MSS, TCP, Ether, ICMPEcho, ICMPv6Echo, IPv4, IPv6, Packet
+from rawkit.wire import MSS, TCP, UDP, Ether, ICMPEcho, ICMPv6Echo, IPv4, IPv6, Packet
 
 MS = 1_000_000
 net = pytest.mark.net
@@ -122,6 +122,30 @@ def test_templates_are_what_the_headers_build(source: str) -> None:
     mac = MAC("00:00:5e:00:53:01")
     link = Ether(dst="00:00:5e:00:53:02", src=mac, ethertype={4: 0x0800, 6: 0x86DD}[address.version])
     assert packets.ether(MAC("00:00:5e:00:53:02"), mac, address.version) == bytes(link)
+    with_id = cls(src=source, dst=header.dst, **zeros, **({"id": 9} if address.version == 4 else {}))
+    segment = packets.tcp(4660, "", address.version)
+    assert packets.ip(address, packets.TCP, segment, identification=9) == bytes(with_id / tcp)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_filter_for_answers_judges_as_libpcaps(version: int) -> None:
+    text = f"(tcp dst port 40000) or {'icmp' if version == 4 else 'icmp6'}"
+    ours, theirs = packets.answers(40000, version, 256), compile_filter(text, 101, 256)
+    ip: Any = IPv4(src="192.0.2.1", dst="192.0.2.2") if version == 4 else IPv6(src="::1", dst="::2")
+    segments = [TCP(sport=a, dport=b, flags="RA") for a in (80, 40000) for b in (40000, 39999, 40001, 80)]
+    packets_ = [
+        ip / upper for upper in (*segments, UDP(sport=80, dport=40000), ICMPEcho(id=1), ICMPv6Echo(id=1))
+    ]
+    if version == 4:
+        long = IPv4(src="192.0.2.1", dst="192.0.2.2", options=bytes([1, 1, 1, 0]))
+        packets_ += [long / segment for segment in segments]
+        packets_ += [ip.replace(fragment_offset=n) / segments[0] for n in (1, 0x1FFF)]
+        packets_ += [ip.replace(flags="MF") / segments[0]]
+    octets = [bytes(packet) for packet in packets_]
+    octets += [packet[:n] for packet in octets for n in (0, 7, 20, 22, 23, 40, 43)]
+    judged = [ours.matches(packet) for packet in octets]
+    assert judged == [theirs.matches(packet) for packet in octets]
+    assert 0 < sum(judged[: len(packets_)]) < len(packets_)
 
 
 # ---- configuration --------------------------------------------------------------------------------

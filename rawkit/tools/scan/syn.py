@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
-from rawkit.engine import PacketSocket, RawIPSocket, compile_filter, realtime_ns
+from rawkit.engine import PacketSocket, RawIPSocket, realtime_ns
 from rawkit.engine.probe import CLOSED as REPLY_CLOSED
 from rawkit.engine.probe import KEY_LEN, MAC_LEN, Board, ProbePlan, ProbeReply
 from rawkit.engine.probe import OPEN as REPLY_OPEN
@@ -376,11 +376,17 @@ def _share(shard: tuple[int, int], base: int, n: int) -> range:
 
 def template(source: IPAddress, sport: int, kind: Kind = KINDS[SYN]) -> bytes:
     """The probe: an IP packet with a TCP header from `source` and `sport` to nowhere yet; of an echo request
-    that is the identifier."""
+    that is the identifier.
+
+    It is the IPv4 identification, too: any will do for packets so short that nobody cuts them up, and the
+    kernel would take time to choose one for each that leaves by a raw IP socket.
+    """
     if kind.echo:
         protocol = packets.ICMP if source.version == 4 else packets.ICMPV6
-        return packets.ip(source, protocol, packets.echo(sport, source.version))
-    return packets.ip(source, packets.TCP, packets.tcp(sport, kind.flags, source.version))
+        upper = packets.echo(sport, source.version)
+    else:
+        protocol, upper = packets.TCP, packets.tcp(sport, kind.flags, source.version)
+    return packets.ip(source, protocol, upper, identification=sport)
 
 
 def spans(targets: TargetSet) -> list[tuple[bytes, int]]:
@@ -427,8 +433,7 @@ def _hold(family: socket.AddressFamily, address: str, port: int) -> tuple[socket
 
 
 def _open_receiver(version: int, sport: int) -> PacketSocket:
-    icmp = "icmp" if version == 4 else "icmp6"
-    filter = compile_filter(f"(tcp dst port {sport}) or {icmp}", 101, _SNAPLEN)
+    filter = packets.answers(sport, version, _SNAPLEN)
     # For one EtherType a packet socket hears only what comes in: over loopback each packet once.
     return PacketSocket(
         None, cooked=True, protocol=_ETHERTYPE[version], filter=filter, buffer_len=_BUFFER_LEN
