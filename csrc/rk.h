@@ -1117,7 +1117,7 @@ struct rk_emu_model {
 /* Faults of a schedule (rawkit/sim/schedule.py). */
 #define RK_EMU_DROP 1
 #define RK_EMU_DELAY 2 /* amount: ns */
-#define RK_EMU_SWAP 3
+#define RK_EMU_SWAP 3  /* amount: how many overtake it */
 #define RK_EMU_COPY 4
 #define RK_EMU_FLIP 5 /* amount: bit of what is above IP */
 
@@ -1143,7 +1143,7 @@ struct rk_emu_step { /* a value from a time on, the first from 0 */
 
 struct rk_emu_spec {
     const struct rk_emu_model *models;
-    const struct rk_emu_fault *faults; /* come before the models */
+    const struct rk_emu_fault *faults; /* come before the models; in the order of `by`, and there of `n` */
     const struct rk_emu_step *rates;   /* bits per second, -1: infinitely fast; none: always */
     const struct rk_emu_step *delays;  /* ns; at least one */
     const int64_t *opportunities_ms;   /* in place of rates: a delivery trace */

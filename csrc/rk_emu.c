@@ -515,14 +515,21 @@ static bool steps_ok(const struct rk_emu_step *steps, uint32_t n, int64_t least)
     return n == 0 || steps[0].at_ns == 0;
 }
 
+static bool fault_ok(const struct rk_emu_fault *fault, const struct rk_emu_fault *before)
+{
+    if (before && (fault->by < before->by || (fault->by == before->by && fault->n < before->n)))
+        return false;
+    return fault->by <= RK_EMU_BY_TIME && fault->action >= RK_EMU_DROP && fault->action <= RK_EMU_FLIP
+           && (fault->action != RK_EMU_SWAP || fault->amount <= UINT32_MAX);
+}
+
 static bool spec_ok(const struct rk_emu_spec *spec)
 {
     for (uint32_t i = 0; i < spec->models_n; i++)
         if (!model_ok(&spec->models[i]))
             return false;
     for (uint32_t i = 0; i < spec->faults_n; i++)
-        if (spec->faults[i].by > RK_EMU_BY_TIME || spec->faults[i].action < RK_EMU_DROP
-            || spec->faults[i].action > RK_EMU_FLIP)
+        if (!fault_ok(&spec->faults[i], i > 0 ? &spec->faults[i - 1] : NULL))
             return false;
     int64_t last = 0;
     for (uint32_t i = 0; i < spec->opportunities_n; last = spec->opportunities_ms[i++])
@@ -569,6 +576,13 @@ int rk_emu_open(struct rk_emu **out, const struct rk_emu_spec *spec)
         emu->numbers[i] = duplicate(model->numbers, model->numbers_n, sizeof *model->numbers);
         emu->models[i].numbers = emu->numbers[i];
         fits = emu->numbers[i] != NULL;
+    }
+    for (uint32_t by = RK_EMU_BY_BOTH, i = 0; by <= RK_EMU_BY_TIME; by++) {
+        if (by < RK_EMU_BY_TIME)
+            emu->next_fault[by] = i;
+        while (i < spec->faults_n && spec->faults[i].by == by)
+            i++;
+        emu->faults_end[by] = i;
     }
     emu->line_end = &emu->line_first;
     emu->out_end = &emu->out_first;

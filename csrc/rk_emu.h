@@ -55,6 +55,7 @@ struct rk_emu {
     struct rk_emu_model *models;
     bool *bad; /* for each model: the state of a Gilbert-Elliott one */
     struct rk_emu_fault *faults;
+    uint32_t faults_end[3], next_fault[2]; /* of each kind of `by`; the first whose packet may be still to come */
     struct rk_emu_step *rates, *delays;
     int64_t *opportunities;
     uint64_t **numbers;

@@ -155,8 +155,8 @@ static bool apply(struct rk_emu *emu, const struct rk_emu_fault *fault, const st
         fate->late_ns += (int64_t)fault->amount;
         return true;
     case RK_EMU_SWAP:
-        if (fate->behind < 1)
-            fate->behind = 1;
+        if (fate->behind < fault->amount)
+            fate->behind = (uint32_t)fault->amount;
         return true;
     case RK_EMU_COPY:
         return add_copy(emu, fate, 0);
@@ -171,22 +171,19 @@ static bool apply(struct rk_emu *emu, const struct rk_emu_fault *fault, const st
 static bool follow_schedule(struct rk_emu *emu, const struct packet *packet, struct fate *fate)
 {
     bool fits = true;
-    for (int round = 0; round < 3; round++) { /* in the simulator's order: by all, by own, by time */
-        for (uint32_t i = 0; i < emu->spec.faults_n; i++) {
-            const struct rk_emu_fault *fault = &emu->faults[i];
-            bool meant;
-            if (fault->by != (uint32_t)round)
-                continue;
-            if (round == RK_EMU_BY_BOTH)
-                meant = fault->n == *emu->count;
-            else if (round == RK_EMU_BY_DIRECTION)
-                meant = fault->n == emu->own_count;
-            else
-                meant = fault->from_ns <= emu->now_ns && emu->now_ns < fault->to_ns;
-            if (meant)
-                fits = apply(emu, fault, packet, fate) && fits;
-        }
+    const struct rk_emu_fault *faults = emu->faults; /* in the simulator's order: by all, by own, by time */
+    for (uint32_t by = RK_EMU_BY_BOTH; by <= RK_EMU_BY_DIRECTION; by++) {
+        uint64_t n = by == RK_EMU_BY_BOTH ? *emu->count : emu->own_count;
+        uint32_t i = emu->next_fault[by], end = emu->faults_end[by];
+        while (i < end && faults[i].n < n) /* of the other direction's packets */
+            i++;
+        for (; i < end && faults[i].n == n; i++)
+            fits = apply(emu, &faults[i], packet, fate) && fits;
+        emu->next_fault[by] = i;
     }
+    for (uint32_t i = emu->faults_end[RK_EMU_BY_DIRECTION]; i < emu->faults_end[RK_EMU_BY_TIME]; i++)
+        if (faults[i].from_ns <= emu->now_ns && emu->now_ns < faults[i].to_ns)
+            fits = apply(emu, &faults[i], packet, fate) && fits;
     emu->own_count++;
     (*emu->count)++;
     return fits;

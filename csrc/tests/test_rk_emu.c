@@ -41,11 +41,17 @@ static struct rk_emu_fault random_fault(void)
     return (struct rk_emu_fault){
         .action = RK_EMU_DROP + (uint32_t)below(RK_EMU_FLIP),
         .by = (uint32_t)below(3),
-        .n = below(100),
+        .n = below(40),
         .amount = below(2000000),
         .from_ns = 1000000,
         .to_ns = 2000000,
     };
+}
+
+static int in_order(const void *one, const void *other)
+{
+    const struct rk_emu_fault *a = one, *b = other;
+    return a->by != b->by ? (a->by > b->by) - (a->by < b->by) : (a->n > b->n) - (a->n < b->n);
 }
 
 /* Octets of a frame, often with the beginning of a packet that is not all there. */
@@ -66,17 +72,18 @@ static uint32_t random_frame(uint8_t *frame)
 static void check_any_link(void)
 {
     struct rk_emu_model models[4];
-    struct rk_emu_fault faults[3];
+    struct rk_emu_fault faults[12];
     const struct rk_emu_step rates[2] = {{0, (int64_t)(1000000 + below(100000000))}, {3000000, (int64_t)below(3) * 10000000 - 1}};
     const struct rk_emu_step delays[2] = {{0, (int64_t)below(3000000)}, {4000000, (int64_t)below(3000000)}};
     const int64_t trace[] = {1, 1, 3};
     for (int i = 0; i < 4; i++)
         models[i] = random_model();
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 12; i++)
         faults[i] = random_fault();
+    qsort(faults, 12, sizeof *faults, in_order);
     struct rk_emu_spec spec = {
         .models = models, .models_n = (uint32_t)below(5),
-        .faults = faults, .faults_n = (uint32_t)below(4),
+        .faults = faults, .faults_n = (uint32_t)below(13),
         .rates = rates, .rates_n = (uint32_t)below(3),
         .delays = delays, .delays_n = 1 + (uint32_t)below(2),
         .opportunities_ms = trace, .opportunities_n = below(5) ? 0 : 3,
@@ -128,10 +135,12 @@ static void check_nonsense(void)
 {
     const struct rk_emu_step step = {0, 1};
     const struct rk_emu_spec good = {.delays = &step, .delays_n = 1, .limit = -1, .mtu = 1500, .capacity = 1};
-    struct rk_emu_spec bad[8] = {good, good, good, good, good, good, good, good};
+    struct rk_emu_spec bad[10] = {good, good, good, good, good, good, good, good, good, good};
     const struct rk_emu_model model = {.kind = 99}, share = {.kind = RK_EMU_BERNOULLI, .p = 0.0 / 0.0};
     const struct rk_emu_step late = {5, 1}, negative = {0, -1};
     const struct rk_emu_fault fault = {.action = 9};
+    const struct rk_emu_fault backwards[] = {{.action = RK_EMU_DROP, .n = 2}, {.action = RK_EMU_DROP, .n = 1}};
+    const struct rk_emu_fault far = {.action = RK_EMU_SWAP, .amount = 1ull << 32};
     bad[0].models = &model, bad[0].models_n = 1;
     bad[1].models = &share, bad[1].models_n = 1;
     bad[2].delays = &late;
@@ -140,8 +149,10 @@ static void check_nonsense(void)
     bad[5].queue = RK_EMU_RED;
     bad[6].faults = &fault, bad[6].faults_n = 1;
     bad[7].frame_ns = -1;
+    bad[8].faults = backwards, bad[8].faults_n = 2;
+    bad[9].faults = &far, bad[9].faults_n = 1;
     struct rk_emu *emu = NULL;
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 10; i++)
         EXPECT(rk_emu_open(&emu, &bad[i]), -EINVAL);
     EXPECT(emu == NULL, true);
     EXPECT(rk_emu_open(&emu, &good), 0);

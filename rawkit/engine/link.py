@@ -47,7 +47,7 @@ class FateModel(NamedTuple):
 
 class LinkFault(NamedTuple):
     """A fault of a schedule: `action` is "drop", "delay", "swap", "copy" or "flip"; `by` is "both" (the n-th
-    packet of both directions), "direction" (of this one) or "time".
+    packet of both directions), "direction" (of this one) or "time". `amount` is ns, packets or a bit.
     """
 
     action: str
@@ -132,6 +132,8 @@ def emu_spec(direction: LinkDirection) -> tuple[dict[str, Any], list[Any]]:
         return row._asdict() | {"action": action, "by": by}
 
     d = direction
+    # By the kind of `by`, and then by number, as the engine wants them: it looks for a packet's once.
+    faults = sorted(map(fault, d.faults), key=lambda row: (row["by"], row["n"]))
     models = list(d.models)
     if d.loss != 0:
         models.insert(0, FateModel("bernoulli", d.seed & _SEED_MASK, p=d.loss))
@@ -141,8 +143,8 @@ def emu_spec(direction: LinkDirection) -> tuple[dict[str, Any], list[Any]]:
         "queue": getattr(lib, f"RK_EMU_{d.queue.kind.upper()}"),
         "models": array("struct rk_emu_model", [model(row) for row in models]),
         "models_n": len(models),
-        "faults": array("struct rk_emu_fault", [fault(row) for row in d.faults]),
-        "faults_n": len(d.faults),
+        "faults": array("struct rk_emu_fault", faults),
+        "faults_n": len(faults),
         "rates": array("struct rk_emu_step", d.rates),
         "rates_n": len(d.rates),
         "delays": array("struct rk_emu_step", delays),

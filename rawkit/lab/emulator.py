@@ -78,7 +78,8 @@ def _fault(fault: Fault) -> LinkFault:
         raise LocalProtocolError(f"{fault}: an emulated link does not look into transport headers")
     action = {"duplicate": "copy", "corrupt": "flip"}.get(fault.action, fault.action)
     by = "time" if fault.span else "direction" if fault.sender else "both"
-    return LinkFault(action, by, fault.n, fault.amount, *(fault.span or (0, 0)))
+    amount = fault.overtaken if fault.action == "swap" else fault.amount
+    return LinkFault(action, by, fault.n, amount, *(fault.span or (0, 0)))
 
 
 @singledispatch

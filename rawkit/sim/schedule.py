@@ -45,8 +45,8 @@ class Fault:
 
     With `sender`, a host's name, only its packets are counted; with `flag` too, only those whose header has
     that flag. `amount` is how late (ns) a delayed packet comes, or which bit of the transport octets is
-    inverted. A swapped packet changes places with the next one of its direction. With `span` (ns, ns) it is
-    every packet of that time.
+    inverted. A swapped packet changes places with the next one of its direction, or with `amount` comes
+    behind so many. With `span` (ns, ns) it is every packet of that time.
     """
 
     action: Action
@@ -62,6 +62,8 @@ class Fault:
             words.append(str(self.n))
         if self.action == "delay":
             words.append(f"by {_duration(self.amount)}")
+        if self.action == "swap" and self.amount:
+            words.append(f"by {self.amount}")
         if self.action == "corrupt":
             words.append(f"bit {self.amount}")
         if self.span:
@@ -80,11 +82,19 @@ class Fault:
             expected = "'drop 4', 'delay a SYN 0 by 10ms', 'drop b from 1s to 2s'"
             raise LocalProtocolError(f"bad fault {text!r}: expected something like {expected}")
         action: Action = match["action"]  # type: ignore[assignment]
-        if (match["by"] is not None) != (action == "delay") or (match["bit"] and action != "corrupt"):
-            raise LocalProtocolError(f"bad fault {text!r}: 'by' goes with delay, 'bit' with corrupt")
-        amount = parse_duration(match["by"]) if match["by"] else int(match["bit"] or 0)
+        by = match["by"]
+        if (action == "delay" and not by) or (by and action not in ("delay", "swap")):
+            raise LocalProtocolError(f"bad fault {text!r}: 'by' goes with delay, and with swap")
+        if (match["bit"] and action != "corrupt") or (by and action == "swap" and not by.isdecimal()):
+            raise LocalProtocolError(f"bad fault {text!r}: 'bit' goes with corrupt, a number with swap")
+        amount = parse_duration(by) if action == "delay" else int(by or match["bit"] or 0)
         span = (parse_duration(match["start"]), parse_duration(match["end"])) if match["start"] else None
         return cls(action, int(match["n"] or 0), match["sender"] or "", match["flag"] or "", amount, span)
+
+    @property
+    def overtaken(self) -> int:
+        """How many packets overtake a swapped one."""
+        return max(self.amount, 1)
 
     @property
     def weight(self) -> tuple[int, str, str, int, int]:
@@ -187,7 +197,7 @@ class _Follower:
         elif fault.action == "duplicate":
             verdict.copies_ns.append(0)
         elif fault.action == "swap":
-            verdict.behind = max(verdict.behind, 1)
+            verdict.behind = max(verdict.behind, fault.overtaken)
         else:
             below = datagram.size - len(datagram.octets)
             verdict.flips.append(below * 8 + fault.amount % (len(datagram.octets) * 8))

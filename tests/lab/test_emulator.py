@@ -157,11 +157,12 @@ links = st.builds(
 )
 faults = st.one_of(
     st.builds("{} {}".format, st.sampled_from(["drop", "swap", "duplicate", "drop a"]), st.integers(0, 60)),
+    st.builds("swap {} by {}".format, st.integers(0, 60), st.integers(1, 5)),
     st.builds("delay {} by {}".format, st.integers(0, 60), durations),
     st.builds("corrupt {} bit {}".format, st.integers(0, 60), st.integers(0, 20_000)),
     st.just("drop a from 10ms to 20ms"),
 )
-schedules = st.lists(faults, max_size=4).map(lambda words: Schedule.parse(", ".join(words)))
+schedules = st.lists(faults, max_size=6).map(lambda words: Schedule.parse(", ".join(words)))
 gaps = st.sampled_from([0, 0, 1, 1000, 100_000, MS, 7 * MS])
 offered = st.lists(st.tuples(gaps, st.integers(1, 1480), st.integers(0, 3)), min_size=1, max_size=80)
 

@@ -57,6 +57,9 @@ def test_each_action_does_what_it_says() -> None:
     swapped = Transfer(GoBackN, octets=5000, schedule=Schedule.parse("swap 3")).run()
     arrivals = [e.packet for e in swapped.trace.of("arrive") if e.where == "b"]
     assert arrivals[:4] == [0, 2, 4, 3]
+    swapped = Transfer(GoBackN, octets=9000, schedule=Schedule.parse("swap 3 by 3")).run()
+    arrivals = [e.packet for e in swapped.trace.of("arrive") if e.where == "b"]
+    assert arrivals[:6] == [0, 2, 4, 5, 6, 3]
 
 
 @given(schedules(max_faults=8, horizon=60))
@@ -88,7 +91,8 @@ def test_a_fault_is_its_text(fault: Fault) -> None:
         ("drop", "bad fault 'drop'"),
         ("drop 4 by 3ms", "'by' goes with delay"),
         ("delay 4", "'by' goes with delay"),
-        ("drop 4 bit 3", "'bit' with corrupt"),
+        ("drop 4 bit 3", "'bit' goes with corrupt"),
+        ("swap 4 by 3ms", "a number with swap"),
         ("drop 4,, drop 5", "bad fault"),
     ],
 )
