@@ -22,6 +22,7 @@ from rawkit.link.carrier import (
     read_icmp,
     set_buffer,
 )
+from rawkit.link.firewall import MARK, FirewallRule, somebody_listens
 from rawkit.link.guard import GUARDED, Guard
 from rawkit.transport.events import Path
 
@@ -30,6 +31,7 @@ _WAIT_S = 0.005
 packets to neighbours that do not answer fill it too, and all exchanges wait meanwhile.
 """
 _ARENA_LEN = 1 << 20
+_SO_MARK = 36  # <asm-generic/socket.h>
 
 
 class RawIP(Carrier):
@@ -38,8 +40,10 @@ class RawIP(Carrier):
     The kernel finds routes and neighbours and puts fragments together; it never fragments what is sent here
     (the IPv4 header says "don't"), so that the path's MTU is the endpoint's to heed. While this is open
     the kernel answers nothing to packets of the protocol; where it has the protocol itself (TCP, UDP) that
-    is so for ports of exchanges and listeners, which guards hold. `local` binds it to one address, `filter`
-    is a tcpdump expression for what is wanted besides that. Network cards do not spread unknown protocols
+    is so for ports of exchanges and listeners, which guards hold; with `firewall` an nftables rule takes the
+    place of a guard that cannot, because another socket has the port and does not listen, or a right is
+    missing. `local` binds it to one address, `filter` is a tcpdump expression for what is wanted besides
+    that. Network cards do not spread unknown protocols
     over processors, and do not segment for them.
 
     Raises:
@@ -56,6 +60,7 @@ class RawIP(Carrier):
         *,
         version: int | None = None,
         filter: str = "",
+        firewall: bool = False,
         buffer_len: int = BUFFER_LEN,
     ) -> None:
         if not 0 < number < 255:
@@ -80,14 +85,23 @@ class RawIP(Carrier):
         with socket.socket(fileno=os.dup(self._socket.fileno())) as same:
             set_buffer(same, sending=True, octets=buffer_len)
         self._socket.ignore_path_mtu()  # the endpoint knows its path; the kernel may have been lied to
-        self._guards: dict[int, tuple[Guard, int]] = {}
-        self.silence = "guard sockets on its ports" if number in GUARDED else "the open raw socket"
+        self._firewall = firewall
+        self._guards: dict[int, tuple[Guard | FirewallRule, int]] = {}
         self._in = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._out = FrameBatch(AT_ONCE, _ARENA_LEN)
         self._queue: list[bytes] = []
         self._paths: list[Path] = []
         self._pairs = Pairs()
         self._heads = Heads(self._head)
+
+    @property
+    def silence(self) -> str:  # type: ignore[override]
+        """What keeps the kernel from answering, as it is now."""
+        if self.number not in GUARDED:
+            return "the open raw socket"
+        ruled = sorted(port for port, (guard, _) in self._guards.items() if isinstance(guard, FirewallRule))
+        rules = f", and nftables rules on {', '.join(map(str, ruled))}" if ruled else ""
+        return f"guard sockets on its ports{rules}"
 
     def _head(self, path: Path, ecn: int) -> bytes:
         more = {"flags": "DF", "ecn": ecn} if self.version == 4 else {"traffic_class": ecn}
@@ -166,13 +180,27 @@ class RawIP(Carrier):
         if guard is None:
             try:
                 with self._at_home():
-                    guard = Guard(self.number, port, self.local, version=self.version)
+                    guard = self._keep_silent(port)
             except EngineError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 return False
         self._guards[port] = guard, claims + 1
         return True
+
+    def _keep_silent(self, port: int) -> Guard | FirewallRule:
+        try:
+            return Guard(self.number, port, self.local, version=self.version)
+        except EngineError as error:
+            taken = error.errno == errno.EADDRINUSE
+            # A program that has a UDP port, or listens, answers itself: no rule about the kernel helps.
+            answered = taken and (self.number == socket.IPPROTO_UDP or somebody_listens(port))
+            if not self._firewall or answered or not (taken or error.errno == errno.EACCES):
+                raise
+        rule = FirewallRule(self.number, port, self.local, version=self.version)
+        with socket.socket(fileno=os.dup(self._socket.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, _SO_MARK, MARK)
+        return rule
 
     def release(self, port: int) -> None:
         guard, claims = self._guards.get(port, (None, 0))

@@ -268,6 +268,7 @@ def _silence() -> Check:
     name = "kernel silence"
     try:
         from rawkit.link import Guard
+        from rawkit.link.firewall import check_nftables
     except ImportError as error:
         return Check(name, False, str(error))
     held, reasons = [], []
@@ -285,6 +286,11 @@ def _silence() -> Check:
     others = sorted({line.split()[0] for line in lines} & {"SCTP", "DCCP", "UDP-Lite"})
     detail = f"guard sockets hold ports of TCP and UDP ({' and '.join(held) or 'none'})"
     detail += "; an open raw socket is enough for protocol numbers of your own"
+    try:
+        check_nftables()
+        detail += "; where a guard cannot hold a port, RawIP(firewall=True) may set an nftables rule"
+    except OSError as error:
+        detail += f"; no nftables rules where a guard cannot hold a port: {_reason(error)}"
     if others:
         detail += f"; the kernel itself has {', '.join(others)}"
     return Check(name, bool(held), "; ".join([detail, *reasons]))

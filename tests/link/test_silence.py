@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 from link.wired import address, send
+from oracles import oracle
 
 from rawkit.engine.sockets import PacketSocket
 from rawkit.errors import EngineError
 from rawkit.lab import Lab
 from rawkit.link import Guard, RawIP, Stack, run
+from rawkit.link.firewall import FirewallRule
 from rawkit.net import interfaces
 from rawkit.transport import App, Endpoint, Write
 from rawkit.wire import ICMP, TCP, UDP, ICMPv6, Packet
@@ -37,6 +39,15 @@ class Silent(Endpoint, header=TCP):
 
     def on_app(self, cx: Any, operation: Any) -> None:
         cx.send(TCP(sport=cx.path.local_port, dport=cx.path.remote_port, flags="S"))
+
+
+class Refusing(Silent, header=TCP):
+    """Answers a SYN with RST."""
+
+    def on_packet(self, cx: Any, packet: Any) -> None:
+        ack = packet.header.seq + 1 & 0xFFFFFFFF
+        cx.send(TCP(sport=cx.path.local_port, dport=cx.path.remote_port, ack=ack, flags="RA"))
+        cx.deliver(b"")
 
 
 class Echo(Endpoint, header=UDP):
@@ -182,6 +193,96 @@ def test_a_port_of_another_program_is_refused_and_guards_are_given_back(lab: Lab
         Guard(6, 7010).close()
         with pytest.raises(ValueError, match="no ports to guard"):
             Guard(253)
+
+
+def rules(lab: Lab) -> str:
+    """The firewall of host b, as nft lists it."""
+    return lab.b.run([oracle("nft"), "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_rule_takes_the_place_of_a_guard_that_cannot_hold_its_port(lab: Lab, version: int) -> None:
+    apps: list[App] = []
+
+    def app() -> App:
+        apps.append(App())
+        return apps[-1]
+
+    def ask(*stacks: Stack) -> int:
+        """What a kernel's request is answered with, as an errno."""
+        with lab.a, socket.socket(FAMILIES[version]) as kernel:
+            kernel.setblocking(False)
+            kernel.connect_ex((address(lab, "b", version), 7012))
+            answers: list[int] = []
+
+            def answered() -> bool:
+                answers.append(kernel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+                return any(answers)
+
+            until(answered, *stacks)
+            return answers[-1]
+
+    with lab.b, socket.socket(FAMILIES[version]) as other:
+        other.bind((address(lab, "b", version), 7012))  # and does not listen
+        with Stack(RawIP(6, version=version), Silent) as stack, pytest.raises(EngineError, match="has it"):
+            stack.listen(Silent, App, lambda driver: None, port=7012)
+        carrier = RawIP(6, version=version, firewall=True)
+        with watched(lab) as packets, Stack(carrier, Silent) as stack:
+            stack.listen(Silent, app, lambda driver: None, port=7012)
+            assert carrier.silence == "guard sockets on its ports, and nftables rules on 7012"
+            assert "tcp sport 7012 tcp flags rst drop" in rules(lab)
+            with lab.a, socket.socket(FAMILIES[version]) as kernel:
+                kernel.setblocking(False)
+                kernel.connect_ex((address(lab, "b", version), 7012))
+                until(lambda: bool(apps) and bool(apps[0].received), stack)
+            assert objections(packets()) == []
+            # What the endpoint itself refuses, is refused.
+            stack.listeners["", 7012].protocol = Refusing
+            assert ask(stack) == errno.ECONNREFUSED
+        assert rules(lab) == ""
+        assert ask() == errno.ECONNREFUSED  # by the kernel
+        # A program that listens answers itself: then there is nothing to be done.
+        other.listen()
+        carrier = RawIP(6, version=version, firewall=True)
+        with Stack(carrier, Silent) as stack, pytest.raises(EngineError, match="another program has it"):
+            stack.listen(Silent, App, lambda driver: None, port=7012)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_rule_keeps_port_unreachable_back_for_its_port_alone(lab: Lab, version: int) -> None:
+    def unreachable(packets: list[Packet]) -> set[int]:
+        """The ports that the kernel said nobody has."""
+        at = 14 + 2 * (20 if version == 4 else 40) + 8 + 2
+        return {int.from_bytes(bytes(p)[at : at + 2], "big") for p in packets if objections([p])}
+
+    with lab.b:
+        rule = FirewallRule(socket.IPPROTO_UDP, 7013, address(lab, "b", version), version=version)
+    with rule, watched(lab) as packets, lab.a, socket.socket(FAMILIES[version], socket.SOCK_DGRAM) as kernel:
+
+        def other_refused() -> bool:
+            for port in (7013, 7014):
+                kernel.sendto(b"hello", (address(lab, "b", version), port))
+            return 7014 in unreachable(packets())
+
+        until(other_refused)
+        assert unreachable(packets()) == {7014}
+
+
+def test_a_killed_process_leaves_no_rule(lab: Lab) -> None:
+    code = """
+import time
+from rawkit.link.firewall import FirewallRule
+held = FirewallRule(6, 7015)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    process = lab.b.spawn([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert f"table ip rawkit_{process.pid}_0" in rules(lab)
+        os.kill(process.pid, signal.SIGKILL)
+    assert rules(lab) == ""
 
 
 def test_a_killed_process_leaves_nothing(forwarding: Lab) -> None:
