@@ -83,7 +83,8 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
     congestion controller's name or class, with `control_options`; `detect` says how losses are found ("rack"
     or "duplicates"). With `pacing` segments are spread over the round trip. With `ecn` packets are marked
     instead of dropped, where the network can. With `auto_read=False` delivered data take up room until the
-    application says `Read(n)`. `first` is the number that both sides begin with.
+    application says `Read(n)`. `first` is the number that both sides begin with. Time-outs double from
+    `min_rto_ns` to `max_rto_ns`; after `tries` of them without an answer the endpoint gives up.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         ecn: bool = False,
         auto_read: bool = True,
         min_rto_ns: int = 200 * MS,
+        max_rto_ns: int = 60_000 * MS,
         tries: int = 15,
         linger_ns: int = 60_000 * MS,
     ) -> None:
@@ -117,7 +119,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.capacity, self.shift, self.first = window, 0 if mode == "messages" else shift, first
         self.wanted, self.control_options = control, dict(control_options or {})
         self.with_rack, self.paced, self.ecn, self.auto_read = detect == "rack", pacing, ecn, auto_read
-        self.rto = Rto(min_ns=min_rto_ns)
+        self.rto = Rto(initial_ns=min(1000 * MS, max_rto_ns), min_ns=min_rto_ns, max_ns=max_rto_ns)
         self.tries, self.linger_ns = tries, linger_ns
         self.connected = self.closing = self.fin_sent = self.peer_closed = False
 
