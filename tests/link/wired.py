@@ -13,6 +13,7 @@ from rawkit.transport.protocols.selective_repeat import SelectiveRepeat
 from rawkit.transport.protocols.stop_and_wait import StopAndWait
 
 MS = 10**6
+OVER = [(over, version) for over in ("raw", "udp", "tun", "packet") for version in (4, 6)]
 PROTOCOLS: dict[str, tuple[type[Endpoint], dict[str, Any]]] = {
     "stop-and-wait": (StopAndWait, {"numbers": 256, "timeout_ns": 30 * MS}),
     "go-back-n": (GoBackN, {"timeout_ns": 60 * MS}),
