@@ -219,6 +219,18 @@ int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint3
                    const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
 void rk_packet_close(struct rk_packet *sock);
 int rk_packet_fd(const struct rk_packet *sock);
+/* A second way out for a socket on one Ethernet interface that only sends: the transmit ring of an AF_XDP socket
+ * (rk_xsk.c), which rk_packet_send takes for several frames at a time, of up to 2048 octets; the others go as
+ * before, and errors are the same.  Like them, which bypass it from now on, frames of the ring pass by the queueing
+ * discipline, and taps on the sending interface do not see them.  Made in the calling thread's network namespace,
+ * by the first function; the second takes a queue of the interface and up to 512 KiB of locked memory, and needs
+ * no privilege.  When it fails, all frames go as before.
+ * -EPERM without CAP_NET_RAW, -EBUSY when no queue is free, -ENOBUFS beyond RLIMIT_MEMLOCK, -EAFNOSUPPORT or
+ * -EOPNOTSUPP where the kernel lacks AF_XDP, -EINVAL for another kind of socket. */
+int rk_packet_open_xsk(struct rk_packet *sock);
+int rk_packet_start_xsk(struct rk_packet *sock);
+/* Whether there is a ring that was started and works: 1 or 0. */
+int rk_packet_has_xsk(const struct rk_packet *sock);
 /* Queue frames [first, first + n) of a batch.  Waits until at least one is accepted or the deadline.
  * A socket on all interfaces sends each frame out of the frame's own ifindex.  A cooked socket sends
  * the frame's own protocol (0: IPv4 or IPv6, from the first octet) to the broadcast address of an

@@ -203,7 +203,8 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
     if (!rk_range_ok(first, n, batch->n) || by < RK_BY_PACKET || by > RK_BY_RAWIP)
         return -EINVAL;
     if (pace->stamps == 1) {
-        pace->stamp_fd = by == RK_BY_PACKET ? rk_packet_fd(sender) : -1;
+        /* Frames of the ring would not be among those that the socket numbers. */
+        pace->stamp_fd = by == RK_BY_PACKET && !rk_packet_has_xsk(sender) ? rk_packet_fd(sender) : -1;
         start_stamps(pace);
     }
     uint32_t done = 0;

@@ -90,10 +90,10 @@ not; 2 for bad input; 77 without permission; 130 when interrupted.""",
 @click.option("--as-is", is_flag=True, help="Neither cut packets nor complete checksums left to hardware.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "packet", "xdp"]),
+    type=click.Choice(["auto", "packet", "af-xdp", "xdp"]),
     default="auto",
     show_default=True,
-    help="How to send; xdp is live frames, for --topspeed.",
+    help="How to send; af-xdp, and xdp (live frames), are for --topspeed.",
 )
 @click.option("--no-spin", is_flag=True, help="Sleep until each deadline, sparing the CPU; less exact.")
 @click.option(
@@ -181,7 +181,7 @@ def command(file: str, no_spin: bool, dry_run: str | None, as_json: bool, plot: 
     if sum([one_by_one, *(bool(options[name]) for name in ("speed", "pps", "mbps", "topspeed"))]) > 1:
         raise click.UsageError("--speed, --pps, --mbps, --topspeed and --one-at-a-time exclude each other")
     options["topspeed"] |= one_by_one
-    if options["interface2"] and options["backend"] == "xdp":
+    if options["interface2"] and options["backend"] in ("xdp", "af-xdp"):
         raise click.UsageError("--intf2 needs the packet backend")
     options["speed"] = options["speed"] or 1.0
     loop_maps = [replace(parse_prefix_map(text), counts=True) for text in options.pop("loop_maps")]

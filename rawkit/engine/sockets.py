@@ -461,6 +461,38 @@ class PacketSocket(_Socket):
             # Nothing has to be put before a frame.
             self._descriptor[0] = self.fileno()
 
+    def open_xsk(self) -> None:
+        """Make the AF_XDP socket through whose ring several frames at a time can go, see `start_xsk`.
+
+        Raises:
+            PermissionDenied: CAP_NET_RAW is missing.
+            EngineError: EAFNOSUPPORT where the kernel lacks AF_XDP; EINVAL on all interfaces, or cooked.
+        """
+        with self._send_lock:
+            result = lib.rk_packet_open_xsk(self._live())
+        check(result, "open AF_XDP socket", self.name, needs="CAP_NET_RAW")
+
+    def start_xsk(self) -> None:
+        """Take a transmit queue for that socket, up to 512 KiB of locked memory, and send through it.
+
+        No frame passes the queueing discipline from then on, and taps on this interface do not see them.
+
+        Raises:
+            EngineError: EBUSY, ENOBUFS or EOPNOTSUPP; all frames go as before.
+        """
+        with self._send_lock:
+            result = lib.rk_packet_start_xsk(self._live())
+        hints = {
+            -errno.EBUSY: "AF_XDP sockets have all its transmit queues",
+            -errno.ENOBUFS: "more memory than RLIMIT_MEMLOCK (ulimit -l) allows",
+        }
+        check(result, "open AF_XDP socket", self.name, hint=hints.get(result, ""))
+
+    @property
+    def has_xsk(self) -> bool:
+        """Whether several frames at a time go through an AF_XDP socket."""
+        return bool(lib.rk_packet_has_xsk(self._live()))
+
     def send(self, octets: ReadableBuffer, timeout: float | None = None, *, ifindex: int = 0) -> None:
         if send_now(self._descriptor, octets):  # what is wrong is waited for, or named
             super().send(octets, timeout, ifindex=ifindex)

@@ -1,4 +1,4 @@
-"""Ways to send at speed behind one interface: packet sockets, XDP live frames, raw IP sockets.
+"""Ways to send at speed behind one interface: packet and AF_XDP sockets, XDP live frames, raw IP sockets.
 
 docs/design/transmit.md says how they differ and what `backend="auto"` goes by.
 """
@@ -18,18 +18,22 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable
+from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable, kind
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, seconds_until, slice_end
 from rawkit.engine.sockets import PacketSocket, RawIPSocket
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
 
-BACKENDS = ("auto", "packet", "xdp", "ip")
+BACKENDS = ("auto", "packet", "af-xdp", "xdp", "ip")
 
 FRAME_LEN: int = lib.RK_XDP_FRAME_LEN
 """Octets of the longest frame that the XDP backend carries."""
 
 AT_ONCE = 256
 """Frames that `asend_batch` sends at a time: some 0.3 ms."""
+
+# Kinds of interface where frames end, or go on as their octets alone say; a card has none. Others (bridge,
+# ipvlan, tunnels) read in each frame's record which protocol it carries, and AF_XDP leaves that empty.
+_LEAVES = ("", "veth", "tun")
 
 # Frames that go first, while the kernel is asked what the interface's driver does with them.
 _PROOF_N: int = lib.RK_XDP_PROOF_N
@@ -81,7 +85,7 @@ class Transmitter(Protocol):
 
     @property
     def backend(self) -> str:
-        """The one in use: "packet", "xdp" or "ip"."""
+        """The one in use: "packet", "af-xdp", "xdp" or "ip"."""
 
     @property
     def reason(self) -> str:
@@ -120,16 +124,18 @@ def open_transmitter(
     """Open `interface`, in `namespace` where one is given, for sending frames of its link layer.
 
     "auto" takes XDP live frames where they may be used and work: the interface's driver has to take the first
-    of the caller's own frames; otherwise the packet socket sends these and all others. "xdp" raises then.
-    Taps on the sending interface (tcpdump there) do not see live frames. "ip" sends IP packets of both
-    families, with their own headers, for which the kernel finds route and next hop; its `interface` may be
-    None, for whichever the route leads to.
+    of the caller's own frames. Otherwise an AF_XDP socket sends these and all others, where the interface has
+    a queue free for one, and else the packet socket. "xdp" and "af-xdp" raise then. Taps on the sending
+    interface (tcpdump there) and its queueing discipline see frames of "packet" only. "ip" sends IP packets
+    of both families, with their own headers, for which the kernel finds route and next hop; its `interface`
+    may be None, for whichever the route leads to.
 
     Raises:
         ValueError: there is no such backend, or it needs an interface.
         UnknownInterface: there is no such interface.
         PermissionDenied: CAP_NET_RAW is missing, or for "xdp" CAP_SYS_ADMIN or CAP_NET_ADMIN.
-        EngineError: anything else the kernel says; EOPNOTSUPP where it has no live frames.
+        EngineError: anything else the kernel says; EOPNOTSUPP where it has no live frames, or AF_XDP does not
+            suit the interface; EBUSY where AF_XDP sockets have all its queues, ENOBUFS beyond RLIMIT_MEMLOCK.
     """
     if backend not in BACKENDS:
         raise ValueError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
@@ -250,7 +256,8 @@ class _IPSockets:
 
 
 class _Transmitter:
-    """A packet socket, live frames, live frames until they turn out not to work, or raw IP sockets."""
+    """A packet socket, with an AF_XDP socket or without, live frames until they turn out not to work, or both
+    kinds of raw IP sockets."""
 
     def __init__(self, interface: str | None, backend: str, namespace: Enterable | None) -> None:
         self.name = interface or "IP"
@@ -264,8 +271,10 @@ class _Transmitter:
         self._rtnl: socket.socket | None = None
         self._rtnl_lock = threading.Lock()
         self._before: InterfaceCounters | None = None
+        self._by_xsk = False
+        self._no_xsk = ""  # why there is none
         self.linktype = LINKTYPE_ETHERNET
-        self.reason = "asked for"
+        self._reason = "asked for"
         try:
             with namespace.enter() if namespace is not None else nullcontext():
                 self._open(interface, backend)
@@ -291,12 +300,14 @@ class _Transmitter:
             # Also beside live frames: later there may be no privilege left to open it with.
             self._socket = PacketSocket(interface, protocol=0)
             self.linktype = self._socket.linktype
-        if backend != "packet":
+        if backend in ("auto", "xdp"):
             self._open_live(interface)
+        if backend in ("auto", "af-xdp") and isinstance(self._socket, PacketSocket):
+            self._open_xsk(self._socket)
 
     def _open_live(self, interface: str) -> None:
         if self.linktype != LINKTYPE_ETHERNET:
-            self.reason = f"{interface} has no Ethernet frames, which live frames have to be"
+            self._reason = f"{interface} has no Ethernet frames, which live frames have to be"
             return
         try:
             self._live = _LiveFrames(interface, self._ifindex)
@@ -304,16 +315,52 @@ class _Transmitter:
             if self._choice == "xdp":
                 raise
             lacking = "lack of CAP_SYS_ADMIN or CAP_NET_ADMIN" if isinstance(error, PermissionDenied) else ""
-            self.reason = f"no XDP live frames: {lacking or os.strerror(error.errno or 0)}"
+            self._reason = f"no XDP live frames: {lacking or os.strerror(error.errno or 0)}"
         else:
             if self._choice == "auto":
-                self.reason = "XDP live frames are allowed here; not yet proven"
+                self._reason = "XDP live frames are allowed here; not yet proven"
+
+    def _open_xsk(self, sock: PacketSocket) -> None:
+        """Open an AF_XDP socket too; it takes no queue before it is wanted."""
+        problem = ""
+        if self.linktype != LINKTYPE_ETHERNET:
+            problem = "its frames are not Ethernet's"
+        elif self._rtnl is not None and (its_kind := kind(self._rtnl, self._ifindex)) not in _LEAVES:
+            problem = f"a {its_kind} goes by what a frame is said to carry, which AF_XDP does not say"
+        try:
+            if problem:
+                raise EngineError(errno.EOPNOTSUPP, "open AF_XDP socket", self.name, problem)
+            sock.open_xsk()
+        except EngineError as error:
+            self._go_without_xsk(error)
+        else:
+            if self._live is None:
+                self._start_xsk(sock)
+
+    def _start_xsk(self, sock: PacketSocket) -> None:
+        try:
+            sock.start_xsk()
+        except EngineError as error:
+            self._go_without_xsk(error)
+        else:
+            self._by_xsk = True
+
+    def _go_without_xsk(self, error: EngineError) -> None:
+        if self._choice == "af-xdp":
+            raise error
+        self._no_xsk = str(error)
 
     @property
     def backend(self) -> str:
         if self._live is not None:
             return "xdp"
-        return "ip" if self._choice == "ip" else "packet"
+        if isinstance(self._socket, _IPSockets):
+            return "ip"
+        return "af-xdp" if self._by_xsk else "packet"
+
+    @property
+    def reason(self) -> str:
+        return f"{self._reason}; {self._no_xsk}" if self._no_xsk and self._live is None else self._reason
 
     def __repr__(self) -> str:
         return f"<transmitter on {self.name}: {self.backend}, {self.reason}>"
@@ -432,7 +479,7 @@ class _Transmitter:
         elif taken > 0:
             self._unproven -= taken
             if self._choice == "auto":
-                self.reason = "XDP live frames work: the driver took the first"
+                self._reason = "XDP live frames work: the driver took the first"
         elif taken == 0:
             problem = "the driver took none of the first live frames"
             if self._socket is None:
@@ -480,7 +527,7 @@ class _Transmitter:
         return self._socket.send_paced(pace, batch, first, n, due, end_ns)
 
     def _give_up(self, error: int) -> None:
-        """Go over to the packet socket because of what live frames cannot do."""
+        """Go over to the sockets because of what live frames cannot do."""
         self._fall_back(
             f"a frame exceeds the {FRAME_LEN} octets of a live frame"
             if error == -errno.EFBIG
@@ -491,7 +538,9 @@ class _Transmitter:
         assert self._live is not None
         self._live.close()
         self._live = None
-        self.reason = reason
+        self._reason = reason
+        if isinstance(self._socket, PacketSocket) and not self._no_xsk:
+            self._start_xsk(self._socket)
 
     def report(self) -> TransmitReport:
         """What became of the frames so far. The interface may count the last ones a moment later."""

@@ -73,7 +73,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if sum((self.pps is not None, self.mbps is not None, self.topspeed)) > 1:
             raise ValueError("replay: pps, mbps and topspeed exclude each other")
-        if self.interface2 is not None and self.backend == "xdp":
+        if self.interface2 is not None and self.backend in ("xdp", "af-xdp"):
             raise ValueError("replay: two interfaces need the packet backend")
         if self.as_is and self.rewrite.is_wanted:
             raise ValueError("replay: as_is and rewriting exclude each other")

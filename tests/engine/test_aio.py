@@ -263,7 +263,7 @@ def test_a_rate_is_kept_while_other_tasks_run(veth: VethPair) -> None:
         assert report.frames_per_second > 2000 * 0.9
 
 
-@pytest.mark.parametrize("backend", ["packet", "auto"])
+@pytest.mark.parametrize("backend", ["packet", "af-xdp", "auto"])
 def test_much_at_once_lets_other_tasks_run_and_is_counted(veth: VethPair, backend: str) -> None:
     n = 4000
     packet = Ether(dst=MAC(veth.far_mac), src=MAC(veth.near_mac), ethertype=LOCAL) / bytes(46)

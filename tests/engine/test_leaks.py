@@ -54,6 +54,11 @@ def packet_transmitter(veth: VethPair) -> None:
         pass
 
 
+def xsk_transmitter(veth: VethPair) -> None:
+    with open_transmitter(veth.near, "af-xdp"):
+        pass
+
+
 def live_transmitter(veth: VethPair) -> None:
     with open_transmitter(veth.near, "xdp"):
         pass
@@ -89,6 +94,7 @@ HANDLES: list[tuple[Callable[[VethPair], None], int]] = [
     (packet_socket, 10),
     (raw_socket, 500),
     (packet_transmitter, 10),
+    (xsk_transmitter, 5),
     (live_transmitter, 5),
     (link_relay, 5),
     (namespace, 15),

@@ -185,7 +185,7 @@ def test_an_interface_that_is_down_ends_it(veth: VethPair) -> None:
 
 
 @pytest.mark.net
-@pytest.mark.parametrize("backend", ["packet", "xdp", "ip"])
+@pytest.mark.parametrize("backend", ["packet", "af-xdp", "xdp", "ip"])
 @pytest.mark.parametrize("rate", [Rate(2000), Rate(2000 * 42 * 8, bits=True), Rate(2000 * 66 * 8, True, 24)])
 def test_a_rate_is_kept_by_every_backend(veth: VethPair, backend: str, rate: Rate) -> None:
     """400 frames of 42 octets at 2000 a second, in calls that end in their middle."""
@@ -285,7 +285,7 @@ def test_paced_frames_that_live_frames_cannot_carry(veth: VethPair) -> None:
         sender = PacedSender(auto)
         assert sender.send(batch, [0] * 40) == 40
         assert sender.sent == 40
-        assert auto.backend == "packet"
+        assert auto.backend == "af-xdp"
         assert auto.report().accepted == 40
 
 
