@@ -1,16 +1,18 @@
-/* What the kernel allows a packet socket that does nothing but send: the bounds beside which benchmarks/send.py puts
- * the packet backend.
+/* What the kernel allows a socket that does nothing but send: the bounds beside which benchmarks/send.py puts the
+ * packet and AF_XDP backends.
  *
  *     limit_send INTERFACE FRAME_IN_HEX COUNT WAY
  *
  * The same frame COUNT times (rounded up to whole batches of 256), one system call for a batch. WAY is
  *   sendmmsg  message headers that were written once;
  *   ring      PACKET_TX_RING, version 2, as trafgen sends;
- *   uring     io_uring: requests written once, no completions unless a request fails. */
+ *   uring     io_uring: requests written once, no completions unless a request fails;
+ *   xsk       an AF_XDP socket in copy mode: the frame lies there once, and only descriptors are written. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
+#include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <net/if.h>
 #include <stdint.h>
@@ -108,6 +110,42 @@ static void by_uring(int fd, long batches)
     }
 }
 
+static void by_xsk(int ifindex, long batches)
+{
+    enum { PAGE = 4096 };
+    int size = BATCH, fd = socket(AF_XDP, SOCK_RAW, 0);
+    struct xdp_mmap_offsets at;
+    socklen_t at_len = sizeof at;
+    uint8_t *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(memory, frame, len);
+    struct xdp_umem_reg region = {.addr = (uintptr_t)memory, .len = PAGE, .chunk_size = PAGE};
+    struct sockaddr_xdp address = {
+        .sxdp_family = AF_XDP, .sxdp_flags = XDP_COPY, .sxdp_ifindex = (uint32_t)ifindex};
+    if (setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &region, sizeof region) != 0 ||
+        setsockopt(fd, SOL_XDP, XDP_UMEM_FILL_RING, &size, sizeof size) != 0 ||
+        setsockopt(fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, &size, sizeof size) != 0 ||
+        setsockopt(fd, SOL_XDP, XDP_TX_RING, &size, sizeof size) != 0 ||
+        getsockopt(fd, SOL_XDP, XDP_MMAP_OFFSETS, &at, &at_len) != 0)
+        fail("AF_XDP");
+    uint8_t *tx = mmap(NULL, at.tx.desc + BATCH * sizeof(struct xdp_desc), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                       XDP_PGOFF_TX_RING);
+    uint8_t *done = mmap(NULL, at.cr.desc + BATCH * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                         XDP_UMEM_PGOFF_COMPLETION_RING);
+    if (tx == MAP_FAILED || done == MAP_FAILED || bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        fail("AF_XDP");
+    uint32_t *told = (uint32_t *)(tx + at.tx.producer), *taken = (uint32_t *)(tx + at.tx.consumer);
+    for (; batches > 0; batches--) {
+        for (int i = 0; i < BATCH; i++)
+            ((struct xdp_desc *)(tx + at.tx.desc))[i] = (struct xdp_desc){.addr = 0, .len = (uint32_t)len};
+        __atomic_store_n(told, *told + BATCH, __ATOMIC_RELEASE);
+        while (__atomic_load_n(taken, __ATOMIC_ACQUIRE) != *told)
+            if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 && errno != EAGAIN)
+                fail("AF_XDP");
+        *(uint32_t *)(done + at.cr.consumer) =
+            __atomic_load_n((uint32_t *)(done + at.cr.producer), __ATOMIC_ACQUIRE);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 5)
@@ -128,6 +166,8 @@ int main(int argc, char **argv)
         by_ring(fd, batches);
     else if (strcmp(argv[4], "uring") == 0)
         by_uring(fd, batches);
+    else if (strcmp(argv[4], "xsk") == 0)
+        by_xsk(address.sll_ifindex, batches);
     else
         return 2;
     return 0;

@@ -71,6 +71,8 @@ def main() -> None:
         sides = {
             "packet": [*replay, "--backend", "packet"],
             "packet, other addresses": [*replay, "--backend", "packet", "--map", "10.0.0.0/8=192.168.0.0/16"],
+            "af-xdp": [*replay, "--backend", "af-xdp"],
+            "af-xdp, other addresses": [*replay, "--backend", "af-xdp", "--map", "10.0.0.0/8=192.168.0.0/16"],
             "xdp": [*replay, "--backend", "xdp"],
             "tcpreplay": ["tcpreplay", "-K", "-t", "-i", "veth0", str(path)],
         }

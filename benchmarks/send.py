@@ -6,8 +6,9 @@ run, so that starting a process costs nothing; a run whose frames do not all arr
 frame" is sent over and over; "address and port vary" comes from a template, made while it is sent, both
 checksums right. The frames are for nobody's MAC address: the receiver throws them away at once. It has GRO,
 without which a veth interface takes no XDP live frames. masscan sends 54 octets, and is ended when all have
-arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket:
-limit_send.c does nothing but send, by sendmmsg, by a ring and by io_uring. Prints one JSON object per line.
+arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket,
+and an AF_XDP socket ("xsk"): limit_send.c does nothing but send, by sendmmsg, by a ring, by io_uring.
+Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ def compare_tools(lab: Lab, frame: bytes, template: Template, counter: int, dire
     sides = {
         "packet": fixed("packet"),
         "packet, varying": varying("packet"),
+        "af-xdp": fixed("af-xdp"),
+        "af-xdp, varying": varying("af-xdp"),
         "xdp": fixed("xdp"),
         "xdp, varying": varying("xdp"),
     }
@@ -114,7 +117,7 @@ def compare_tools(lab: Lab, frame: bytes, template: Template, counter: int, dire
     }
     if shutil.which("cc"):
         subprocess.run(["cc", "-O2", "-o", directory / "limit_send", LIMIT], check=True)
-        for way in ("sendmmsg", "ring", "uring"):
+        for way in ("sendmmsg", "ring", "uring", "xsk"):
             peers[f"C limit, {way}"] = f"{directory}/limit_send veth0 {frame.hex()} {COUNT} {way}"
     for name, command in peers.items():
         if shutil.which(command.split()[0]):
@@ -132,7 +135,7 @@ def compare_tools(lab: Lab, frame: bytes, template: Template, counter: int, dire
                 continue
             if repeat:  # the first round warms up
                 rates[name].append(rate)
-    for mine in ("packet", "xdp"):
+    for mine in ("packet", "af-xdp", "xdp"):
         if mine not in rates:
             continue
         for peer in (*peers, "packet"):
