@@ -53,8 +53,8 @@ FAULTS: dict[str, tuple[Any, ...]] = {
 # not double for long, because the bad state of a link lasts for a number of packets, of which a sender that
 # times out sends one each time. A small window for go-back-N, which sends all of it again.
 PROTOCOLS: dict[str, Callable[[], Endpoint]] = {
-    "stop-and-wait": lambda: StopAndWait(numbers=256, timeout_ns=3 * MS),
-    "go-back-n": lambda: GoBackN(window=16, timeout_ns=4 * MS),
+    "stop-and-wait": lambda: StopAndWait(numbers=256, timeout_ns=3 * MS, tries=1000),
+    "go-back-n": lambda: GoBackN(window=16, timeout_ns=4 * MS, tries=1000),
     "selective repeat": lambda: SelectiveRepeat(min_rto_ns=4 * MS, max_rto_ns=32 * MS, tries=100),
 }
 LINK = LinkSpec(delay="50us")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from report.test_dissector import expected
+from report.tshark import columns
 
 from rawkit.pcap import open_pcap
 from rawkit.tools.scaffold import scaffold
@@ -44,7 +46,9 @@ def test_over_each_carrier_as_an_ordinary_user(ordinary: list[str], courier: Pat
     assert result["over"] == over
 
 
-def test_the_capture_has_every_packet(ordinary: list[str], courier: Path) -> None:
+def test_the_capture_has_every_packet_and_tshark_reads_it_as_we_do(
+    ordinary: list[str], courier: Path
+) -> None:
     done = run(ordinary, courier, "--octets", "5000", "--capture", "run.pcapng", "--ladder", "--loss", "10%")
     assert done.returncode == 0, done.stderr
     assert "Courier over raw: complete, closed in order" in done.stdout
@@ -52,17 +56,24 @@ def test_the_capture_has_every_packet(ordinary: list[str], courier: Path) -> Non
     space: dict[str, object] = {"__name__": "courier"}
     exec(compile(courier.read_text(), "courier.py", "exec"), space)
     header = space["CourierHeader"]
-    sums = 0
+    sums, seen = 0, []
     with open_pcap(courier.parent / "run.pcapng") as file:
         for frame in file:
             packet = frame.packet()
             if IPv4 in packet and packet[IPv4].protocol == 253:
                 octets = bytes(packet.payload)
+                seen.append(expected(header, octets, "courier"))  # type: ignore[arg-type]
                 parsed, _, _ = header._parse(octets, 0, len(octets))  # type: ignore[attr-defined]
                 if not parsed.flags & 1 and frame.data[26:30] == bytes([10, 77, 0, 1]):
                     assert parsed.length == len(octets) - 6
                     sums += parsed.length
     assert sums >= 5000
+    command = [*ordinary, "-m", "rawkit", "transport", "dissector", "courier.py:Courier"]
+    made = subprocess.run(command, cwd=courier.parent, capture_output=True, text=True, timeout=60, check=True)
+    script = courier.parent / "courier.lua"
+    script.write_text(made.stdout)
+    rows = columns(courier.parent / "run.pcapng", [script], list(seen[0]), "-Y", "ip.proto==253")
+    assert [{name: [int(value, 0) for value in row[name]] for name in row} for row in rows] == seen
 
 
 def test_what_cannot_be_is_refused(courier: Path, ordinary: list[str]) -> None:

@@ -168,9 +168,10 @@ def test_captures_of_a_transfer_show_no_objection_of_any_kernel(lab: Lab, over: 
     assert objections(seen) == []
 
 
-def test_captures_between_tun_devices_show_none_either(forwarding: Lab) -> None:
+@pytest.mark.parametrize("version", [4, 6])
+def test_captures_between_tun_devices_show_none_either(forwarding: Lab, version: int) -> None:
     with watched(forwarding) as packets:
-        assert send(forwarding, "tun", 4, "go-back-n", octets=30_000).complete
+        assert send(forwarding, "tun", version, "go-back-n", octets=30_000).complete
         seen = packets()
     assert len(seen) > 20
     assert objections(seen) == []
