@@ -3,8 +3,9 @@
 A kernel answers TCP segments to a port where nobody listens with RST, and UDP datagrams with ICMP port
 unreachable. An open raw socket does not change that, nor does a port that is only bound. A guard is an
 ordinary socket that holds the port and hears nothing: the kernel takes packets for the socket's, and the
-filter on it drops them all. It concerns one port, needs no firewall and no right beyond that of the port,
-keeps the kernel and other programs from choosing the port, and is gone with the process however that dies.
+filter on it drops them all. It concerns one port, needs no firewall and no right beyond that of the port
+(but some kernels want CAP_NET_ADMIN for a filter), keeps the kernel and other programs from choosing the
+port, and is gone with the process however that dies.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import socket
 import struct
 from array import array
 
-from rawkit.errors import EngineError
+from rawkit.errors import EngineError, PermissionDenied
 
 GUARDED = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 """Protocols for which the kernel answers by port. For any other, an open raw socket keeps it silent."""
 
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER = 26, 44  # <asm-generic/socket.h>
 _DROP_ALL = array("B", struct.pack("@HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 octets
+_HINTS = {
+    errno.EADDRINUSE: "another program of this host has it",
+    errno.EACCES: "needs CAP_NET_BIND_SERVICE",
+    errno.EPERM: "this kernel wants CAP_NET_ADMIN for a socket's filter",
+}
 
 
 class Guard:
@@ -30,7 +36,8 @@ class Guard:
 
     Raises:
         EngineError: EADDRINUSE: the port is taken; EADDRNOTAVAIL: it is no address of this host.
-        PermissionDenied: a port that needs CAP_NET_BIND_SERVICE.
+        PermissionDenied: a port that needs CAP_NET_BIND_SERVICE, or a kernel that needs CAP_NET_ADMIN for the
+            filter.
     """
 
     def __init__(self, protocol: int, port: int = 0, local: str = "", *, version: int = 4) -> None:
@@ -52,12 +59,10 @@ class Guard:
                 self._socket.listen(1)
         except OSError as error:
             self._socket.close()
-            raise EngineError(
-                error.errno or errno.EIO,
-                "guard a port",
-                f"{'TCP' if stream else 'UDP'} {port}",
-                "another program of this host has it" if error.errno == errno.EADDRINUSE else "",
-            ) from None
+            code = error.errno or errno.EIO
+            kind = PermissionDenied if code in (errno.EACCES, errno.EPERM) else EngineError
+            subject = f"{'TCP' if stream else 'UDP'} {port}"
+            raise kind(code, "guard a port", subject, _HINTS.get(code, "")) from None
         self.port: int = self._socket.getsockname()[1]
         """The port that is held."""
 

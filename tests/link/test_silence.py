@@ -249,6 +249,26 @@ def test_a_rule_takes_the_place_of_a_guard_that_cannot_hold_its_port(lab: Lab, v
             stack.listen(Silent, App, lambda driver: None, port=7012)
 
 
+def test_a_port_that_needs_a_right_has_a_rule_instead(lab: Lab) -> None:
+    code = """
+from rawkit.errors import PermissionDenied
+from rawkit.link import RawIP
+try:
+    RawIP(17).claim(53)
+except PermissionDenied as error:
+    print(error)
+with RawIP(17, firewall=True) as carrier:
+    carrier.claim(53)
+    print(carrier.silence)
+"""
+    without = [oracle("setpriv"), "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
+    done = lab.b.run([*without, sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        "guard a port on UDP 53: Permission denied; needs CAP_NET_BIND_SERVICE",
+        "guard sockets on its ports, and nftables rules on 53",
+    ], done.stderr
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_rule_keeps_port_unreachable_back_for_its_port_alone(lab: Lab, version: int) -> None:
     def unreachable(packets: list[Packet]) -> set[int]:
