@@ -25,7 +25,8 @@ PIECE_LEN = 128 << 10
 """Octets that are written to a file at a time. The kernel puts what comes in one call into one piece of
 memory if it can. Pieces of this length are most often at hand, from files that were dropped; half a mebibyte
 took memory that nobody had used lately, which a virtual machine has to fetch from its host: 1500 ns in place
-of 800 for a frame of 1514 octets, too slow for 6 Gbit/s (`benchmarks/capture.py`)."""
+of 800 for a frame of 1514 octets, too slow for 6 Gbit/s (`benchmarks/capture.py`). They end at multiples of
+their length in the file, since the kernel's pieces do: others go into several small ones, a fifth slower."""
 
 THROUGH_LEN = 64 << 10
 """Octets from which on it is faster to write them from where they lie than to gather them first."""
@@ -298,8 +299,9 @@ class Sink:
         """Write some octets and give how many; a pipe or socket that does not wait is waited for."""
         if self._regular:
             # At its place: octets not yet counted when this is interrupted are written there once more.
-            with octets[:PIECE_LEN] as piece:
-                return os.pwrite(self._stream.fileno(), piece, self._whole_len + self._done)
+            at = self._whole_len + self._done
+            with octets[: PIECE_LEN - at % PIECE_LEN] as piece:
+                return os.pwrite(self._stream.fileno(), piece, at)
         try:
             written: int | None = self._stream.write(bytes(octets))
         except BlockingIOError as error:
