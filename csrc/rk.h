@@ -224,11 +224,12 @@ int rk_packet_fd(const struct rk_packet *sock);
  * before, and errors are the same.  Like them, which bypass it from now on, frames of the ring pass by the queueing
  * discipline, and taps on the sending interface do not see them.  Made in the calling thread's network namespace,
  * by the first function; the second takes a queue of the interface and up to 512 KiB of locked memory, and needs
- * no privilege.  When it fails, all frames go as before.
- * -EPERM without CAP_NET_RAW, -EBUSY when no queue is free, -ENOBUFS beyond RLIMIT_MEMLOCK, -EAFNOSUPPORT or
+ * no privilege.  It waits for a queue until the deadline: one is let go some 40 ms after its socket was closed,
+ * later on a busy machine.  When it fails, all frames go as before.
+ * -EPERM without CAP_NET_RAW, -EBUSY when no queue became free, -ENOBUFS beyond RLIMIT_MEMLOCK, -EAFNOSUPPORT or
  * -EOPNOTSUPP where the kernel lacks AF_XDP, -EINVAL for another kind of socket. */
 int rk_packet_open_xsk(struct rk_packet *sock);
-int rk_packet_start_xsk(struct rk_packet *sock);
+int rk_packet_start_xsk(struct rk_packet *sock, int64_t deadline_ns);
 /* Whether there is a ring that was started and works: 1 or 0. */
 int rk_packet_has_xsk(const struct rk_packet *sock);
 /* Queue frames [first, first + n) of a batch.  Waits until at least one is accepted or the deadline.

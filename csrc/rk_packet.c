@@ -152,11 +152,11 @@ int rk_packet_open_xsk(struct rk_packet *sock)
     return rk_xsk_open(&sock->xsk);
 }
 
-int rk_packet_start_xsk(struct rk_packet *sock)
+int rk_packet_start_xsk(struct rk_packet *sock, int64_t deadline_ns)
 {
     if (sock->xsk == NULL)
         return -EINVAL;
-    int error = rk_xsk_start(sock->xsk, sock->fd, sock->ifindex);
+    int error = rk_xsk_start(sock->xsk, sock->fd, sock->ifindex, deadline_ns);
     /* Frames of either way must not overtake those of the other in a queueing discipline. */
     if (error == 0)
         error = rk_io_set_option(sock->fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1);

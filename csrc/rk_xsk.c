@@ -18,7 +18,6 @@
 #include <linux/if_ether.h>
 #include <linux/if_xdp.h>
 #include <net/if.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,8 +29,6 @@
 #define SLOTS_MOST 256u
 #define SLOTS_LEAST 32u
 #define NO_FRAME UINT64_MAX /* no address in the memory: the kernel skips such a descriptor */
-/* The kernel frees a closed socket's queue after this at the latest, usually within 40 ms. */
-#define LETS_GO_NS 500000000
 #define ASK_AGAIN_NS 1000000
 
 struct rk_xsk {
@@ -51,9 +48,6 @@ struct rk_xsk {
     uint32_t free_n;
     uint64_t free[SLOTS_MOST]; /* addresses of slots whose frames have left the device */
 };
-
-/* When this process last closed one. */
-static _Atomic int64_t closed_ns = INT64_MIN / 2;
 
 static uint32_t *number_in(uint8_t *ring, uint64_t offset)
 {
@@ -145,7 +139,7 @@ static int bind_to_free_queue(struct rk_xsk *xsk)
     }
 }
 
-int rk_xsk_start(struct rk_xsk *xsk, int packet_fd, int ifindex)
+int rk_xsk_start(struct rk_xsk *xsk, int packet_fd, int ifindex, int64_t deadline_ns)
 {
     xsk->asked = packet_fd;
     xsk->ifindex = ifindex;
@@ -154,8 +148,8 @@ int rk_xsk_start(struct rk_xsk *xsk, int packet_fd, int ifindex)
         error = make_rings(xsk);
     if (error != 0)
         return error == -ENOPROTOOPT ? -EOPNOTSUPP : error;
-    while ((error = bind_to_free_queue(xsk)) == -EBUSY && rk_monotonic_ns() < closed_ns + LETS_GO_NS) {
-        const struct timespec pause = {.tv_nsec = ASK_AGAIN_NS}; /* it may be the one we had */
+    while ((error = bind_to_free_queue(xsk)) == -EBUSY && rk_monotonic_ns() < deadline_ns) {
+        const struct timespec pause = {.tv_nsec = ASK_AGAIN_NS};
         nanosleep(&pause, NULL);
     }
     if (error != 0)
@@ -178,8 +172,6 @@ void rk_xsk_close(struct rk_xsk *xsk)
         close(xsk->fd);
     if (xsk->memory != NULL)
         munmap(xsk->memory, xsk->memory_len);
-    if (xsk->works)
-        closed_ns = rk_monotonic_ns();
     free(xsk);
 }
 

@@ -11,8 +11,9 @@ struct rk_xsk;
 int rk_xsk_open(struct rk_xsk **out);
 /* Lock memory and take a transmit queue of an Ethernet interface: the first that is free. Once only. The packet
  * socket in the same namespace stays open as long as this one.
- * -EBUSY when none is, -ENOBUFS beyond RLIMIT_MEMLOCK, -ENODEV, -EOPNOTSUPP where the kernel lacks a part. */
-int rk_xsk_start(struct rk_xsk *xsk, int packet_fd, int ifindex);
+ * -EBUSY when none is until the deadline, -ENOBUFS beyond RLIMIT_MEMLOCK, -ENODEV, -EOPNOTSUPP where the kernel
+ * lacks a part. */
+int rk_xsk_start(struct rk_xsk *xsk, int packet_fd, int ifindex, int64_t deadline_ns);
 void rk_xsk_close(struct rk_xsk *xsk);
 
 /* An rk_offer (rk_io.h) of frames [first, first + *n), all of them within the batch's rows: how many were given

@@ -132,11 +132,11 @@ static void check_left(struct rk_xsk *xsk)
     drop_batch(batch);
 }
 
-static struct rk_xsk *open_on(const char *name, int packet_fd, int *error)
+static struct rk_xsk *open_on(const char *name, int packet_fd, int64_t wait_ms, int *error)
 {
     struct rk_xsk *xsk = NULL;
     if ((*error = rk_xsk_open(&xsk)) == 0)
-        *error = rk_xsk_start(xsk, packet_fd, (int)if_nametoindex(name));
+        *error = rk_xsk_start(xsk, packet_fd, (int)if_nametoindex(name), in_ms(wait_ms));
     return xsk;
 }
 
@@ -144,15 +144,15 @@ static struct rk_xsk *open_on(const char *name, int packet_fd, int *error)
 static void check_queue(int packet_fd)
 {
     int error;
-    rk_xsk_close(open_on("v0", packet_fd, &error));
+    rk_xsk_close(open_on("v0", packet_fd, 20, &error));
     EXPECT(error, -EBUSY);
-    rk_xsk_close(open_on("v1", packet_fd, &error));
+    rk_xsk_close(open_on("v1", packet_fd, 20000, &error));
     EXPECT(error, 0);
-    rk_xsk_close(open_on("v1", packet_fd, &error));
+    rk_xsk_close(open_on("v1", packet_fd, 20000, &error));
     EXPECT(error, 0);
     struct rk_xsk *xsk = NULL;
     EXPECT(rk_xsk_open(&xsk), 0);
-    EXPECT(rk_xsk_start(xsk, packet_fd, 9999), -ENODEV);
+    EXPECT(rk_xsk_start(xsk, packet_fd, 9999, 0), -ENODEV);
     rk_xsk_close(xsk);
 }
 
@@ -171,7 +171,7 @@ static void check_memory_limit(int packet_fd)
     limit.rlim_cur = SLOTS_LEAST * SLOT_LEN;
     EXPECT(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
     int error;
-    struct rk_xsk *xsk = open_on("v1", packet_fd, &error);
+    struct rk_xsk *xsk = open_on("v1", packet_fd, 20000, &error);
     if (error != -ENOBUFS) { /* others of this user may have locked some */
         EXPECT(error, 0);
         EXPECT(xsk->slots_n, SLOTS_LEAST);
@@ -183,7 +183,7 @@ static void check_memory_limit(int packet_fd)
     rk_xsk_close(xsk);
     limit.rlim_cur = 0;
     EXPECT(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
-    rk_xsk_close(open_on("v1", packet_fd, &error));
+    rk_xsk_close(open_on("v1", packet_fd, 20000, &error));
     EXPECT(error, -ENOBUFS);
     EXPECT(setrlimit(RLIMIT_MEMLOCK, &before), 0);
     EXPECT(syscall(SYS_capset, &header, data), 0);
@@ -228,7 +228,7 @@ int main(void)
     set_interface("v0", true, 1500, true);
     set_interface("v1", true, 1500, true);
     int error, packet_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    struct rk_xsk *xsk = open_on("v0", packet_fd, &error);
+    struct rk_xsk *xsk = open_on("v0", packet_fd, 20, &error);
     if (error == -EAFNOSUPPORT || error == -EOPNOTSUPP) {
         printf("skipped: no AF_XDP here: %s\n", strerror(-error));
         return 77;

@@ -472,16 +472,18 @@ class PacketSocket(_Socket):
             result = lib.rk_packet_open_xsk(self._live())
         check(result, "open AF_XDP socket", self.name, needs="CAP_NET_RAW")
 
-    def start_xsk(self) -> None:
+    def start_xsk(self, timeout: float = 0.0) -> None:
         """Take a transmit queue for that socket, up to 512 KiB of locked memory, and send through it.
 
-        No frame passes the queueing discipline from then on, and taps on this interface do not see them.
+        No frame passes the queueing discipline from then on, and taps on this interface do not see them. The
+        kernel lets go of a queue some 40 ms after its socket was closed, later on a busy machine: `timeout`, in
+        seconds, is for that.
 
         Raises:
             EngineError: EBUSY, ENOBUFS or EOPNOTSUPP; all frames go as before.
         """
         with self._send_lock:
-            result = lib.rk_packet_start_xsk(self._live())
+            result = lib.rk_packet_start_xsk(self._live(), deadline(timeout))
         hints = {
             -errno.EBUSY: "AF_XDP sockets have all its transmit queues",
             -errno.ENOBUFS: "more memory than RLIMIT_MEMLOCK (ulimit -l) allows",

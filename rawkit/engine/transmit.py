@@ -35,6 +35,9 @@ AT_ONCE = 256
 # ipvlan, tunnels) read in each frame's record which protocol it carries, and AF_XDP leaves that empty.
 _LEAVES = ("", "veth", "tun")
 
+# Seconds for which a transmit queue is waited for, and when AF_XDP was asked for.
+_QUEUE_WAIT, _ASKED_QUEUE_WAIT = 0.2, 2.0
+
 # Frames that go first, while the kernel is asked what the interface's driver does with them.
 _PROOF_N: int = lib.RK_XDP_PROOF_N
 
@@ -339,7 +342,7 @@ class _Transmitter:
 
     def _start_xsk(self, sock: PacketSocket) -> None:
         try:
-            sock.start_xsk()
+            sock.start_xsk(_QUEUE_WAIT if self._choice == "auto" else _ASKED_QUEUE_WAIT)
         except EngineError as error:
             self._go_without_xsk(error)
         else:
