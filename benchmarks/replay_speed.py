@@ -20,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _compare import go_first
+
 from rawkit.engine import FrameBatch
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab
@@ -61,6 +63,7 @@ def memory(lab: Lab, command: list[str]) -> float:
 
 
 def main() -> None:
+    go_first()
     become_namespace_root()
     with Lab() as lab, tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mixed.pcap")
