@@ -475,9 +475,9 @@ class PacketSocket(_Socket):
     def start_xsk(self, timeout: float = 0.0) -> None:
         """Take a transmit queue for that socket, up to 512 KiB of locked memory, and send through it.
 
-        No frame passes the queueing discipline from then on, and taps on this interface do not see them. The
-        kernel lets go of a queue some 40 ms after its socket was closed, later on a busy machine: `timeout`, in
-        seconds, is for that.
+        No frame passes the queueing discipline from then on, and taps on this interface do not see them.
+        `timeout`, in seconds, is for a queue whose socket was just closed: the kernel lets go of it some 40
+        ms later, on a busy machine after more.
 
         Raises:
             EngineError: EBUSY, ENOBUFS or EOPNOTSUPP; all frames go as before.

@@ -217,7 +217,7 @@ def test_a_device_that_reads_the_protocol_is_left_to_the_packet_socket() -> None
 def test_frames_that_a_slow_device_does_not_take_stay_the_callers(veth: VethPair) -> None:
     """A device that lets go of frames late: few are taken at a time, each once, in order, and no other."""
     with link("slow0", kind="macvlan", link=veth.near_index, macvlan_mode="private"):
-        tbf = f"qdisc replace dev {veth.near} root tbf rate 8mbit burst 1600 limit 1000000"
+        tbf = f"qdisc replace dev {veth.near} root tbf rate 4mbit burst 1600 limit 1000000"
         done = subprocess.run([oracles.oracle("tc"), *tbf.split()], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"no token bucket filter in this kernel: {done.stderr.strip()}")
@@ -228,11 +228,14 @@ def test_frames_that_a_slow_device_does_not_take_stay_the_callers(veth: VethPair
         ):
             near.open_xsk()
             near.start_xsk(10)
-            taken = near.send_batch(batch, 0, 400, timeout=0)
-            assert 0 < taken < 400
-            with pytest.raises(EngineError) as caught:
-                near.send_batch(batch, taken, 300, timeout=0)
-            assert caught.value.errno == errno.ENOBUFS
+            taken, refusal = 0, None
+            while taken < 500 and refusal is None:  # one or two may have left meanwhile
+                try:
+                    taken += near.send_batch(batch, taken, 500 - taken, timeout=0)
+                except EngineError as error:
+                    refusal = error.errno
+            assert refusal == errno.ENOBUFS
+            assert taken > 60
             assert near.queue_full > 0
             # Others than those that were refused, and fewer.
             assert near.send_batch(batch, 500, 10, timeout=20) == 10
