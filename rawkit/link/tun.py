@@ -183,12 +183,12 @@ def _run_length(queue: list[tuple[bytes, Path, int]], at: int) -> int:
     and with the same header, but for the number and the last one's PSH and FIN.
     """
     first, path, ecn = queue[at]
-    if len(first) < 20 or first[13] != _ACK:
-        return 1
-    head_len = (first[12] >> 4) * 4
+    head_len = (first[12] >> 4) * 4 if len(first) > 20 else 0
     size = len(first) - head_len
+    if head_len < 20 or size < 1 or first[13] != _ACK:
+        return 1
     number, total, end = int.from_bytes(first[4:8], "big"), len(first), at + 1
-    while end < len(queue) and size > 0:
+    while end < len(queue):
         octets, next_path, next_ecn = queue[end]
         number = number + size & 0xFFFFFFFF
         total += len(octets) - head_len

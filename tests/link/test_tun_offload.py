@@ -14,7 +14,7 @@ import pytest
 
 from rawkit.errors import TargetError
 from rawkit.lab import Lab
-from rawkit.link import Stack, Tun, run
+from rawkit.link import Flow, Stack, Tun, run
 from rawkit.transport import App, Endpoint, PeerClosed, Write
 from rawkit.wire import TCP
 from rawkit.wire.tcp import MSS
@@ -165,6 +165,16 @@ def test_segments_that_follow_each_other_leave_as_one(host: Lab, version: int, o
         thread.join()
     assert got == data  # so the kernel found all checksums right
     assert written < len(data) / 4000 if offload else written > len(data) / 1000
+
+
+def test_what_is_no_segment_leaves_as_it_is(host: Lab) -> None:
+    with host.b, Tun(OWN[4], 6, offload=True) as carrier:
+        path = carrier.path(Flow("", 1, str(host.b.ipv4), 2))
+        long_header, no_header = bytes(12) + b"\xf0\x10" + bytes(10), bytes(12) + b"\x00\x10" + bytes(10)
+        for octets in (b"", b"x", long_header, long_header, no_header, b"x", bytes(1000)):
+            carrier.send(octets, path, 0)
+        carrier.flush()
+        assert packets_written(carrier.interface) == 7
 
 
 def test_offload_is_for_tcp_alone() -> None:
