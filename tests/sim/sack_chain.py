@@ -6,11 +6,14 @@ independent losses, SACK (RFC 6675) and limited transmit (RFC 3042)
 
 - n packets that leave at once arrive at once a round trip later: a round. With a loss, each that arrives
   after it lets one more go, so that three arrive in the end, unless a round brings nothing: an idle time-out;
-- three arrivals begin a recovery: the window is half of what is out (n and two that were let go). A recovery
-  takes a round, and one more if one of those that went out before it began is lost too;
+- three arrivals begin a recovery: the window is half of n, of which those that were let go are no part (RFC
+  5681 section 3.2, step 2). A recovery takes a round, and one more if one of those that went out before it
+  began is lost too;
+- if one of those that go out during it is lost, then another recovery follows it at once;
 - it ends without a time-out unless one packet is lost twice: the first (retransmission lost, p) or any of the
   others that are out then, n + 1 of them (p * p each);
-- meanwhile the window goes on being sent, so such a time-out costs little of the rate: it is not idle.
+- meanwhile the window goes on being sent, but for that packet, so such a time-out costs little of the rate:
+  it is not idle.
 
 Rounded as little as can be: windows are multiples of half a segment, and a second time-out in a row takes as
 long as the first.
@@ -24,7 +27,10 @@ from functools import cache
 from math import comb, sqrt
 
 State = tuple[float, float]
-"""Window and, in slow start, where that ends (0 otherwise), in segments."""
+"""Window and, in slow start, where that ends (0 otherwise, or REPAIR), in segments."""
+
+REPAIR = -1.0
+"""In a recovery that follows another one, so that all that goes out is sent during it."""
 
 Step = tuple[float, State, float, float]
 """Probability, the next state, segments sent, and round trips taken."""
@@ -55,24 +61,40 @@ def duplicates(need: int, out: int, p: float) -> tuple[float, float, float]:
 def steps(window: float, end: float, p: float, timeout: float) -> Iterator[Step]:
     """What may become of a round that begins with a full window."""
     n = int(window)
+    if end == REPAIR:
+        mended, clean = (1 - p) * (1 - p * p) ** (2 * n), (1 - p) ** n
+        yield mended * clean, (window, 0), n, 1
+        yield mended * (1 - clean), (halved(window), REPAIR), n, 1
+        yield 1 - mended, (1, halved(window)), (window - 1) * timeout, timeout
+        return
     grown = min(window + n, end) if end else min(window + n / window, 5 / sqrt(p))  # which it seldom reaches
     yield (1 - p) ** n, (round(2 * grown) / 2, end if grown < end else 0), n, 1
-    half = max((n + 2) / 2, 2)
+    half = max(n / 2, 2)
     for before in range(n):  # arrive before the first loss
         for after, chance in arrive(n - 1 - before, p):
             lost = (1 - p) ** before * p * chance
             certain, rounds, sent = duplicates(3 - after, before + after, p)
             if certain < 1:
                 out = before + after
-                yield lost * (1 - certain), (1, max(round(out) / 2, 2)), n + out, timeout
-            if certain:
-                rounds, sent = rounds / certain, sent / certain
-                mended = (1 - p) * (1 - p * p) ** (n + 1)
-                again = 1 - (1 - p) ** (before + 2)
-                repair = n + sent + max(half, before + 3) + again * half
-                yield lost * certain * mended, (half, 0), repair, 2 + rounds + again
-                stall = n + sent + half * timeout
-                yield lost * certain * (1 - mended), (1, max(round(half) / 2, 2)), stall, 1 + rounds + timeout
+                yield lost * (1 - certain), (1, halved(out)), n + out, timeout
+            if not certain:
+                continue
+            rounds, sent = rounds / certain, sent / certain
+            mended = (1 - p) * (1 - p * p) ** (n + 1)
+            once = (1 - p) ** (before + 2)
+            for more, share in ((0, once), (1, 1 - once)):
+                clean = (1 - p) ** (half if more else max(half - before - 3, 0))
+                chance = lost * certain * mended * share
+                repair = n + sent + max(half, before + 3) + more * half
+                yield chance * clean, (half, 0), repair, 2 + rounds + more
+                yield chance * (1 - clean), (halved(half), REPAIR), repair, 2 + rounds + more
+            stall = n + sent + (half - 1) * timeout
+            yield lost * certain * (1 - mended), (1, halved(half)), stall, 1 + rounds + timeout
+
+
+def halved(window: float) -> float:
+    """After a loss event, at least two segments."""
+    return max(round(window) / 2, 2)
 
 
 def segments_per_round(p: float, timeout: float) -> float:

@@ -115,8 +115,8 @@ def test_check_27_the_formula_gives_the_published_rates() -> None:
 
 
 # What of the check's range holds with selective acknowledgements and independent losses: (p, RTO in seconds).
-FORMULA_HOLDS = [(0.01, 0.4), (0.02, 0.4), (0.01, 1.0)]
-FORMULA_ENDS = [(0.05, 0.4), (0.1, 0.4), (0.02, 1.0), (0.05, 1.0), (0.1, 1.0)]
+FORMULA_HOLDS = [(0.01, 0.4), (0.02, 0.4), (0.05, 0.4), (0.01, 1.0), (0.02, 1.0)]
+FORMULA_ENDS = [(0.1, 0.4), (0.05, 1.0), (0.1, 1.0)]
 
 
 def pftk_share(model: Model, p: float, rto_s: float, seconds: int) -> float:
@@ -251,3 +251,50 @@ def test_a_lost_syn_leaves_one_segment_and_slow_start(control: str) -> None:
     straight = Transfer(SelectiveRepeat, options, octets=200_000).run()
     # After the second of the time-out, and the rounds in which one segment becomes ten.
     assert lost.metrics()["finished_s"] - 1 < straight.metrics()["finished_s"] + 4 * 0.042
+
+
+class Watched(NewReno):
+    """Notes when it is told of a loss event, and of how much."""
+
+    def __init__(self, mss: int, cwnd: int | None = None) -> None:
+        super().__init__(mss, cwnd)
+        self.events: list[tuple[int, int, int]] = []
+
+    def on_loss(self, now_ns: int, in_flight: int) -> None:
+        self.events.append((now_ns, in_flight, self.cwnd))
+        super().on_loss(now_ns, in_flight)
+
+
+def loss_events(loss: float = 0.0, schedule: str = "", **options: Any) -> list[tuple[int, int, int]]:
+    """What NewReno hears in 200 packets over a queue that holds all: when, octets under way, window."""
+    result = Transfer(
+        SelectiveRepeat,
+        {"control": Watched, **options},
+        octets=200 * MSS,
+        link=LinkSpec("6Mbit/s", "20ms", models=(Bernoulli(loss),)),
+        link_back=LinkSpec("6Mbit/s", "20ms"),
+        schedule=Schedule.parse(schedule),
+        seed=8,
+        trace=False,
+    ).run()
+    assert result.complete
+    endpoint = result.client.endpoint
+    assert isinstance(endpoint, SelectiveRepeat)
+    assert isinstance(endpoint.control, Watched)
+    return endpoint.control.events
+
+
+@pytest.mark.parametrize("detect", ["rack", "duplicates"])
+def test_rfc_5681_section_4_3_losses_in_two_windows_are_two_events(detect: str) -> None:
+    # When 29 is missed, packets up to 68 are under way. That 63 is lost is known, and mended, a round trip
+    # later, when 75 is missed already: what repairs the one window has not repaired the next.
+    one = loss_events(schedule="drop a 29, drop a 40, drop a 63", detect=detect)
+    two = loss_events(schedule="drop a 29, drop a 63, drop a 75", detect=detect)
+    assert [len(one), len(two)] == [1, 2]
+    assert [under_way // MSS for _, under_way, _ in two] == [39, 19]
+
+
+def test_a_loss_never_raises_the_window() -> None:
+    events = loss_events(loss=0.1)
+    assert len(events) > 3
+    assert all(under_way <= window for _, under_way, window in events)

@@ -140,6 +140,7 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
         self.rack, self.probe, self.rate = Rack(), TailLossProbe(), DeliveryRate()
         self.pacer: Pacer | None = None
         self.recovery_end: int | None = None  # of fast recovery: what was next when it began
+        self.lost_again = False  # whether in it something was lost that was sent after it had begun
         self.no_reduction_before = self.next  # marks and losses of what was sent earlier are no news
         self.limited = False  # whether the congestion window keeps us back
         self.armed = "timeout"  # or "probe": which of the two timers runs
@@ -439,16 +440,19 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             self.buffer.release(board.una)
         self.rack.update(news, now, self.rto.rtt.min_ns)
         if self.probe.on_ack(ack) and self.recovery_end is None:
-            self.control.on_loss(now, board.flight_size)  # the probe repaired a loss that nobody saw
+            self.control.on_loss(now, self.reduced_from)  # the probe repaired a loss that nobody saw
         rate = self.rate.on_ack(now, acked, newest.mark) if newest.mark else None  # type: ignore[arg-type]
         if flags & ECE and (self.control.every_mark or board.una > self.no_reduction_before):
             self.no_reduction_before = self.next
-            self.control.on_ecn(now, acked, board.flight_size)
+            self.control.on_ecn(now, acked, self.reduced_from)
         was_in_recovery = self.recovery_end is not None
         self.repair(cx)
         if self.recovery_end is not None and board.una >= self.recovery_end:
             self.recovery_end = None
             self.rack.on_recovery_end()
+            # Losses in two windows are two events (RFC 5681 section 4.3), but for what is mended already.
+            if self.lost_again and any(s.lost or s.transmissions > 1 for s in board if not s.acked):
+                self.recover(cx)
         if self.recovery_end is None and not was_in_recovery:
             sample = AckSample(now, acked, self.rto.rtt.srtt_ns, self.limited, rtt, rate.bps if rate else 0)
             self.control.on_ack(sample)
@@ -492,14 +496,28 @@ class SelectiveRepeat(Endpoint, header=SelectiveRepeatHeader):
             lost = board.lose_by_duplicates(3, 1 if self.messages else self.mss)
         if again is not None:
             cx.timer("reorder", at=again)
-        if lost and self.recovery_end is None and board.una >= self.no_reduction_before:
-            self.recovery_end = self.no_reduction_before = self.next
-            self.probe.reset()
-            self.control.on_loss(cx.now, board.flight_size)
+        if lost and self.recovery_end is not None:
+            self.lost_again |= any(segment.start >= self.recovery_end for segment in lost)
+        elif lost and board.una >= self.no_reduction_before:
             cx.trace("loss", una=board.una, segments=len(lost))
+            self.recover(cx)
             self.output(
                 cx, lost[0]
             )  # the first at once, whatever is in flight (RFC 6675 section 5, step 4.3)
+
+    def recover(self, cx: Context) -> None:
+        """Begin a recovery, which lasts until all that is under way now has arrived."""
+        self.recovery_end = self.no_reduction_before = self.next
+        self.lost_again = False
+        self.probe.reset()
+        self.control.on_loss(cx.now, self.reduced_from)
+
+    @property
+    def reduced_from(self) -> int:
+        """Octets that a reduction starts from: all that is not acknowledged (RFC 5681's FlightSize), but no
+        more than the window, for of what arrived out of order that may be several windows.
+        """
+        return min(self.board.flight_size, self.control.cwnd)
 
     def metrics(self) -> dict[str, float]:
         return {
