@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rawkit.transport.congestion import AckSample, CongestionControl
+from rawkit.transport.hystart import HybridStart, HyStart, SlowStart
 
 C = 0.4  # segments per cubic second, section 5
 BETA = 0.7  # section 4.6
@@ -23,11 +26,32 @@ class Cubic(CongestionControl):
     """A window that is a cubic function of the time since the last loss event, and never slower than Reno's.
 
     `fast_convergence` (section 4.7) gives way to newcomers; theory about one flow assumes it off.
+    `slow_start` says how the first slow start ends (section 4.10): when the network begins to queue, by
+    "hystart++" (RFC 9406) or "hybrid", its predecessor, which Linux has; or at a loss ("standard").
+
+    Raises:
+        ValueError: there is no such slow start.
     """
 
-    def __init__(self, mss: int, cwnd: int | None = None, *, fast_convergence: bool = True) -> None:
+    def __init__(
+        self,
+        mss: int,
+        cwnd: int | None = None,
+        *,
+        fast_convergence: bool = True,
+        slow_start: Literal["hystart++", "hybrid", "standard"] = "hystart++",
+    ) -> None:
         super().__init__(mss, cwnd)
         self._fast_convergence = fast_convergence
+        kinds: dict[str, type[SlowStart] | None] = {
+            "hystart++": HyStart,
+            "hybrid": HybridStart,
+            "standard": None,
+        }
+        if slow_start not in kinds:
+            raise ValueError(f"no slow start is called {slow_start!r}; there are {', '.join(kinds)}")
+        kind = kinds[slow_start]
+        self._start = kind(mss) if kind else None  # until slow start has ended for the first time
         self._segments = self.cwnd / mss  # the window; `cwnd` is this in whole octets
         self._w_max = 0.0
         self._prior = 0.0  # the window before the last reduction
@@ -37,11 +61,14 @@ class Cubic(CongestionControl):
 
     def on_ack(self, ack: AckSample) -> None:
         """Grows the window: slow start, then the cubic function or Reno's, whichever is more (section 4)."""
+        growth = self._start.on_ack(ack, self.cwnd) if self._start else min(ack.acked, self.mss)
         if not ack.cwnd_limited:
             return
         if self.in_slow_start:
-            self._slow_start(ack.acked)
+            self.cwnd += growth
             self._segments = self.cwnd / self.mss
+            if self._start and self._start.over:
+                self.ssthresh, self._start = self.cwnd, None
             return
         if self._epoch_ns is None:
             self._begin_epoch(ack.now_ns)
@@ -57,6 +84,11 @@ class Cubic(CongestionControl):
             target = min(max(target, self._segments), 1.5 * self._segments)  # section 4.2
             self._segments += (target - self._segments) / self._segments * acked
         self.cwnd = int(self._segments * self.mss)
+
+    def on_send(self, now_ns: int, octets: int, in_flight: int) -> None:
+        """Counts rounds of slow start."""
+        if self._start:
+            self._start.on_send(octets)
 
     def on_loss(self, now_ns: int, in_flight: int) -> None:
         """Falls to 0.7 of what is in flight, at least two segments (section 4.6)."""
@@ -89,7 +121,7 @@ class Cubic(CongestionControl):
         else:
             self._w_max = self._segments
         self.ssthresh = max(int(in_flight * BETA), 2 * self.mss)
-        self._epoch_ns = None
+        self._epoch_ns = self._start = None
 
     def _begin_epoch(self, now_ns: int) -> None:
         self._epoch_ns = now_ns
