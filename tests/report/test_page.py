@@ -25,9 +25,16 @@ TRANSFER = Transfer(SelectiveRepeat, octets=300_000, link=LINK, schedule=Schedul
 BOXES = """[...document.querySelectorAll('.plot .nsewdrag')].map(element => {
     const { x, y, width, height } = element.getBoundingClientRect(); return [x, y, width, height]; })"""
 """Where the plots are."""
-PACKET = """(({ _fullLayout: { xaxis, yaxis }, data: [sent] }) => [
-    [xaxis.d2p(sent.x[90]), yaxis.d2p(sent.y[90])], sent.text[90]])(document.getElementById('sequence'))"""
-"""Where the thirtieth packet is in its plot, and what is said of it."""
+PACKET = """(({ _fullLayout: { xaxis, yaxis }, data: [sent] }) => {
+    const inside = (pixel, axis) => pixel > 20 && pixel < axis._length - 20;
+    const all = sent.x.map((x, i) => [xaxis.d2p(x), yaxis.d2p(sent.y[i]), sent.text[i]])
+        .filter(([x, y, text]) => text && inside(x, xaxis) && inside(y, yaxis));
+    const alone = ([x, y, text]) => Math.min(
+        ...all.filter(other => other[2] !== text).map(other => Math.hypot(other[0] - x, other[1] - y)));
+    const best = all.reduce((one, other) => alone(other) > alone(one) ? other : one);
+    return [best.slice(0, 2), best[2]];
+})(document.getElementById('sequence'))"""
+"""Where the packet furthest from all others is in its plot, not at the border, and what is said of it."""
 
 
 @pytest.fixture(scope="module")

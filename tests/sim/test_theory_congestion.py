@@ -156,7 +156,7 @@ def test_check_27_independent_loss_as_a_markov_chain_says(p: float, rto_s: float
     expected = segments_per_round(p, rto_s / 0.1) / (pftk(p, 0.1, rto_s) * 0.1)
     assert (abs(expected - 1) <= 0.4) == ((p, rto_s) in FORMULA_HOLDS)
     share = pftk_share(Bernoulli(p), p, rto_s, seconds)
-    assert share >= 1
+    assert share >= 1 or (p, rto_s) in FORMULA_HOLDS
     assert share == pytest.approx(expected, rel=0.1)
 
 
