@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Self
@@ -77,6 +77,21 @@ class _Held:
         """The descriptor, for select and poll: it is readable (an error) as long as something waits."""
         return self._socket.fileno()
 
+    def _insist(self, send: Callable[[], object], target: IPv4Address | IPv6Address) -> None:
+        """Send, again as long as it may be earlier datagrams that the kernel complains of.
+
+        Each of these is told only once, but others may come meanwhile; the error queue has them all.
+        """
+        for _ in range(_NEWS_MAX):
+            try:
+                send()
+                return
+            except OSError as error:
+                failed = error
+                if error.errno not in NEWS:
+                    break
+        raise EngineError(failed.errno or errno.EIO, "send", f"UDP to {target}")
+
 
 class ErrorQueueSocket(_Held):
     """A UDP socket connected to one address and port.
@@ -131,14 +146,7 @@ class ErrorQueueSocket(_Held):
         """
         kind = _IP_TTL if self._v4 else socket.IPV6_HOPLIMIT
         control = [(self._level, kind, struct.pack("=i", hop_limit))]
-        for last in (False, True):
-            try:
-                self._socket.sendmsg([payload], control)
-                return
-            except OSError as error:
-                # Of an earlier datagram, perhaps: then it is told only once, and the error queue has it all.
-                if last or error.errno not in NEWS:
-                    raise EngineError(error.errno or errno.EIO, "send", f"UDP to {self.target}") from None
+        self._insist(lambda: self._socket.sendmsg([payload], control), self.target)
 
     def arrivals(self) -> Iterator[Arrival]:
         """What has come, errors first; does not wait."""
@@ -255,16 +263,7 @@ class DatagramSocket(_Held):
         host, _, zone = str(address).partition("%")
         scope = (int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)) if zone else 0
         where = (host, port) if self._v4 else (host, port, 0, scope)
-        for _ in range(_NEWS_MAX):
-            try:
-                self._socket.sendto(payload, where)
-                return
-            except OSError as error:
-                # Of an earlier datagram, perhaps: the error queue has that.
-                failed = error
-                if error.errno not in NEWS:
-                    break
-        raise EngineError(failed.errno or errno.EIO, "send", f"UDP to {address}")
+        self._insist(lambda: self._socket.sendto(payload, where), address)
 
     def arrivals(self) -> Iterator[Datagram]:
         """What has come, errors first; does not wait."""

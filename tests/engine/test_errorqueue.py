@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,30 @@ def test_an_error_of_before_does_not_stop_the_next_datagram(lab: RoutedLab, vers
             sock.send(b"x", 64)
             assert select.select([sock], [], [], 10)[0]
         assert len(list(sock.arrivals())) == 5
+
+
+@BOTH
+def test_errors_that_come_between_two_attempts_do_not_stop_it_either(
+    lab: RoutedLab, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel keeps one of them at a time: the second comes while the first is told."""
+    with open_socket(lab, version) as sock:
+        news = [errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED]
+
+        class Told:
+            def __getattr__(self, name: str) -> object:
+                return getattr(real, name)
+
+            def sendmsg(self, *args: Any) -> int:
+                if news:
+                    raise OSError(news.pop(), "of an earlier datagram")
+                return real.sendmsg(*args)
+
+        real = sock._socket
+        monkeypatch.setattr(sock, "_socket", Told())
+        sock.send(b"x", 64)
+        assert select.select([sock], [], [], 10)[0]
+        assert [Packet.parse(arrival.octets, IPv4 if version == 4 else IPv6) for arrival in sock.arrivals()]
 
 
 def test_too_long_for_the_interface(lab: RoutedLab) -> None:
