@@ -11,6 +11,7 @@
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -22,6 +23,16 @@ _Static_assert(sizeof(struct rk_insn) == sizeof(struct sock_filter), "attached a
 int64_t rk_io_time(const struct timespec *time)
 {
     return (int64_t)time->tv_sec * SECOND_NS + time->tv_nsec;
+}
+
+int rk_io_start(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 static int wait_for(struct pollfd *wanted, uint32_t n, int64_t deadline_ns)

@@ -5,6 +5,7 @@
 #include "rk.h"
 
 #include <linux/if_packet.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -15,6 +16,10 @@
 #define RK_SLOT_LEN (65536 + 320)
 #define RK_CONTROL_LEN 256
 #define RK_EXTRA_LEN 96
+
+/* Start a thread that no signal comes to: they are the caller's, and Python's handlers interrupt what its own threads
+ * wait for.  0 or an error number. */
+int rk_io_start(pthread_t *thread, void *(*run)(void *), void *argument);
 
 /* Wait for events (POLLIN, POLLOUT) or an error on fd.  1 when there are any, 0 at the deadline, -EINTR. */
 int rk_io_wait(int fd, short events, int64_t deadline_ns);

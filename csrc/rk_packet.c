@@ -24,6 +24,7 @@
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
 #define XSK_FROM 8 /* frames from which on the ring of an AF_XDP socket is faster (measured: from 6 or so) */
+#define CLOSED_AT_ONCE 16
 #define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
 
 struct rk_packet {
@@ -170,6 +171,28 @@ int rk_packet_start_xsk(struct rk_packet *sock, int64_t deadline_ns)
 int rk_packet_has_xsk(const struct rk_packet *sock)
 {
     return sock->xsk != NULL && rk_xsk_works(sock->xsk);
+}
+
+static void *close_one(void *sock)
+{
+    rk_packet_close(sock);
+    return NULL;
+}
+
+void rk_packet_close_all(struct rk_packet *const *socks, uint32_t n)
+{
+    pthread_t threads[CLOSED_AT_ONCE];
+    while (n > 0) {
+        uint32_t started = 0;
+        while (started + 1 < n && started < CLOSED_AT_ONCE &&
+               rk_io_start(&threads[started], close_one, socks[started]) == 0)
+            started++;
+        rk_packet_close(socks[started]);
+        for (uint32_t i = 0; i < started; i++)
+            pthread_join(threads[i], NULL);
+        socks += started + 1;
+        n -= started + 1;
+    }
 }
 
 int rk_packet_fd(const struct rk_packet *sock)

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #define THREADS_MIN 512   /* probes that are worth a thread */
@@ -207,18 +206,6 @@ static void *work_beside(void *argument)
     return NULL;
 }
 
-/* False where there can be no further thread: the others do its work. */
-static bool start(struct worker *worker)
-{
-    /* Signals are the caller's: Python's handlers interrupt what its own threads wait for. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&worker->thread, NULL, work_beside, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0;
-}
-
 static bool kind_ok(int by)
 {
     return by == RK_BY_PACKET || by == RK_BY_RAWIP;
@@ -259,8 +246,8 @@ int rk_board_run(struct rk_run *run, uint32_t n, int64_t deadline_ns)
     uint32_t started = 1;
     for (; n >= THREADS_MIN && started < run->ways_n; started++) {
         workers[started] = (struct worker){.job = &job, .i = started};
-        if (!start(&workers[started]))
-            break;
+        if (rk_io_start(&workers[started].thread, work_beside, &workers[started]) != 0)
+            break; /* the others do its work */
     }
     int error = work(&job, 0);
     for (uint32_t i = 1; i < started; i++) {

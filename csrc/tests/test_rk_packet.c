@@ -121,6 +121,24 @@ static void check_arguments(void)
     rk_packet_close(NULL);
 }
 
+static void check_closing_many(void)
+{
+    struct rk_packet *socks[40]; /* more than have a thread each */
+    int fds[40];
+    for (uint32_t i = 0; i < 40; i++) {
+        EXPECT(rk_packet_open(&socks[i], 1, 0, 0, NULL, 0, 0), 0);
+        fds[i] = rk_packet_fd(socks[i]);
+    }
+    rk_packet_close_all(socks, 0);
+    EXPECT(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
+    rk_packet_close_all(socks, 1);
+    EXPECT(fcntl(fds[0], F_GETFD), -1);
+    EXPECT(fcntl(fds[1], F_GETFD), FD_CLOEXEC);
+    rk_packet_close_all(socks + 1, 39);
+    for (uint32_t i = 0; i < 40; i++)
+        EXPECT(fcntl(fds[i], F_GETFD), -1);
+}
+
 static void check_loopback(uint32_t flags)
 {
     /* Frames of an experimental type, longer than 99 octets. */
@@ -174,6 +192,7 @@ int main(void)
     check_prefix_fallback();
     if (enter_private_network()) {
         check_arguments();
+        check_closing_many();
         check_loopback(0);
         check_loopback(RK_PACKET_COOKED);
     }

@@ -107,12 +107,16 @@ class _Socket:
 
         A task that waits gets it at once; where there are any, close in their loop's thread.
         """
+        if handle := self._let_go():
+            self._c_close(handle)
+
+    def _let_go(self) -> Any:
+        """Be closed; what is left to do is to close the handle, None if that was done before."""
         self._waits.end()
         with self._send_lock, self._receive_lock:
             self._descriptor[0] = -1
-            if self._handle:
-                self._c_close(self._handle)
-                self._handle = None
+            handle, self._handle = self._handle, None
+        return handle
 
     def _live(self) -> Any:
         if not self._handle:
@@ -354,18 +358,14 @@ def share_by_processor(sockets: Sequence[PacketSocket]) -> None:
 
 
 def close_all(sockets: Iterable[PacketSocket | RawIPSocket]) -> None:
-    """Close sockets at the same time.
-
-    For each packet socket the kernel waits until all processors are done with it, which takes some 10 ms.
-    """
-    threads = []
+    """Close sockets at the same time, which takes as long as to close one: some 10 ms for packet sockets."""
+    handles = []
     for sock in sockets:
-        sock._waits.end()  # in this thread, which may be that of their loop
-        threads.append(threading.Thread(target=sock.close))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        if isinstance(sock, RawIPSocket):
+            sock.close()
+        elif handle := sock._let_go():
+            handles.append(handle)
+    lib.rk_packet_close_all(handles, len(handles))
 
 
 class PacketSocket(_Socket):
