@@ -39,7 +39,7 @@ def compare(lab: RoutedLab, silent: str = "") -> None:
     path = [str(router.ipv4) for router in lab.routers] + [target]
     wanted = [address for address in path if address != silent]
     sides = {
-        "rawkit": [sys.executable, "-m", "rawkit", "trace", "--report", "-q", "1", target],
+        "rawkit": [sys.executable, "-P", "-m", "rawkit", "trace", "--report", "-q", "1", target],
         "traceroute": ["traceroute", "-n", "-q", "1", target],
         "mtr -c 1": ["mtr", "-n", "-r", "-w", "-c", "1", target],
     }
