@@ -28,7 +28,7 @@ from rawkit.wire import Ether, ICMPEcho, IPv4
 REPEATS = 5
 N = 65280
 FIRST, LAST = "10.78.1.0", "10.78.255.255"
-RAWKIT = [sys.executable, "-m", "rawkit", "ping"]
+RAWKIT = [sys.executable, "-P", "-m", "rawkit", "ping"]
 
 
 def main() -> None:
