@@ -382,7 +382,7 @@ def test_the_backend_is_chosen_and_told(veth: VethPair, receiver: Receiver, opti
     elif "backend" in options:
         assert (report.backend, report.backend_reason) == ("xdp", "asked for")
     else:
-        assert report.backend in ("xdp", "packet")
+        assert report.backend in ("xdp", "af-xdp", "packet")
         assert "live frames" in report.backend_reason
 
 
