@@ -6,7 +6,6 @@ import struct
 from contextlib import AbstractContextManager
 from fcntl import ioctl
 from socket import if_nametoindex
-from socket import socket as Socket
 from typing import Protocol
 
 from rawkit.errors import RawkitError, UnknownInterface
@@ -17,12 +16,6 @@ LINKTYPE_SLL2 = 276
 
 _SIOCGIFNAME, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8910, 0x8921, 0x8927
 _IFREQ = struct.Struct("16si20x")
-
-_NLMSG = struct.Struct("=IHHII")  # struct nlmsghdr
-_IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
-_RTATTR = struct.Struct("=HH")
-_NLMSG_ERROR, _RTM_GETLINK = 2, 18
-_IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
 
 # Link layer of an interface (ARPHRD_...) to what its frames start with. Loopback frames have an Ethernet
 # header of zeros; tun, tunnels and the like have none. Everything else is for cooked sockets.
@@ -98,31 +91,6 @@ def mtu(socket: HasFileno, ifindex: int) -> int:
     request = ioctl(socket, _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
     octets: int = _IFREQ.unpack(ioctl(socket, _SIOCGIFMTU, request))[1]
     return octets
-
-
-def kind(rtnl: Socket, ifindex: int) -> str:
-    """What `ip link add type` calls an interface ("veth"); "" for a card's, and loopback.
-
-    Asked through a socket of rtnetlink(7).  Raises OSError when it is gone.
-    """
-    header = _NLMSG.pack(_NLMSG.size + _IFINFO.size, _RTM_GETLINK, 1, 0, 0)
-    rtnl.send(header + _IFINFO.pack(0, 0, ifindex, 0, 0))
-    answer = rtnl.recv(1 << 16)
-    if _NLMSG.unpack_from(answer)[1] == _NLMSG_ERROR:
-        raise OSError(-struct.unpack_from("=i", answer, _NLMSG.size)[0], "RTM_GETLINK")
-    info = _attribute(answer[_NLMSG.size + _IFINFO.size :], _IFLA_LINKINFO)
-    return _attribute(info, _IFLA_INFO_KIND).rstrip(b"\0").decode("ascii", "replace")
-
-
-def _attribute(octets: bytes, wanted: int) -> bytes:
-    """The value of one of several netlink attributes, b"" where it is missing."""
-    at = 0
-    while at + _RTATTR.size <= len(octets):
-        length, number = _RTATTR.unpack_from(octets, at)
-        if number & 0x3FFF == wanted:
-            return octets[at + _RTATTR.size : at + length]
-        at += max((length + 3) & ~3, _RTATTR.size)
-    return b""
 
 
 def _name_of(request: bytes) -> str:

@@ -18,10 +18,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, Self
 
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable, kind
+from rawkit.engine.interface import LINKTYPE_ETHERNET, LINKTYPE_RAW, Enterable
 from rawkit.engine.native import check, deadline, ffi, lib, monotonic_ns, seconds_until, slice_end
 from rawkit.engine.sockets import PacketSocket, RawIPSocket
 from rawkit.errors import EngineError, PermissionDenied, UnknownInterface
+from rawkit.net import interface as described
 
 BACKENDS = ("auto", "packet", "af-xdp", "xdp", "ip")
 
@@ -328,7 +329,7 @@ class _Transmitter:
         problem = ""
         if self.linktype != LINKTYPE_ETHERNET:
             problem = "its frames are not Ethernet's"
-        elif self._rtnl is not None and (its_kind := kind(self._rtnl, self._ifindex)) not in _LEAVES:
+        elif (its_kind := described(self._ifindex).kind) not in _LEAVES:
             problem = f"a {its_kind} goes by what a frame is said to carry, which AF_XDP does not say"
         try:
             if problem:
