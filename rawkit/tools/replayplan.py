@@ -43,8 +43,8 @@ class ReplayConfig:
     frames and those of the first `start` seconds are passed over; after `limit` frames (of all passes) or
     `duration` seconds it ends. `spin_ns` is how long before each deadline sleeping gives way to spinning
     (0: never spin; None: as `default_spin_ns` says). `backend` is how frames are sent (`open_transmitter`):
-    "auto" is at topspeed live frames where they work, or an AF_XDP socket where the interface suits it, and the
-    packet socket for frames at their own times.
+    "auto" is at topspeed live frames where they work, or an AF_XDP socket where the interface suits it; for
+    frames at their own times it is the packet socket.
 
     With `interface2` only what clients send goes out of `interface`, and what servers send of the other (see
     `FlowSides`), by one packet socket.
