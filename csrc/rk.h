@@ -560,6 +560,9 @@ struct rk_probe_plan {
     uint8_t key[16];
 };
 
+/* Whether each of n ports is greater than the one before. */
+int rk_probe_ports_ascend(const uint16_t *ports, uint32_t n);
+
 #define RK_PROBE_OPEN 1     /* a SYN-ACK, an echo reply */
 #define RK_PROBE_CLOSED 2   /* a RST */
 #define RK_PROBE_FILTERED 3 /* an ICMP error */

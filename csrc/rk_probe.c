@@ -238,6 +238,14 @@ int rk_probe_prepare(const struct rk_probe_plan *plan, struct rk_probe_writer *w
     return 0;
 }
 
+int rk_probe_ports_ascend(const uint16_t *ports, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++)
+        if (ports[i] <= ports[i - 1])
+            return false;
+    return true;
+}
+
 uint32_t rk_probe_room(const struct rk_probe_writer *writer, const struct rk_batch *batch, uint32_t n)
 {
     uint64_t fit = batch->arena_len / writer->frame_len;
@@ -296,7 +304,10 @@ bool rk_probe_find_position(const struct rk_probe_plan *plan, uint32_t addr_len,
     number128 first = load_address(span->first, addr_len);
     if (wanted < first || wanted - first >= span->n)
         return false;
-    uint32_t port_low = 0, port_high = plan->ports_n - 1;
+    /* Where it is if those before it leave no gaps, as when all are scanned. */
+    uint32_t port_low = (uint32_t)port - plan->ports[0], port_high = port_low;
+    if (port_low >= plan->ports_n || plan->ports[port_low] != port)
+        port_low = 0, port_high = plan->ports_n - 1;
     while (port_low < port_high) {
         uint32_t middle = port_low + (port_high - port_low) / 2;
         if (plan->ports[middle] < port)

@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define THREADS_MIN 512   /* probes that are worth a thread */
+#define THREADS_MIN 128   /* probes that are worth a thread */
 #define WAYS_MAX 8
 #define MATCHED_N 64
 #define BATCHES_AT_ONCE 16 /* of what came, between looks at what is to be sent */

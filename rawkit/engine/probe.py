@@ -6,8 +6,6 @@ import re
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from operator import ge
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rawkit.engine.native import check, ffi, lib
@@ -86,7 +84,8 @@ class ProbePlan:
     ) -> None:
         if len(key) != KEY_LEN:
             raise ValueError(f"a key of {KEY_LEN} octets is needed, this has {len(key)}")
-        if any(map(ge, ports, islice(ports, 1, None))):
+        numbers = ffi.from_buffer("uint16_t[]", struct.pack(f"={len(ports)}H", *ports))
+        if not lib.rk_probe_ports_ascend(numbers, len(ports)):
             raise ValueError("ports have to ascend")
         ends = [int.from_bytes(first, "big") + n for first, n in spans]
         if any(int.from_bytes(first, "big") < end for (first, _), end in zip(spans[1:], ends)):
@@ -111,7 +110,7 @@ class ProbePlan:
             ffi.from_buffer("uint8_t[]", packet),
             ffi.from_buffer("uint8_t[]", link),
             rows,
-            ffi.from_buffer("uint16_t[]", array("H", ports)),
+            numbers,
             ffi.from_buffer("uint8_t[]", next_hops) if next_hops else ffi.NULL,
         )
         self.handle = plan = ffi.new("struct rk_probe_plan *")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 64  # probes by one system call
 _INBOX_N = 256
 _REPLIES_N = 1024
-_SLICE, _SLICE_IN_LOOP = 0.025, 0.002  # seconds in C at most; where other tasks wait, it is shorter
+_SLICE, _SLICE_IN_LOOP = 0.05, 0.002  # seconds in C at most; where other tasks wait, it is shorter
 
 
 class Inlet:
@@ -113,7 +113,7 @@ class ProbeRun:
         number of its board, and the row.
 
         Answers of the states `count_only` are counted only. Fewer than n leave when the round is over, a
-        probe is refused, many answers have come, or after `timeout` seconds; unless given, after 25 ms, in a
+        probe is refused, many answers have come, or after `timeout` seconds; unless given, after 50 ms, in a
         running asyncio loop after 2.
 
         Raises: EngineError where a receiver has failed; ValueError when a socket is closed.
