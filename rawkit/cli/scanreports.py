@@ -85,10 +85,8 @@ class JsonReport:
         )
 
     def end(self, summary: ScanSummary, interrupted: bool = False) -> None:
-        from dataclasses import asdict
-
         # Again: where it was looked first who is there, it was not known at the beginning.
-        self._json.write("summary", **asdict(summary), origin=self._scan.origin)
+        self._json.write("summary", **summary._asdict(), origin=self._scan.origin)
 
 
 class _Host:

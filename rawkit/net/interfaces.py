@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import NamedTuple
 
 from rawkit.addr import MAC
 from rawkit.errors import UnknownInterface
@@ -34,8 +34,7 @@ _IFF_LOOPBACK = 8
 _IFF_LOWER_UP = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """A network interface.
 
     `linktype` is the LINKTYPE number of its frames: 1 Ethernet, 101 raw IP, 113 "cooked" for anything else.
@@ -44,7 +43,7 @@ class Interface:
     """
 
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index
     mac: MAC | None
     mtu: int
     linktype: int

@@ -6,8 +6,8 @@ import errno
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
 from rawkit.addr import IPAddress
 from rawkit.errors import EngineError, NoRoute, TargetError
@@ -23,8 +23,7 @@ _RTN_LOCAL = 2
 _REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # RTN_...
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The way to `destination`.
 
     `interface` and `ifindex` are where packets leave, `linktype` the kind of frames there (LINKTYPE number).

@@ -16,7 +16,7 @@ import errno
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -188,7 +188,7 @@ class Asking:
         for host in self._hosts.values():
             for port in host.ports.values():
                 if port.error is not None:
-                    yield replace(port.error, probes=port.probes)
+                    yield port.error._replace(probes=port.probes)
                 else:
                     silent = self._carriers[host.address.version].silent
                     yield self._unanswered(host, port, silent, NO_ANSWER)
@@ -314,7 +314,7 @@ class Asking:
         assert port.first is not None
         del host.answered[port.number]
         answers = 1 + (heard is not None and heard.state == OPEN)
-        return replace(port.first, probes=port.probes, answers=answers)
+        return port.first._replace(probes=port.probes, answers=answers)
 
     def _confirm(self) -> Generator[PortResult | Wait]:
         """Wait for the second answers of open ports, and ask for them again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rawkit.addr import IPAddress, TargetSet, parse_ports, parse_target
 from rawkit.tools.scan.missed import Missed
@@ -189,8 +189,7 @@ class ScanConfig:
         return together if rate is None else min(rate, together)
 
 
-@dataclass(frozen=True, slots=True)
-class PortResult:
+class PortResult(NamedTuple):
     """What one port of one target turned out to be.
 
     `state` is one of STATES; `reason` what says so: "syn-ack", "rst", "no-answer", "no
@@ -215,8 +214,7 @@ class PortResult:
     answers: int = 0
 
 
-@dataclass(frozen=True)
-class ScanSummary:
+class ScanSummary(NamedTuple):
     """Totals. When the scan is `complete`, all ports of all targets, or the shard's part, are in one of them.
 
     `fallback` says why a connect scan was made where a SYN scan was possible to ask for; empty otherwise.

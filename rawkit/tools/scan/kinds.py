@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rawkit.tools.scan.config import CLOSED, FILTERED, OPEN, OPEN_FILTERED, UNFILTERED
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A scan's probe has `flags`. A RST makes a port `reset`, silence `silent`, an ICMP error filtered.
 
     With `by_window`, a RST with a window that is not 0 makes the port open: some hosts let it show there.

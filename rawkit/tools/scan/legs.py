@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rawkit.addr import IPAddress, Span, TargetSet, parse_target
 from rawkit.errors import NoRoute, TargetError
@@ -32,8 +31,7 @@ Unreachable = tuple[TargetSet, str]
 """Targets to which nothing can be sent, and the reason that their results are to bear."""
 
 
-@dataclass(frozen=True)
-class Leg:
+class Leg(NamedTuple):
     """Targets that are reached from one source address through one interface.
 
     `link` is the Ethernet header for their packets; empty where there is none, and the kernel is to find the
@@ -157,11 +155,11 @@ def _with_link(leg: Leg, route: net.Route, alone: bool) -> Leg | None:
         return leg
     version = leg.source.version
     if route.next_hop is None and (leg.targets.count > 1 or not alone):
-        return replace(leg, link=ether(None, link.mac, version), neighbours=True)
+        return leg._replace(link=ether(None, link.mac, version), neighbours=True)
     neighbour = net.neighbour(route.next_hop or leg.targets[0], leg.ifindex, _NEIGHBOUR_TIMEOUT)
     if neighbour is None:
         return None
-    return replace(leg, link=ether(neighbour, link.mac, version))
+    return leg._replace(link=ether(neighbour, link.mac, version))
 
 
 def _borders() -> dict[int, list[int]]:

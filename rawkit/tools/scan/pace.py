@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 _CATCH_UP_NS = 50_000_000
@@ -86,14 +85,13 @@ class RatePace:
         pass
 
 
-@dataclass(slots=True)
 class _Epoch:
     """Probes that were sent together, as many as the window had room for."""
 
-    room: int
-    sent: int = 0
-    last_ns: int = 0
-    judged: bool = False
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sent = self.last_ns = 0
+        self.judged = False
 
 
 class AutoPace:

@@ -14,11 +14,10 @@ import os
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rawkit.addr import MAC, IPAddress, Span, TargetSet
 from rawkit.clock import Clock
@@ -76,8 +75,7 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """Targets of one leg that are scanned together; `addresses` where each has a next hop of its own."""
 
     leg: Leg
