@@ -6,6 +6,7 @@
  * The same frame COUNT times (rounded up to whole batches of 256), one system call for a batch. WAY is
  *   sendmmsg  message headers that were written once;
  *   ring      PACKET_TX_RING, version 2, as trafgen sends;
+ *   copied    the same, where a virtio header before each frame says that all of it is to be copied;
  *   uring     io_uring: requests written once, no completions unless a request fails;
  *   xsk       an AF_XDP socket in copy mode: the frame lies there once, and only descriptors are written. */
 #define _GNU_SOURCE
@@ -14,6 +15,7 @@
 #include <linux/if_packet.h>
 #include <linux/if_xdp.h>
 #include <linux/io_uring.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,7 +29,7 @@
 
 enum { BATCH = 256, SLOT = 256 };
 
-static uint8_t frame[SLOT - TPACKET2_HDRLEN];
+static uint8_t frame[SLOT - TPACKET2_HDRLEN - sizeof(struct virtio_net_hdr)];
 static size_t len;
 
 static _Noreturn void fail(const char *what)
@@ -50,11 +52,14 @@ static void by_sendmmsg(int fd, long batches)
     }
 }
 
-static void by_ring(int fd, long batches)
+static void by_ring(int fd, long batches, int copied)
 {
     int version = TPACKET_V2;
+    struct virtio_net_hdr virtio = {.hdr_len = (uint16_t)len};
+    size_t virtio_len = copied ? sizeof virtio : 0;
     struct tpacket_req request = {BATCH * SLOT, 16, SLOT, 16 * BATCH};
     if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) != 0 ||
+        setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &copied, sizeof copied) != 0 ||
         setsockopt(fd, SOL_PACKET, PACKET_TX_RING, &request, sizeof request) != 0)
         fail("PACKET_TX_RING");
     size_t ring_len = (size_t)request.tp_block_size * request.tp_block_nr;
@@ -62,8 +67,10 @@ static void by_ring(int fd, long batches)
     if (ring == MAP_FAILED)
         fail("mmap");
     for (size_t at = 0; at < ring_len; at += SLOT) {
-        memcpy(ring + at + TPACKET2_HDRLEN - sizeof(struct sockaddr_ll), frame, len);
-        ((struct tpacket2_hdr *)(ring + at))->tp_len = (uint32_t)len;
+        uint8_t *octets = ring + at + TPACKET2_HDRLEN - sizeof(struct sockaddr_ll);
+        memcpy(octets, &virtio, virtio_len);
+        memcpy(octets + virtio_len, frame, len);
+        ((struct tpacket2_hdr *)(ring + at))->tp_len = (uint32_t)(virtio_len + len);
     }
     size_t at = 0;
     for (long left = batches * BATCH; left > 0;) {
@@ -162,8 +169,8 @@ int main(int argc, char **argv)
         fail(argv[1]);
     if (strcmp(argv[4], "sendmmsg") == 0)
         by_sendmmsg(fd, batches);
-    else if (strcmp(argv[4], "ring") == 0)
-        by_ring(fd, batches);
+    else if (strcmp(argv[4], "ring") == 0 || strcmp(argv[4], "copied") == 0)
+        by_ring(fd, batches, strcmp(argv[4], "copied") == 0);
     else if (strcmp(argv[4], "uring") == 0)
         by_uring(fd, batches);
     else if (strcmp(argv[4], "xsk") == 0)

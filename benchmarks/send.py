@@ -7,7 +7,8 @@ frame" is sent over and over; "address and port vary" comes from a template, mad
 checksums right. The frames are for nobody's MAC address: the receiver throws them away at once. It has GRO,
 without which a veth interface takes no XDP live frames. masscan sends 54 octets, and is ended when all have
 arrived: it waits for answers. Beside the backends stands what the kernel allows any packet socket,
-and an AF_XDP socket ("xsk"): limit_send.c does nothing but send, by sendmmsg, by a ring, by io_uring.
+and an AF_XDP socket ("xsk"): limit_send.c does nothing but send, by sendmmsg, by a ring as trafgen does and
+by one whose frames are copied, by io_uring.
 Prints one JSON object per line.
 """
 
@@ -117,7 +118,7 @@ def compare_tools(lab: Lab, frame: bytes, template: Template, counter: int, dire
     }
     if shutil.which("cc"):
         subprocess.run(["cc", "-O2", "-o", directory / "limit_send", LIMIT], check=True)
-        for way in ("sendmmsg", "ring", "uring", "xsk"):
+        for way in ("sendmmsg", "ring", "copied", "uring", "xsk"):
             peers[f"C limit, {way}"] = f"{directory}/limit_send veth0 {frame.hex()} {COUNT} {way}"
     for name, command in peers.items():
         if shutil.which(command.split()[0]):

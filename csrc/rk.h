@@ -246,9 +246,14 @@ int rk_packet_has_xsk(const struct rk_packet *sock);
  *   -EMSGSIZE  the first frame exceeds the interface MTU; nothing was sent
  *   -ENOBUFS   the device queue stayed full until the deadline
  *   -EINTR     a signal came before any frame went; call again
- *   -ENETDOWN, -ENXIO  the interface is down or gone */
+ *   -ENETDOWN, -ENXIO  the interface is down or gone
+ * A socket on one interface that only sends has a second one with a transmit ring (rk_txring.c), which takes eight
+ * frames or more at a time, of up to 2006 octets, when thousands went that way. */
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns);
+/* The same by the descriptor's own messages alone, which the kernel numbers when it stamps them (rk_stamp.c). */
+int rk_packet_send_alone(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                         int64_t deadline_ns);
 /* The same for one frame that lies in no batch. */
 int rk_packet_send_one(struct rk_packet *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,
                        int64_t deadline_ns);

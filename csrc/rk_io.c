@@ -162,6 +162,14 @@ bool rk_io_is_up(int fd, int ifindex)
            request.ifr_flags & IFF_UP;
 }
 
+uint32_t rk_io_mtu(int fd, int ifindex)
+{
+    struct ifreq request = {.ifr_ifindex = ifindex};
+    if (ioctl(fd, SIOCGIFNAME, &request) != 0 || ioctl(fd, SIOCGIFMTU, &request) != 0)
+        return 0;
+    return (uint32_t)request.ifr_mtu;
+}
+
 void rk_io_put_sll2(const struct sockaddr_ll *name, uint8_t *octets)
 {
     memset(octets, 0, RK_SLL2_LEN);

@@ -46,6 +46,8 @@ int rk_io_attach_filter(int fd, const struct rk_insn *insns, uint32_t insns_n);
 bool rk_io_is_gone(int fd);
 /* Whether it is up; frames alone do not tell, they may have been queued before it went down. */
 bool rk_io_is_up(int fd, int ifindex);
+/* Its MTU, 0 when it has been removed. */
+uint32_t rk_io_mtu(int fd, int ifindex);
 
 /* The header tcpdump shows for the interface "any" (LINKTYPE_LINUX_SLL2). */
 #define RK_SLL2_LEN 20

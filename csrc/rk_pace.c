@@ -165,12 +165,13 @@ void rk_pace_settle(struct rk_pace *pace, int64_t deadline_ns)
 }
 
 /* Send frames that are due, not waiting beyond the deadline. */
-static int send_by(int by, void *sender, const struct rk_batch *batch, uint32_t first, uint32_t n,
-                   int64_t deadline_ns)
+static int send_by(const struct rk_pace *pace, int by, void *sender, const struct rk_batch *batch, uint32_t first,
+                   uint32_t n, int64_t deadline_ns)
 {
     switch (by) {
     case RK_BY_PACKET:
-        return rk_packet_send(sender, batch, first, n, deadline_ns);
+        return pace->stamps == RK_PACE_STAMPED ? rk_packet_send_alone(sender, batch, first, n, deadline_ns)
+                                               : rk_packet_send(sender, batch, first, n, deadline_ns);
     case RK_BY_XDP:
         return rk_xdp_send(sender, batch, first, n, deadline_ns);
     case RK_BY_RAWIP:
@@ -237,7 +238,7 @@ int rk_pace_send(struct rk_pace *pace, int by, void *sender, const struct rk_bat
         uint32_t together = 1;
         while (together < n - done && together < AT_ONCE && due_ns[row + together] + pace->moved_ns <= now)
             together++;
-        int sent = send_by(by, sender, batch, row, together, pace->catch_up ? now : deadline_ns);
+        int sent = send_by(pace, by, sender, batch, row, together, pace->catch_up ? now : deadline_ns);
         if (sent > 0) {
             /* A pause counts as lag once, of the frame that met it. */
             rk_pace_count(pace, &batch->frames[row], planned, now);

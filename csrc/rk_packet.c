@@ -6,6 +6,7 @@
 #include "rk_io.h"
 
 #include "rk_internal.h"
+#include "rk_txring.h"
 #include "rk_xsk.h"
 
 #include <arpa/inet.h>
@@ -23,7 +24,7 @@
 
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
-#define XSK_FROM 8 /* frames from which on the ring of an AF_XDP socket is faster (measured: from 6 or so) */
+#define RING_FROM 8 /* frames from which on a ring is faster than messages (measured: from 6 or so) */
 #define CLOSED_AT_ONCE 16
 #define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
 
@@ -44,7 +45,9 @@ struct rk_packet {
     struct iovec out_iov[RK_CHUNK][2];
     struct sockaddr_ll out_names[RK_CHUNK];
     struct virtio_net_hdr out_prefix; /* all zero: nothing is asked of the kernel */
-    struct rk_xsk *xsk; /* for many frames at a time, or NULL */
+    /* For many frames at a time, or NULL. */
+    struct rk_xsk *xsk;
+    struct rk_txring *txring;
 };
 
 /* ---- opening -------------------------------------------------------------------------------- */
@@ -89,6 +92,9 @@ static int set_up(struct rk_packet *sock, uint16_t protocol, const struct rk_ins
             return type;
         if (type == ARPHRD_ETHER)
             memset(sock->broadcast, 0xff, ETH_ALEN);
+        if (protocol == 0 && !(sock->flags & RK_PACKET_COOKED) &&
+            (error = rk_txring_open(&sock->txring, sock->ifindex, type)) != 0 && error != -EOPNOTSUPP)
+            return error;
     }
     /* Last of all, when it has become choosy: from here on frames arrive. */
     struct sockaddr_ll address = {
@@ -134,12 +140,25 @@ int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint3
     return 0;
 }
 
+static void *close_txring(void *ring)
+{
+    rk_txring_close(ring);
+    return NULL;
+}
+
 void rk_packet_close(struct rk_packet *sock)
 {
     if (!sock)
         return;
+    /* At the same time: see rk_packet_close_all. */
+    pthread_t thread;
+    const bool beside = sock->txring != NULL && rk_io_start(&thread, close_txring, sock->txring) == 0;
     if (sock->fd >= 0)
         close(sock->fd);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        rk_txring_close(sock->txring);
     rk_xsk_close(sock->xsk);
     rk_inbox_close(&sock->inbox);
     pthread_mutex_destroy(&sock->prefix_lock);
@@ -161,6 +180,8 @@ int rk_packet_start_xsk(struct rk_packet *sock, int64_t deadline_ns)
     /* Frames of either way must not overtake those of the other in a queueing discipline. */
     if (error == 0)
         error = rk_io_set_option(sock->fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1);
+    if (error == 0 && sock->txring != NULL)
+        error = rk_txring_bypass(sock->txring);
     if (error != 0) {
         rk_xsk_close(sock->xsk);
         sock->xsk = NULL;
@@ -236,12 +257,9 @@ static int prepare(void *owner, const struct rk_frame *frame, uint8_t *octets, u
     return address_frame(sock, frame, octets, &sock->out_names[slot]);
 }
 
-static int offer_locked(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
+static int offer_messages(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
-    int sent = n >= XSK_FROM && rk_packet_has_xsk(sock) ? rk_xsk_offer(sock->xsk, batch, first, &n) : 0;
-    if (sent != 0)
-        return sent;
-    sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
+    int sent = rk_outbox_offer(&sock->outbox, sock->fd, batch, first, n, sock, prepare);
     if (sent == -ENETDOWN) {
         /* This may be the news of an earlier moment, kept for whoever calls first: ask again, and leave the
          * news to receive. */
@@ -252,19 +270,36 @@ static int offer_locked(struct rk_packet *sock, const struct rk_batch *batch, ui
     return sent;
 }
 
-static int offer(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
+static int offer_alone(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
 {
     struct rk_packet *sock = owner;
     pthread_mutex_lock(&sock->prefix_lock);
-    int sent = offer_locked(sock, batch, first, n);
+    int sent = offer_messages(sock, batch, first, n);
     pthread_mutex_unlock(&sock->prefix_lock);
     return sent;
+}
+
+static int offer(void *owner, const struct rk_batch *batch, uint32_t first, uint32_t n)
+{
+    struct rk_packet *sock = owner;
+    int sent = 0;
+    if (n >= RING_FROM && rk_packet_has_xsk(sock))
+        sent = rk_xsk_offer(sock->xsk, batch, first, &n);
+    else if (n >= RING_FROM && sock->txring != NULL)
+        sent = rk_txring_offer(sock->txring, batch, first, &n);
+    return sent != 0 ? sent : offer_alone(sock, batch, first, n);
 }
 
 int rk_packet_send(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
                    int64_t deadline_ns)
 {
     return rk_outbox_send(&sock->outbox, sock->fd, batch, first, n, deadline_ns, sock, offer);
+}
+
+int rk_packet_send_alone(struct rk_packet *sock, const struct rk_batch *batch, uint32_t first, uint32_t n,
+                         int64_t deadline_ns)
+{
+    return rk_outbox_send(&sock->outbox, sock->fd, batch, first, n, deadline_ns, sock, offer_alone);
 }
 
 int rk_packet_send_one(struct rk_packet *sock, const uint8_t *octets, uint32_t len, int32_t ifindex,

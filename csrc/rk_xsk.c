@@ -17,9 +17,7 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_xdp.h>
-#include <net/if.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -186,11 +184,8 @@ bool rk_xsk_works(const struct rk_xsk *xsk)
  * a VLAN tag may be allowed, too: that is left to the packet socket. */
 static uint32_t longest_frame(const struct rk_xsk *xsk)
 {
-    struct ifreq request = {.ifr_ifindex = xsk->ifindex};
-    if (ioctl(xsk->asked, SIOCGIFNAME, &request) != 0 || ioctl(xsk->asked, SIOCGIFMTU, &request) != 0)
-        return 0;
-    uint32_t longest = (uint32_t)request.ifr_mtu + ETH_HLEN;
-    return longest < SLOT_LEN ? longest : SLOT_LEN;
+    const uint32_t mtu = rk_io_mtu(xsk->asked, xsk->ifindex), longest = mtu + ETH_HLEN;
+    return mtu == 0 ? 0 : longest < SLOT_LEN ? longest : SLOT_LEN;
 }
 
 /* Find the slots whose frames have left the device. */

@@ -111,4 +111,35 @@ static inline void make_frame(uint8_t *octets, uint32_t i)
     octets[13] = LOCAL_EXPERIMENT & 0xff;
 }
 
+static inline struct rk_batch *make_frames(uint32_t n)
+{
+    uint8_t octets[1600];
+    struct rk_batch *batch = new_batch(n, n * 1600);
+    for (uint32_t i = 0; i < n; i++) {
+        make_frame(octets, i);
+        add(batch, octets, length_of(i));
+    }
+    return batch;
+}
+
+/* The next frames at the far end are these, whole. */
+static inline void expect_frames(int far, uint32_t first, uint32_t n)
+{
+    uint8_t want[1600], got[2048];
+    for (uint32_t i = first; i < first + n; i++) {
+        ssize_t len = recv(far, got, sizeof got, 0);
+        make_frame(want, i);
+        EXPECT(len, length_of(i));
+        EXPECT(len == length_of(i) && memcmp(got, want, length_of(i)) == 0, 1);
+        if (len < 0)
+            return;
+    }
+}
+
+static inline void expect_silence(int far)
+{
+    uint8_t got[2048];
+    EXPECT(recv(far, got, sizeof got, MSG_DONTWAIT), -1);
+}
+
 #endif

@@ -9,37 +9,6 @@
 
 enum { N = 600 };
 
-static struct rk_batch *make_batch(void)
-{
-    uint8_t octets[1600];
-    struct rk_batch *batch = new_batch(N, N * 1600);
-    for (uint32_t i = 0; i < N; i++) {
-        make_frame(octets, i);
-        add(batch, octets, length_of(i));
-    }
-    return batch;
-}
-
-/* The next frames at the far end are these, whole. */
-static void expect_frames(int far, uint32_t first, uint32_t n)
-{
-    uint8_t want[1600], got[2048];
-    for (uint32_t i = first; i < first + n; i++) {
-        ssize_t len = recv(far, got, sizeof got, 0);
-        make_frame(want, i);
-        EXPECT(len, length_of(i));
-        EXPECT(len == length_of(i) && memcmp(got, want, length_of(i)) == 0, 1);
-        if (len < 0)
-            return;
-    }
-}
-
-static void expect_silence(int far)
-{
-    uint8_t got[2048];
-    EXPECT(recv(far, got, sizeof got, MSG_DONTWAIT), -1);
-}
-
 /* All frames go by the ring, however often it wraps; the kernel's counts agree. */
 static void check_lengths(struct rk_xsk *xsk, const struct rk_batch *batch, int far)
 {
@@ -122,7 +91,7 @@ static void check_left(struct rk_xsk *xsk)
     EXPECT(rk_xsk_offer(xsk, batch, 3, &n), 0);
     EXPECT(rk_xsk_works(xsk), 1);
     set_interface("v0", true, 1500, true);
-    struct rk_batch *after = make_batch();
+    struct rk_batch *after = make_frames(N);
     n = 20;
     int sent;
     for (int64_t end_ns = in_ms(5000); (sent = rk_xsk_offer(xsk, after, 0, &n)) < 20 && rk_monotonic_ns() < end_ns;)
@@ -175,7 +144,7 @@ static void check_memory_limit(int packet_fd)
     if (error != -ENOBUFS) { /* others of this user may have locked some */
         EXPECT(error, 0);
         EXPECT(xsk->slots_n, SLOTS_LEAST);
-        struct rk_batch *batch = make_batch();
+        struct rk_batch *batch = make_frames(N);
         uint32_t n = N;
         EXPECT(rk_xsk_offer(xsk, batch, 0, &n), SLOTS_LEAST);
         drop_batch(batch);
@@ -236,7 +205,7 @@ int main(void)
     EXPECT(error, 0);
     if (error != 0)
         return result();
-    struct rk_batch *batch = make_batch();
+    struct rk_batch *batch = make_frames(N);
     int far = listen_on("v1");
     check_lengths(xsk, batch, far);
     check_taken_back(xsk, batch, far);
