@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rawkit.late import from_homes
+
 if TYPE_CHECKING:
     from rawkit.addr import MAC as MAC
     from rawkit.addr import TargetSet as TargetSet
@@ -113,20 +115,18 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 __all__ = list(_HOME_OF)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rawkit' has no attribute {name!r}")
-    import contextlib
-    import importlib
+_find = from_homes(globals(), _HOME_OF)
 
-    home = _HOME_OF[name]
-    if home == "rawkit.wire":
+
+def __getattr__(name: str) -> Any:
+    if _HOME_OF.get(name) == "rawkit.wire":
         # Headers work without the compiled module; where it is, its checksums serve them.
+        import contextlib
+        import importlib
+
         with contextlib.suppress(ImportError):
             importlib.import_module("rawkit.engine.checksum")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ functions stay in `rawkit.engine.checksum`, whose name they would otherwise shar
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from rawkit.late import from_homes
 
 if TYPE_CHECKING:
     from rawkit.engine.batch import FrameBatch, FrameRecord
@@ -61,12 +62,7 @@ _HOMES = {
     "sockets": ("ETH_P_ALL", "Counters", "PacketSocket", "RawIPSocket"),
     "transmit": ("TransmitReport", "Transmitter", "open_transmitter"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: f"rawkit.engine.{module}" for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)

@@ -6,7 +6,9 @@ The endpoints are those of `rawkit.transport`, unchanged; names are imported whe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rawkit.late import from_homes
 
 if TYPE_CHECKING:
     from rawkit.link.carrier import Carrier as Carrier
@@ -40,16 +42,9 @@ _HOMES = {
     "udp": "UDP",
     "wiretrace": "WireTrace",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"rawkit.link.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = list(_HOME_OF)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rawkit.link' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(f"rawkit.link.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)

@@ -5,8 +5,9 @@ Names are imported when they are first used: whoever reads a file pays for nothi
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from rawkit.late import from_homes
 
 if TYPE_CHECKING:
     from rawkit.pcap.aio import AsyncReader, aopen_pcap
@@ -50,12 +51,7 @@ _HOMES = {
     "rotate": ("RotatingWriter",),
     "writer": ("PcapWriter", "PcapngWriter", "create_pcap"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: f"rawkit.pcap.{module}" for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)

@@ -7,7 +7,9 @@ builds anything else. Names are imported when they are first used (docs/design/t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rawkit.late import from_homes
 
 if TYPE_CHECKING:
     from rawkit.sim.checker import CheckReport as CheckReport
@@ -84,11 +86,4 @@ _HOME_OF |= {
 __all__ = list(_HOME_OF)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rawkit.sim' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)

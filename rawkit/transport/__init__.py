@@ -6,7 +6,9 @@ and is imported when it is first used (docs/design/transport.md).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rawkit.late import from_homes
 
 if TYPE_CHECKING:
     from rawkit.transport.chance import Substream as Substream
@@ -86,16 +88,9 @@ _HOMES = {
     "rtt": "Rto RttEstimator",
     "seqspace": "SeqSpace",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"rawkit.transport.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = list(_HOME_OF)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rawkit.transport' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(f"rawkit.transport.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)

@@ -3,8 +3,9 @@
 The classes of rarer protocols are imported when their name, or their number in a packet, is first met.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rawkit.late import from_homes
 from rawkit.wire.arp import ARP as ARP
 from rawkit.wire.ethernet import Dot1AD as Dot1AD
 from rawkit.wire.ethernet import Dot1Q as Dot1Q
@@ -167,17 +168,10 @@ _HOMES: dict[str, str] = {
 }
 """Names of classes that are imported late, by module of this package."""
 
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_HOME_OF = {name: f"rawkit.wire.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rawkit.wire' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"rawkit.wire.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+__getattr__ = from_homes(globals(), _HOME_OF)
 
 
 def __dir__() -> list[str]:
