@@ -218,8 +218,9 @@ struct rk_packet;
 int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint32_t flags,
                    const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len);
 void rk_packet_close(struct rk_packet *sock);
-/* Close several at the same time.  For each the kernel waits until all processors are done with it, some 10 ms, and
- * twice as long for one that comes when it has begun to wait for another. */
+/* Close several at the same time, by threads of their own that nobody waits for: for each the kernel waits until all
+ * processors are done with it, some 10 ms, and twice as long for one that comes when it has begun to wait for
+ * another.  The process ends when they have. */
 void rk_packet_close_all(struct rk_packet *const *socks, uint32_t n);
 int rk_packet_fd(const struct rk_packet *sock);
 /* A second way out for a socket on one Ethernet interface that only sends: the transmit ring of an AF_XDP socket

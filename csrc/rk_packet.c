@@ -25,7 +25,6 @@
 #define MAC_ADDRESSES_LEN 12
 #define TAG_LEN 4
 #define RING_FROM 8 /* frames from which on a ring is faster than messages (measured: from 6 or so) */
-#define CLOSED_AT_ONCE 16
 #define STATISTICS_EVERY 0x1000000 /* frames; the kernel counts in 32 bits */
 
 struct rk_packet {
@@ -150,7 +149,7 @@ void rk_packet_close(struct rk_packet *sock)
 {
     if (!sock)
         return;
-    /* At the same time: see rk_packet_close_all. */
+    /* At the same time: see rk_packet_close_all in rk.h. */
     pthread_t thread;
     const bool beside = sock->txring != NULL && rk_io_start(&thread, close_txring, sock->txring) == 0;
     if (sock->fd >= 0)
@@ -202,18 +201,12 @@ static void *close_one(void *sock)
 
 void rk_packet_close_all(struct rk_packet *const *socks, uint32_t n)
 {
-    pthread_t threads[CLOSED_AT_ONCE];
-    while (n > 0) {
-        uint32_t started = 0;
-        while (started + 1 < n && started < CLOSED_AT_ONCE &&
-               rk_io_start(&threads[started], close_one, socks[started]) == 0)
-            started++;
-        rk_packet_close(socks[started]);
-        for (uint32_t i = 0; i < started; i++)
-            pthread_join(threads[i], NULL);
-        socks += started + 1;
-        n -= started + 1;
-    }
+    pthread_t thread;
+    for (uint32_t i = 0; i < n; i++)
+        if (rk_io_start(&thread, close_one, socks[i]) == 0)
+            pthread_detach(thread);
+        else
+            rk_packet_close(socks[i]);
 }
 
 int rk_packet_fd(const struct rk_packet *sock)

@@ -39,9 +39,11 @@ struct worker {
     pthread_t thread;
 };
 
+/* Without the transmit ring, whose closing makes the kernel wait a second time: 15 ms are more than it saves on fewer
+ * than 200,000 probes, most of whose time goes to their answers. */
 static int send_by(const struct rk_run_way *way, uint32_t n, int64_t deadline_ns)
 {
-    return way->by == RK_BY_PACKET ? rk_packet_send(way->sender, way->batch, way->next, n, deadline_ns)
+    return way->by == RK_BY_PACKET ? rk_packet_send_alone(way->sender, way->batch, way->next, n, deadline_ns)
                                    : rk_rawip_send(way->sender, way->batch, way->next, n, deadline_ns);
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
@@ -35,6 +35,14 @@ def set_link(name: str, **attributes: Any) -> None:
         ) not in ("UP", "UNKNOWN"):
             assert time.monotonic() < end, f"{name} stays down"
             time.sleep(0.002)  # until then the kernel drops frames without a word
+
+
+def before_long(true: Callable[[], bool]) -> bool:
+    """Whether it comes true, within more time than the busiest machine takes."""
+    end = time.monotonic() + 20
+    while not (done := true()) and time.monotonic() < end:
+        time.sleep(0.002)
+    return done
 
 
 def delete_link(name: str) -> None:

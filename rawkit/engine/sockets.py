@@ -358,7 +358,10 @@ def share_by_processor(sockets: Sequence[PacketSocket]) -> None:
 
 
 def close_all(sockets: Iterable[PacketSocket | RawIPSocket]) -> None:
-    """Close sockets at the same time, which takes as long as to close one: some 10 ms for packet sockets."""
+    """Close sockets, and do not wait until the kernel has done so: for packet sockets that takes it some 10 ms.
+
+    Until then their descriptors may still be open.
+    """
     handles = []
     for sock in sockets:
         if isinstance(sock, RawIPSocket):
