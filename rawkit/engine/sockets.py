@@ -358,7 +358,7 @@ def share_by_processor(sockets: Sequence[PacketSocket]) -> None:
 
 
 def close_all(sockets: Iterable[PacketSocket | RawIPSocket]) -> None:
-    """Close sockets, and do not wait until the kernel has done so: for packet sockets that takes it some 10 ms.
+    """Close sockets without waiting until the kernel has done so, for packet sockets some 10 ms.
 
     Until then their descriptors may still be open.
     """
