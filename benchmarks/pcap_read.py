@@ -53,7 +53,8 @@ elif name == "batches":
 elif name == "columns":
     from rawkit.bulk import columns
     columns(path, sys.stdin.read().split())
-elif name == "list":
+elif name == "list":  # libraries are loaded before, on either side
+    import rawkit.wire.frame
     from rawkit.pcap import open_pcap
     with open_pcap(path) as reader:
         start = peak()

