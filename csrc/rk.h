@@ -199,6 +199,7 @@ int rk_filter_image(const struct rk_pcaplib *lib, const struct rk_insn *insns, u
 #define RK_PACKET_PROMISCUOUS 2      /* of one interface */
 #define RK_PACKET_IGNORE_OUTGOING 4
 #define RK_PACKET_SLL2 8             /* cooked; received octets start with a LINUX_SLL2 header (20 octets) */
+#define RK_PACKET_BARE 0x10000       /* cooked; of what is received nothing is told but octets and time */
 
 struct rk_counters {
     uint64_t received; /* frames that passed the filter, dropped ones included */

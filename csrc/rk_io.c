@@ -208,8 +208,8 @@ static int fill(struct rk_inbox *inbox, int fd, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         inbox->messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &inbox->names[i],
-            .msg_namelen = sizeof inbox->names[i],
+            .msg_name = inbox->nameless ? NULL : &inbox->names[i],
+            .msg_namelen = inbox->nameless ? 0 : sizeof inbox->names[i],
             .msg_iov = inbox->iov[i] + (inbox->prefixed ? 0 : 1),
             .msg_iovlen = inbox->prefixed ? 2 : 1,
             .msg_control = inbox->control[i],

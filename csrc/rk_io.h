@@ -64,6 +64,7 @@ struct rk_inbox {
     int error;      /* came after messages that were handed out; reported by the next call */
     bool prefixed;  /* each message starts with a struct virtio_net_hdr, kept in prefixes */
     bool errors;    /* the socket's error queue is read as well, and first */
+    bool nameless;  /* who sent a message is not asked: msg_name is NULL */
     struct mmsghdr messages[RK_CHUNK];
     struct iovec iov[RK_CHUNK][2];
     struct sockaddr_storage names[RK_CHUNK];

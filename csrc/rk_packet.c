@@ -74,7 +74,7 @@ static int set_up(struct rk_packet *sock, uint16_t protocol, const struct rk_ins
     }
     if (protocol != 0) {
         if ((error = rk_io_set_buffer(fd, buffer_len)) != 0 ||
-            (error = rk_io_set_option(fd, SOL_PACKET, PACKET_AUXDATA, 1)) != 0 ||
+            (!(sock->flags & RK_PACKET_BARE) && (error = rk_io_set_option(fd, SOL_PACKET, PACKET_AUXDATA, 1)) != 0) ||
             (error = rk_io_set_option(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1)) != 0)
             return error;
         /* Only this header says how long the segments of a merged frame were.  It is a convenience: old
@@ -111,17 +111,20 @@ static int set_up(struct rk_packet *sock, uint16_t protocol, const struct rk_ins
 int rk_packet_open(struct rk_packet **out, int ifindex, uint16_t protocol, uint32_t flags,
                    const struct rk_insn *insns, uint32_t insns_n, uint32_t buffer_len)
 {
-    const uint32_t known =
-        RK_PACKET_COOKED | RK_PACKET_PROMISCUOUS | RK_PACKET_IGNORE_OUTGOING | RK_PACKET_SLL2;
+    const uint32_t known = RK_PACKET_COOKED | RK_PACKET_PROMISCUOUS | RK_PACKET_IGNORE_OUTGOING | RK_PACKET_SLL2 |
+                           RK_PACKET_BARE;
     if (flags & ~known || ifindex < 0 || (flags & RK_PACKET_PROMISCUOUS && ifindex == 0))
         return -EINVAL;
-    if (flags & RK_PACKET_SLL2)
+    if ((flags & RK_PACKET_SLL2) && (flags & RK_PACKET_BARE))
+        return -EINVAL;
+    if (flags & (RK_PACKET_SLL2 | RK_PACKET_BARE))
         flags |= RK_PACKET_COOKED;
     struct rk_packet *sock = calloc(1, sizeof *sock);
     if (!sock)
         return -ENOMEM;
     sock->ifindex = ifindex;
     sock->flags = flags;
+    sock->inbox.nameless = flags & RK_PACKET_BARE;
     pthread_mutex_init(&sock->prefix_lock, NULL);
     int error;
     /* Protocol 0: deaf until it is bound. */
@@ -335,10 +338,12 @@ static void describe(const void *owner, const struct msghdr *message, const uint
     const struct rk_packet *sock = owner;
     const struct sockaddr_ll *name = message->msg_name;
     struct rk_frame *frame = &arrival->frame;
-    frame->ifindex = name->sll_ifindex;
-    frame->protocol = ntohs(name->sll_protocol);
-    if (name->sll_pkttype == PACKET_OUTGOING)
-        frame->flags |= RK_FRAME_OUTGOING;
+    if (name) {
+        frame->ifindex = name->sll_ifindex;
+        frame->protocol = ntohs(name->sll_protocol);
+        if (name->sll_pkttype == PACKET_OUTGOING)
+            frame->flags |= RK_FRAME_OUTGOING;
+    }
 
     /* The CMSG macros want a header that may be written; nothing is. */
     struct msghdr *header = (struct msghdr *)message;

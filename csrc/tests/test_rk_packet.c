@@ -113,6 +113,7 @@ static void check_arguments(void)
     EXPECT(rk_packet_open(&sock, -1, 3, 0, NULL, 0, 0), -EINVAL);
     EXPECT(rk_packet_open(&sock, 1, 3, 0x100, NULL, 0, 0), -EINVAL);
     EXPECT(rk_packet_open(&sock, 0, 3, RK_PACKET_PROMISCUOUS, NULL, 0, 0), -EINVAL);
+    EXPECT(rk_packet_open(&sock, 0, 3, RK_PACKET_SLL2 | RK_PACKET_BARE, NULL, 0, 0), -EINVAL);
     EXPECT(rk_packet_open(&sock, 4711, 3, 0, NULL, 0, 0), -ENODEV);
     const struct rk_insn endless = {.code = BPF_JMP | BPF_JA, .k = 5};
     EXPECT(rk_packet_open(&sock, 1, 3, 0, &endless, 1, 0), -EINVAL);

@@ -377,7 +377,8 @@ class PacketSocket(_Socket):
     Frames have their VLAN tag, and `records()` say when the kernel saw them, in which direction they went,
     and whether their checksum is filled in.  With `cooked` octets start at layer 3 and the kernel adds the
     link header on sending: for loopback, tun and interfaces with a link layer of their own.  With `sll2`,
-    received octets start with a LINUX_SLL2 header instead, as in a capture of tcpdump on "any".
+    received octets start with a LINUX_SLL2 header instead, as in a capture of tcpdump on "any".  A cooked
+    socket that is `bare` tells nothing of what it receives but octets and time, which is quicker.
 
     On loopback the kernel takes no IPv4 packet from 127.0.0.0/8 that was sent this way (a "martian"); a
     `RawIPSocket` gets through.
@@ -398,6 +399,7 @@ class PacketSocket(_Socket):
         *,
         cooked: bool = False,
         sll2: bool = False,
+        bare: bool = False,
         protocol: int = ETH_P_ALL,
         filter: str | Filter | None = None,
         promiscuous: bool = False,
@@ -422,6 +424,8 @@ class PacketSocket(_Socket):
             raise ValueError(f"protocol {protocol} is no EtherType")
         if promiscuous and interface is None:
             raise ValueError("promiscuous: needs one interface")
+        if bare and (sll2 or not cooked):
+            raise ValueError("bare: needs cooked")
         with namespace.enter() if namespace is not None else nullcontext():
             index, name, linktype = resolve(interface)
             if sll2:
@@ -449,6 +453,7 @@ class PacketSocket(_Socket):
             flags = (
                 cooked * lib.RK_PACKET_COOKED
                 | sll2 * lib.RK_PACKET_SLL2
+                | bare * lib.RK_PACKET_BARE
                 | promiscuous * lib.RK_PACKET_PROMISCUOUS
                 | ignore_outgoing * lib.RK_PACKET_IGNORE_OUTGOING
             )

@@ -561,6 +561,7 @@ def _open_receiver(version: int, identifier: int) -> PacketSocket:
     return PacketSocket(
         None,
         cooked=True,
+        bare=True,
         protocol=_ETHERTYPE[version],
         filter=compile_filter(text, 101),
         buffer_len=_BUFFER_LEN,

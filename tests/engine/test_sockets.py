@@ -270,6 +270,23 @@ def test_cooked_sockets_send_to_everyone_on_ethernet(veth: VethPair) -> None:
     assert frame.data == b"\xff" * 6 + veth.near_mac + b"\x86\xdd" + packet
 
 
+def test_bare_sockets_tell_octets_and_when_they_came() -> None:
+    with (
+        PacketSocket(None, cooked=True, bare=True, protocol=0x0800, filter="udp port 7778") as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        before_ns = time.time_ns()
+        udp.sendto(b"hello", ("127.0.0.1", 7778))
+        after_ns = time.time_ns()
+        (frame,) = collect(sock, 1)
+    assert (frame.data[-5:], frame.wire_len, frame.linktype) == (b"hello", 33, 101)
+    assert (frame.interface, frame.direction) == ("", "in")
+    assert before_ns <= frame.time_ns <= after_ns
+    for options in ({}, {"cooked": True, "sll2": True}):
+        with pytest.raises(ValueError, match="bare"):
+            PacketSocket(None, bare=True, **options)
+
+
 def test_sll2_reads_like_a_capture_of_tcpdump(veth: VethPair, tmp_path: Path) -> None:
     with (
         PacketSocket(None, sll2=True, filter="udp port 9") as sock,

@@ -434,7 +434,7 @@ def _open_receiver(version: int, sport: int) -> PacketSocket:
     filter = packets.answers(sport, version, _SNAPLEN)
     # For one EtherType a packet socket hears only what comes in: over loopback each packet once.
     return PacketSocket(
-        None, cooked=True, protocol=_ETHERTYPE[version], filter=filter, buffer_len=_BUFFER_LEN
+        None, cooked=True, bare=True, protocol=_ETHERTYPE[version], filter=filter, buffer_len=_BUFFER_LEN
     )
 
 
