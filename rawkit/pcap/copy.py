@@ -190,8 +190,13 @@ class RecordSink:
         if not self._sink.takes_through(end - start):
             self._copier.at = start
             return False
-        with memoryview(batch.arena) as arena, arena[start:end] as records:
-            self._sink.through(records, n)
+        try:
+            self._reader.lend(self._sink.through(memoryview(batch.arena)[start:end], n))
+        except (
+            BaseException
+        ):  # a signal handler's, between the two: whoever reads on must not write over them
+            self._sink.wait()
+            raise
         return True
 
     def _put(

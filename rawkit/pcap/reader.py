@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
@@ -180,6 +180,13 @@ class Reader:
     def batch_start(self) -> int:
         """Where the records of the batch given out last begin in its arena."""
         return self._batch_pos
+
+    def lend(self, wait: Callable[[], None]) -> None:
+        """Leave the octets of the batch given out last as they are until `wait` has returned.
+
+        It is called before they change, and not at all when nothing more is read. Rows change as ever.
+        """
+        self._window.lend(wait)
 
     def spans(self, batch: FrameBatch) -> Iterator[tuple[int, int]]:
         """Where the record of each packet in the batch given out last begins and ends in its arena."""

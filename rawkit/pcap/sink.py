@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import select
@@ -13,10 +14,13 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from rawkit.errors import EngineError
 from rawkit.pcap.pack import pack_of_name
+
+if TYPE_CHECKING:
+    from rawkit.pcap.behind import Behind, Piece
 
 BUFFER_LEN = 512 << 10
 """Octets that are gathered before they are written; room for two packets of the greatest length."""
@@ -113,6 +117,7 @@ class Sink:
         self._untold = False  # it was met by the thread, and nobody knows yet
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._behind: Behind | None = None
         self._timed = timed
         self._timing = False  # a thread waits for the buffer's oldest octet to age
         self._since = 0.0  # when that came
@@ -167,31 +172,41 @@ class Sink:
         """Whether so many octets should go by `through`: a file that nothing packs, and enough of them."""
         return self._regular and self._pack is None and length >= THROUGH_LEN
 
-    def through(self, records: memoryview, packets: int) -> None:
-        """Write records, which hold so many packets, behind what was gathered, without gathering them."""
+    def through(self, records: memoryview, packets: int) -> Callable[[], None]:
+        """Have records, which hold so many packets, written behind what was gathered, without gathering them.
+
+        That is done in a thread of its own. They must stay as they are until the function has returned that
+        this gives, which raises nothing: an error of theirs is told by the next call.
+        """
         with self._lock:
             if self.closed or self._error is not None:
                 self._refuse()
-            self._write_out()
-            try:
-                while self._done < len(records):
-                    self._done += self._put(records[self._done :])
-            except BaseException as error:
-                # From now on as if they had been gathered: cut back, or the rest written later.
-                self._buffer[: len(records)] = records
-                self._used = len(records)
-                self.octets += len(records)
-                self.packets += packets
-                if isinstance(error, OSError):
-                    self._cut_back(error)
-                raise
-            self._whole_len += len(records)
-            self._done = 0
+            self._refuse_fork()
+            if self._used:
+                self._write_out()
+            if self._behind is None:
+                from rawkit.pcap.behind import Behind  # a queue comes along; who gathers needs none
+
+                self._behind = Behind(self._stream.fileno())
+            pieces = self._behind.pieces
+            at = pieces[-1].end if pieces else self._whole_len
+            piece = self._behind.put(records, at, self.packets + packets)
             self.octets += len(records)
-            self.packets += packets
-            self._whole_packets = self.packets
+            self.packets = piece.packets
             if self._fsync == "always":
+                self._settle()
                 self._sync()
+        return functools.partial(self.wait, piece)
+
+    def wait(self, last: Piece | None = None) -> None:
+        """Wait until the octets of `through` are not needed any more: those of a piece, or all (None)."""
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            try:
+                self._settle(last)
+            except OSError:
+                self._untold = True
 
     def flush(self) -> None:
         """Hand everything to the operating system, so that it survives this process."""
@@ -221,6 +236,8 @@ class Sink:
     def _end(self) -> None:
         self.closed = True
         self._cancelled.set()
+        if self._behind is not None and os.getpid() == self._process:
+            self._behind.close()
         if self._owned:
             self._stream.close()
 
@@ -248,6 +265,12 @@ class Sink:
         self._untold = False
         raise self._error or ValueError(f"{self.path}: the writer is closed")
 
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._process:
+            raise ValueError(
+                f"{self.path}: the writer belongs to process {self._process}, of which this is a fork"
+            )
+
     def _began(self) -> None:
         """The buffer was empty: its oldest octet came now."""
         if self._timed:
@@ -269,16 +292,31 @@ class Sink:
         except RuntimeError:  # too many threads, or the interpreter is about to end
             self._flush()
 
+    def _settle(self, last: Piece | None = None) -> None:
+        """Wait until what the thread has to write is written, up to a piece or all of it."""
+        if self._behind is None:
+            return
+        pieces = self._behind.pieces
+        while pieces and (last is None or last in pieces):
+            piece = pieces[0]
+            piece.write(self._stream.fileno())
+            if piece.error is not None:
+                self._behind.close()
+                # From now on as if they had been gathered.
+                self._buffer[: len(piece.octets)] = piece.octets
+                self._done = piece.done
+                self._cut_back(piece.error)
+            self._whole_len, self._whole_packets = piece.end, piece.packets
+            pieces.popleft()
+
     def _flush(self) -> None:
         self._write_out()
         if not self._owned and hasattr(self._stream, "flush"):
             self._retry_flush()
 
     def _write_out(self) -> None:
-        if os.getpid() != self._process:
-            raise ValueError(
-                f"{self.path}: the writer belongs to process {self._process}, of which this is a fork"
-            )
+        self._refuse_fork()
+        self._settle()
         if self._pack is not None and self._used and not self._packed:
             self._packed = self._pack(bytes(self._buffer[: self._used]))
         length = len(self._packed) or self._used

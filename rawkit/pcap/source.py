@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -15,7 +16,9 @@ from rawkit.pcap.unpack import CHUNK_LEN, packer, unpacked
 WINDOW_LEN = (
     1 << 20
 )  # a read of this length is the fastest: the octets are still near when they are looked at
-WINDOW_ROWS = 4096
+WINDOW_ROWS = 8192  # so that it is the window that packets of 128 octets fill
+WINDOWS = 4
+"""So many at most, where what stood in others is still being written: then neither side waits often."""
 
 
 class Source:
@@ -119,7 +122,8 @@ class Window:
     """A piece of a file in the arena of a batch: `buf[pos:end]` is what was fetched and not yet consumed.
 
     `base` is the place of buf[0] in the file (of the unpacked octets, when it is packed). The window holds no
-    more than WINDOW_LEN octets, or what was asked of `fill`. The batch is another one after that.
+    more than WINDOW_LEN octets, or what was asked of `fill`. The batch is another one after that, or while
+    that before is lent.
     """
 
     def __init__(self, source: Source) -> None:
@@ -127,6 +131,8 @@ class Window:
         self.batch = FrameBatch(WINDOW_ROWS, WINDOW_LEN)
         self.buf = self.batch.arena
         self.pos = self.end = self.base = 0
+        self._waits: list[Callable[[], None]] = []  # for those whom the batch is lent to
+        self._lent: deque[tuple[FrameBatch, list[Callable[[], None]]]] = deque()
         self._closed = False
 
     def fill(self, wanted: int) -> int:
@@ -140,10 +146,12 @@ class Window:
         if have >= wanted:
             return have
         rest = self.buf[self.pos : self.end]
+        self.batch.clear()
+        if self._waits:
+            self._turn()
         if wanted > self.batch.arena_len:
             self.batch = FrameBatch(WINDOW_ROWS, wanted)
             self.buf = self.batch.arena
-        self.batch.clear()
         self.buf[:have] = rest
         self.base += self.pos
         self.pos, self.end = 0, have
@@ -157,6 +165,22 @@ class Window:
         finally:  # a stream that does not wait (BlockingIOError) goes on from here
             self.batch.handle.arena_used = self.end
         return self.end
+
+    def lend(self, wait: Callable[[], None]) -> None:
+        """Leave the octets of the batch as they are until `wait`, called before they change, has returned."""
+        self._waits.append(wait)
+
+    def _turn(self) -> None:
+        """Take another batch: a new one, or the one that was lent first, when it is given back."""
+        if len(self._lent) < WINDOWS - 1:
+            batch = FrameBatch(WINDOW_ROWS, WINDOW_LEN)
+        else:
+            batch, waits = self._lent[0]
+            for wait in waits:
+                wait()
+            self._lent.popleft()
+        self._lent.append((self.batch, self._waits))
+        self.batch, self.buf, self._waits = batch, batch.arena, []
 
     def peek(self, n: int) -> bytes:
         """The next `n` octets, or as many as are there."""

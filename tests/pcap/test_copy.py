@@ -15,7 +15,6 @@ from rawkit.engine.rewrite import PrefixRule, Rewriter
 from rawkit.errors import CaptureFileError, EngineError
 from rawkit.pcap import copy_pcap, open_pcap
 from rawkit.pcap import sink as sink_module
-from rawkit.pcap.copy import RecordSink
 from rawkit.pcap.sink import BUFFER_LEN, Sink
 
 
@@ -159,27 +158,6 @@ def test_records_written_from_where_they_lie_are_those_that_are_gathered(make_bo
         assert (tmp_path / "out").read_bytes() == gathered
     assert len(runs) > 40
     assert max(runs) > 100
-
-
-def test_what_interrupts_records_on_their_way_loses_and_doubles_nothing(make, tmp_path, monkeypatch):
-    header, record = make.pcap_header(), make.record(bytes(1000))
-    put, out, more = Sink._put, tmp_path / "out", make.record(b"more")
-
-    def interrupted(self, octets):
-        if len(octets) > 200_000:
-            monkeypatch.setattr(Sink, "_put", put)
-            put(self, octets[:5000])
-            raise KeyboardInterrupt
-        return put(self, octets)
-
-    monkeypatch.setattr(Sink, "_put", interrupted)
-    with open_pcap(io.BytesIO(header + record * 300)) as reader, RecordSink(out, reader) as sink:
-        batch = next(reader.batches())
-        with pytest.raises(KeyboardInterrupt):
-            sink.records(batch)
-        sink.record(more, 1)
-        assert sink.packets == len(batch) + 1
-    assert out.read_bytes() == header + record * len(batch) + more
 
 
 def test_copying_goes_on_where_reading_stopped(make):
