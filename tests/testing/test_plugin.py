@@ -195,8 +195,8 @@ def lab():
 def test_nothing_was_imported(lab):
     assert lab == "mine"
     loaded = {name for name in sys.modules if name.split(".")[0] == "rawkit"}
-    assert loaded == {"rawkit", "rawkit.late", "rawkit.testing", "rawkit.testing.plugin", "rawkit.testing.compare",
-                      "rawkit.testing.patterns", "rawkit.testing.recording"}
+    assert loaded == {"rawkit", "rawkit.late", "rawkit.testing", "rawkit.testing.plugin",
+                      "rawkit.testing.compare", "rawkit.testing.patterns", "rawkit.testing.recording"}
     assert not {"cffi", "_cffi_backend", "click", "pyroute2", "scapy", "numpy"} & sys.modules.keys()
     assert threading.active_count() == 1
 """
