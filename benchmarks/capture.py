@@ -11,7 +11,8 @@ there what limits all of them is how fast the kernel takes octets for a file. Th
 nothing passes: how long until the tool has ended (5 s stand for "not before the next frame"). The last cases
 are loops in Python that touch five fields of every packet (addresses, TTL, ports), beside scapy's
 sniff(store=0), for three seconds at a steady rate. "loses from" is the rate offered, in steps of two, at
-which a loop first loses anything. Prints one JSON object per line.
+which a loop first loses anything. RAWKIT_BENCH_CASES names those wanted ("packet xdp long ends loops"),
+RAWKIT_BENCH_PEERS the tools beside rawkit ("tcpdump,dumpcap -B 64"). Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ TOOLS = {
     "dumpcap -B 64": "dumpcap -q -i veth0 -B 64 -P -w {file} -f '{filter}'",
     "netsniff-ng -S 64MiB": "netsniff-ng -A -Q -s -S 64MiB --in veth0 --out {file} -f '{filter}'",
 }
+CASES = os.environ.get("RAWKIT_BENCH_CASES", "packet xdp long ends loops").split()
+if "RAWKIT_BENCH_PEERS" in os.environ:
+    wanted = os.environ["RAWKIT_BENCH_PEERS"].split(",")
+    TOOLS = {name: line for name, line in TOOLS.items() if name.startswith("rawkit") or name in wanted}
 RAWKIT_LOOP = f"""
 import signal
 import rawkit
@@ -97,10 +102,14 @@ def main() -> None:
         file = Path(directory, "capture")
         short = frames_of(lab, 60)
         for backend in ("packet", "xdp"):
-            compare_tools(lab, backend, short, file, f"to a file, {backend} backend")
-        compare_tools(lab, "packet", frames_of(lab, 1514), file, "to a file, 1514 octets a frame")
-        compare_ends(lab, file)
-        compare_loops(lab, short)
+            if backend in CASES:
+                compare_tools(lab, backend, short, file, f"to a file, {backend} backend")
+        if "long" in CASES:
+            compare_tools(lab, "packet", frames_of(lab, 1514), file, "to a file, 1514 octets a frame")
+        if "ends" in CASES:
+            compare_ends(lab, file)
+        if "loops" in CASES:
+            compare_loops(lab, short)
 
 
 def frames_of(lab: Lab, length: int) -> FrameBatch:

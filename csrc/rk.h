@@ -186,7 +186,7 @@ int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uin
                   const struct rk_batch *batch, uint32_t first, uint32_t n, uint8_t *keep);
 /* Run a program over the frames of a batch that have one of the flags (0: all frames), drop those that do
  * not match and cut those that do to the length it returns.  Frames without the flag stay.  Returns how many
- * are left, or -EINVAL as rk_filter_run. */
+ * are left, or -EINVAL as rk_filter_run (where there is a frame to judge). */
 int rk_filter_sift(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
                    struct rk_batch *batch, uint32_t flags);
 /* Write instruction i of a program as `tcpdump -d` prints it.  -EINVAL for one that is none. */
@@ -950,6 +950,42 @@ uint16_t rk_pcap_noted(const uint8_t *text, uint32_t len);
  *   -EINVAL  the range lies outside the batch, or the frame outside the arena */
 int rk_pcap_write(const struct rk_pcap_output *output, const struct rk_batch *batch, uint32_t first, uint32_t n,
                   uint8_t *out, uint32_t out_len, uint32_t *used);
+
+/* ---- from a ring into a file (rk_record.c) ------------------------------------------------------ */
+
+/* A regular file that records are appended to, and those of them that are not in it yet: buffer[0 .. used) are
+ * whole records that belong at file_len, and buffer[0 .. done) is there already. */
+struct rk_recorder {
+    uint8_t *buffer;
+    uint64_t file_len;     /* octets of the file, all of whole records */
+    uint64_t file_packets; /* packets in these */
+    uint64_t packets;      /* in these and in the buffer */
+    uint64_t full_len;     /* stop with the record that makes file_len + used so much; UINT64_MAX: never */
+    uint64_t most;         /* stop when so many frames were taken from the ring */
+    uint64_t taken;        /* out: frames of this call */
+    uint64_t rejected;     /* out: of these, those that the filter did not pass */
+    const uint32_t *stop;  /* comes back within 100 ms when this is no longer 0; may be set by any thread */
+    const struct rk_pcaplib *pcaplib; /* what runs the filter */
+    const struct rk_insn *insns;      /* of the ring's filter, for user space; NULL: nothing is left to judge */
+    uint32_t insns_n;
+    uint32_t judged;       /* flags of the frames that are judged here, 0 for all (rk_filter_sift) */
+    uint32_t buffer_len;
+    uint32_t used;
+    uint32_t done;
+    uint32_t piece_len;    /* what is written at a time ends at multiples of it in the file */
+    uint32_t next;         /* out: the first row of the batch that is not recorded */
+    int32_t fd;
+    int32_t error;         /* out: the errno that a write met */
+    uint32_t reserved;
+};
+
+/* Append the frames of a ring to a file as they come, until the deadline, a limit, or a row that cannot be put
+ * (rk_pcap_write: rows [next, batch->n) are left, which is no error) or a write that fails (error: what is not in
+ * the file stays in the buffer). While frames come, whole pieces are written; after 100 ms without any, and at the
+ * end, all. Whatever it returns, the recorder's numbers hold.
+ * Returns 0, or a negative errno of rk_ring_receive or rk_filter_sift. */
+int rk_record(struct rk_recorder *recorder, struct rk_ring *ring, struct rk_batch *batch,
+              const struct rk_pcap_output *output, int64_t deadline_ns);
 
 /* ---- damaged files (rk_pcap_find.c) ------------------------------------------------------------- */
 

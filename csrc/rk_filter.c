@@ -169,6 +169,11 @@ int rk_filter_run(const struct rk_pcaplib *lib, const struct rk_insn *insns, uin
 int rk_filter_sift(const struct rk_pcaplib *lib, const struct rk_insn *insns, uint32_t insns_n,
                    struct rk_batch *batch, uint32_t flags)
 {
+    uint32_t any = 0;
+    for (uint32_t i = 0; i < batch->n; i++)
+        any |= batch->frames[i].flags;
+    if (flags != 0 && !(any & flags))
+        return (int)batch->n;
     if (!may_run(lib, insns, insns_n, batch, 0, batch->n))
         return -EINVAL;
     uint32_t kept = 0;

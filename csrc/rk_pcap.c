@@ -326,8 +326,9 @@ static uint32_t write_pcap(const struct rk_pcap_output *output, const struct rk_
 {
     if (room < PCAP_RECORD_LEN || room - PCAP_RECORD_LEN < cap_len)
         return 0;
+    uint32_t fraction = (uint32_t)(frame->time_ns % SECOND_NS);
     rk_store_le32(out, (uint32_t)(frame->time_ns / SECOND_NS));
-    rk_store_le32(out + 4, (uint32_t)(frame->time_ns % SECOND_NS / output->tick_ns));
+    rk_store_le32(out + 4, output->tick_ns == 1 ? fraction : fraction / output->tick_ns);
     rk_store_le32(out + 8, cap_len);
     rk_store_le32(out + 12, frame->wire_len);
     memcpy(out + PCAP_RECORD_LEN, octets, cap_len);
@@ -345,6 +346,8 @@ static uint32_t write_pcapng(const struct rk_pcap_output *output, const struct r
     uint32_t len = 32 + cap_len + padding(cap_len) + options_len;
     if (room < len)
         return 0;
+    uint8_t *end = out + 28 + cap_len + padding(cap_len);
+    rk_store_le32(end - 4, 0); /* the padding; what of it is none is overwritten */
     uint64_t time_ns = (uint64_t)frame->time_ns;
     rk_store_le32(out, ENHANCED_PACKET);
     rk_store_le32(out + 4, len);
@@ -354,17 +357,17 @@ static uint32_t write_pcapng(const struct rk_pcap_output *output, const struct r
     rk_store_le32(out + 20, cap_len);
     rk_store_le32(out + 24, frame->wire_len);
     memcpy(out + 28, octets, cap_len);
-    memset(out + 28 + cap_len, 0, padding(cap_len));
-    uint8_t *end = out + 28 + cap_len + padding(cap_len);
     if (note_len)
         end = put_option(end, OPTION_COMMENT, text, (uint16_t)note_len);
-    if (word) {
-        uint8_t value[4];
-        rk_store_le32(value, word);
-        end = put_option(end, OPTION_FLAGS, value, sizeof value);
+    if (word) { /* nearly always: no call of functions for four octets */
+        rk_store_le32(end, OPTION_FLAGS | 4u << 16);
+        rk_store_le32(end + 4, word);
+        end += 8;
     }
-    if (options_len)
-        end = put_option(end, OPTION_END, "", 0);
+    if (options_len) {
+        rk_store_le32(end, OPTION_END);
+        end += 4;
+    }
     rk_store_le32(end, len);
     return len;
 }

@@ -305,21 +305,27 @@ def command(
         if writer is not None and printer is None and sys.stderr.isatty():
             rates = RateLine(capture, writer)
         try:
-            for batch in capture.batches():
-                clock.look()
-                if rates is not None:
-                    rates.show()
-                if split:
-                    batch = split_merged(batch)
-                if writer is not None:
-                    if len(batch):
-                        writer.write_batch(batch, interface_names=capture.names)
-                    else:  # nobody is kept waiting for a packet that came; a busy writer flushes by itself
-                        writer.rotate_when_due()
-                        writer.flush()
-                if printer is not None:
-                    for frame in batch.frames(interface_names=capture.names):
-                        printer.write(frame)
+            if writer is not None and printer is None and not split:
+                for _ in capture.record(writer):
+                    clock.look()
+                    if rates is not None:
+                        rates.show()
+            else:
+                for batch in capture.batches():
+                    clock.look()
+                    if rates is not None:
+                        rates.show()
+                    if split:
+                        batch = split_merged(batch)
+                    if writer is not None:
+                        if len(batch):
+                            writer.write_batch(batch, interface_names=capture.names)
+                        else:  # nobody waits for a packet that came; a busy writer flushes by itself
+                            writer.rotate_when_due()
+                            writer.flush()
+                    if printer is not None:
+                        for frame in batch.frames(interface_names=capture.names):
+                            printer.write(frame)
         except EngineError as error:
             endings.append(f"ended by an error: {error}")
             raise

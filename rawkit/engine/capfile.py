@@ -116,6 +116,11 @@ class RecordWriter:
         self._used = ffi.new("uint32_t *")
         self._interfaces: Any = None
 
+    @property
+    def handle(self) -> Any:
+        """The `struct rk_pcap_output *` that C works on."""
+        return self._output
+
     def set_interfaces(self, interfaces: Mapping[int, tuple[int, int]], linktype: int) -> None:
         """Say where frames go: from an ifindex to the number of an interface in the file, and its snaplen."""
         self._output.linktype = linktype
@@ -137,6 +142,56 @@ class RecordWriter:
         with ffi.from_buffer("uint8_t[]", out, require_writable=True) as room:
             result = lib.rk_pcap_write(self._output, batch.handle, first, n, room, len(room), self._used)
         return result, self._used[0]
+
+
+class Recorder:
+    """The end of a regular file, to which C appends the frames of a ring (`PacketRing.record`).
+
+    What is gathered in the buffer are whole records that belong at `file_len`; `done` octets of it are in the
+    file already. `used` counts those in the buffer, `packets` all packets, `file_packets` those before the
+    buffer. These numbers hold at every moment, whatever interrupts a call.
+    """
+
+    def __init__(self, records: RecordWriter, piece_len: int) -> None:
+        """What is written at a time ends at multiples of `piece_len` in the file."""
+        self.records = records
+        self.handle = ffi.new("struct rk_recorder *", {"piece_len": piece_len})
+        """The `struct rk_recorder *` that C works on."""
+        self.rest: range = range(0)
+        """Rows of the ring's batch that were not recorded: what C cannot put, or what lies beyond `size`."""
+
+    def begin(
+        self, file: int, buffer: bytearray, size: int | None, state: tuple[int, int, int, int, int]
+    ) -> Any:
+        """Go on with a file and a buffer of which `state` is told, up to `size` octets (None: no limit).
+
+        What it gives holds the buffer as long as its `with` block lasts.
+        """
+        row = self.handle
+        room = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        row.fd, row.buffer, row.buffer_len = file, room, len(room)
+        row.full_len = 2**64 - 1 if size is None else size
+        self.rest = range(0)
+        row.error = 0
+        row.file_len, row.file_packets, row.packets, row.used, row.done = state
+        return room
+
+    @property
+    def state(self) -> tuple[int, int, int, int, int]:
+        """file_len, file_packets, packets, used, done."""
+        row = self.handle
+        return row.file_len, row.file_packets, row.packets, row.used, row.done
+
+    @property
+    def packets(self) -> int:
+        """Packets in the file and in the buffer."""
+        n: int = self.handle.packets
+        return n
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write failed; the next one will say why."""
+        return bool(self.handle.error)
 
 
 def note(octets: bytes, wire_len: int, linktype: int, gso_len: int, outgoing: bool, not_ready: bool) -> str:

@@ -172,6 +172,13 @@ class Filter:
         result = lib.rk_filter_sift(_libpcap(), self._insns, self._n, batch.refill(), flags)
         return check(result, "run filter")
 
+    def program(self) -> tuple[Any, Any, int]:
+        """What C needs to judge frames as `sift` does: libpcap, the instructions and their number.
+
+        The instructions are valid as long as this object lives.
+        """
+        return _libpcap(), self._insns, self._n
+
 
 def compile_filter(expression: str, linktype: int = 1, snaplen: int = 262144) -> Filter:
     """Compile a tcpdump expression for frames of a link type (LINKTYPE_ number; 1 is Ethernet).

@@ -19,6 +19,7 @@ from rawkit.engine.sockets import ETH_P_ALL
 from rawkit.errors import RawkitError
 
 if TYPE_CHECKING:
+    from rawkit.engine.capfile import Recorder
     from rawkit.wire.frame import Frame
 
 MEMORY_LEN = 64 << 20
@@ -220,6 +221,7 @@ class PacketRing:
         self._final: RingCounters | None = None
         self._closing = False
         self._interrupted = False
+        self._stop = ffi.new("uint32_t *")  # the same, for C
         self._lock = threading.Lock()  # for the handle
         self._reader = threading.Lock()
         self._origins = Origins(linktype if self.ifindex or cooked or sll2 else 0)
@@ -249,6 +251,7 @@ class PacketRing:
     def close(self) -> None:
         """Close the ring, from any thread; frames not read are lost, counters stay readable."""
         self._closing = True
+        self._stop[0] = 1
         if self._pid != os.getpid():  # forked, perhaps while another thread held the lock
             self._shut()
             return
@@ -342,9 +345,10 @@ class PacketRing:
             self._reader.release()
 
     def interrupt(self) -> None:
-        """Let a `receive` that waits return with nothing: at once from a signal handler of its thread, from
-        elsewhere within 50 ms. One that is called next may do so instead."""
+        """Let a `receive` or `record` that waits return: at once from a signal handler of its thread, from
+        elsewhere within 100 ms. One that is called next may do so instead."""
         self._interrupted = True
+        self._stop[0] = 1
 
     def _receive(self, batch: RingBatch, end_ns: int, most: int | None) -> int:
         """One slice of waiting: how many frames were taken from the ring, or -1 when a signal came."""
@@ -359,6 +363,44 @@ class PacketRing:
             if n > 0 and self._user_flags is not None and self.filter is not None:
                 self._rejected += n - self.filter.sift(batch, self._user_flags)
             return n
+
+    def record(self, recorder: Recorder, timeout: float, n: int | None = None) -> RingBatch:
+        """Append the frames that come within `timeout` seconds, or the first `n`, to a file, without Python.
+
+        It ends sooner with what C leaves to others: a row that it cannot put, a file that is full, a write
+        that failed, or a signal (up to `timeout` late, where the link is busy). Gives the ring's batch, of
+        which the rows `recorder.rest` are not recorded; what is recorded is in the file.
+
+        Raises:
+            EngineError, BufferError, ValueError, RuntimeError: as `receive`; what came before is recorded.
+        """
+        end_ns = deadline(timeout)
+        batch = self._batch
+        self._live()
+        if batch is None or not self._reader.acquire(blocking=False):
+            raise RuntimeError(f"{self!r}: another thread reads it")
+        try:
+            with self._lock:
+                handle = self._live()
+                row = recorder.handle
+                row.most = 2**64 - 1 if n is None else n
+                row.stop = self._stop
+                row.insns = ffi.NULL
+                if self._user_flags is not None and self.filter is not None:
+                    row.pcaplib, row.insns, row.insns_n = self.filter.program()
+                    row.judged = self._user_flags
+                rows = batch.refill()
+                rows.capacity = batch.capacity
+                result = lib.rk_record(row, handle, rows, recorder.records.handle, end_ns)
+                self._rejected += row.rejected
+                recorder.rest = range(row.next, rows.n)
+            if result != -errno.EINTR:
+                check(result, "receive", self.name)
+            return batch
+        finally:
+            self._interrupted = False
+            self._stop[0] = 0
+            self._reader.release()
 
     def batches(self, timeout: float | None = None) -> Iterator[RingBatch]:
         """The frames of each block as it comes; ends when the ring is closed or `timeout` seconds bring none.

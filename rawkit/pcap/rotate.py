@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rawkit.engine.batch import FrameBatch
+from rawkit.engine.capfile import Recorder
 from rawkit.pcap.pack import split_ending
 from rawkit.pcap.writer import PcapngWriter, PcapWriter
 
@@ -82,20 +85,44 @@ class RotatingWriter:
     def write_batch(
         self,
         batch: FrameBatch,
+        first: int = 0,
         *,
         linktype: int | None = None,
         interface_names: Mapping[int, str] | None = None,
     ) -> None:
-        """Append the frames of a batch (see `PcapWriter.write_batch`), to several files if need be."""
-        first, n = 0, len(batch)
+        """Append the frames of a batch from `first` on (see `PcapWriter.write_batch`), to several files if
+        need be."""
+        n = len(batch)
         while first < n:
-            self.rotate_when_due()
-            full = self._size is not None and self._writer.octets >= self._size
-            if full and self._writer.packets:  # a file has one packet at least
-                self._next()
+            self._make_room()
             count = self._fitting(batch, first)
             self._writer.write_batch(batch, first, count, linktype=linktype, interface_names=interface_names)
             first += count
+
+    def _make_room(self) -> None:
+        """Begin a new file if one is due, or the last one is full."""
+        self.rotate_when_due()
+        full = self._size is not None and self._writer.octets >= self._size
+        if full and self._writer.packets:  # a file has one packet at least
+            self._next()
+
+    @property
+    def appends(self) -> bool:
+        """Whether `recording` works for the file that is being written (see `PcapWriter.appends`)."""
+        return self._writer.appends
+
+    @contextmanager
+    def recording(self, linktype: int, interface_names: Mapping[int, str]) -> Iterator[Recorder]:
+        """For `PacketRing.record`, as `PcapWriter.recording`; to be left when `due_in` seconds are over."""
+        self._make_room()
+        with self._writer.recording(linktype, interface_names, self._size) as recorder:
+            yield recorder
+
+    def due_in(self) -> float:
+        """Seconds until the next file begins; infinite without an interval."""
+        if self._interval_ns is None:
+            return math.inf
+        return max(0.0, (self._due_ns - self._now_ns()) / 1e9)
 
     def _fitting(self, batch: FrameBatch, first: int) -> int:
         """How many frames to write before the size is looked at again: no more than fit, but at least one."""

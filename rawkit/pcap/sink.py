@@ -13,9 +13,11 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from rawkit.engine.capfile import Recorder, RecordWriter
 from rawkit.errors import EngineError
 from rawkit.pcap.pack import pack_of_name
 
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 BUFFER_LEN = 512 << 10
 """Octets that are gathered before they are written; room for two packets of the greatest length."""
 
-PIECE_LEN = 128 << 10
+PIECE_LEN = 64 << 10
 """Octets that are written to a file at a time. The kernel puts what comes in one call into one piece of
-memory if it can. Pieces of this length are most often at hand, from files that were dropped; half a mebibyte
-took memory that nobody had used lately, which a virtual machine has to fetch from its host: 1500 ns in place
-of 800 for a frame of 1514 octets, too slow for 6 Gbit/s (`benchmarks/capture.py`). They end at multiples of
-their length in the file, since the kernel's pieces do: others go into several small ones, a fifth slower."""
+memory if it can. Pieces of this length are at hand, from files that were dropped; longer ones may be memory
+that nobody had used lately, which a virtual machine fetches from its host (docs/design/capture-files.md).
+They end at multiples of their length in the file, since the kernel's pieces do: others go into several small
+ones, a fifth slower."""
 
 THROUGH_LEN = 64 << 10
 """Octets from which on it is faster to write them from where they lie than to gather them first."""
@@ -122,13 +124,14 @@ class Sink:
         self._timing = False  # a thread waits for the buffer's oldest octet to age
         self._since = 0.0  # when that came
         self._cancelled = threading.Event()
+        self._recorder: Recorder | None = None
+        self._lent = False  # the recorder knows the numbers better
         self.closed = False
 
     def write(self, record: bytes, packets: int = 0, *, now: bool = False) -> None:
         """Take a record, which holds `packets` packets; writes the buffer out when it is full, or `now`."""
         with self._lock:
-            if self.closed or self._error is not None:
-                self._refuse()
+            self._ready()
             start = self._used
             end = start + len(record)
             if end > len(self._buffer) or self._packed:
@@ -150,8 +153,7 @@ class Sink:
         It is asked again with an empty buffer when it gives `no_room`. Gives the first of its two numbers.
         """
         with self._lock:
-            if self.closed or self._error is not None:
-                self._refuse()
+            self._ready()
             if self._packed:
                 self._write_out()
             start = self._used
@@ -179,8 +181,7 @@ class Sink:
         this gives, which raises nothing: an error of theirs is told by the next call.
         """
         with self._lock:
-            if self.closed or self._error is not None:
-                self._refuse()
+            self._ready()
             self._refuse_fork()
             if self._used:
                 self._write_out()
@@ -211,9 +212,49 @@ class Sink:
     def flush(self) -> None:
         """Hand everything to the operating system, so that it survives this process."""
         with self._lock:
-            if self.closed or self._error is not None:
-                self._refuse()
+            self._ready()
             self._flush()
+
+    @property
+    def appends(self) -> bool:
+        """Whether `recording` works: a regular file that nothing packs, and no sync after each write."""
+        return self._regular and self._pack is None and self._fsync != "always"
+
+    @contextmanager
+    def recording(self, records: RecordWriter, size: int | None = None) -> Iterator[Recorder]:
+        """Let C append records, and write them out, until the file has `size` octets."""
+        with self._lock:
+            self._ready()
+            self._refuse_fork()
+            self._settle()
+            if self._timing:  # nothing stays in the buffer that would have to be flushed later
+                self._cancelled.set()
+                self._cancelled = threading.Event()
+                self._timing = False
+            if self._recorder is None or self._recorder.records is not records:
+                self._recorder = Recorder(records, PIECE_LEN)
+            recorder = self._recorder
+            state = self._whole_len, self._whole_packets, self.packets, self._used, self._done
+            with recorder.begin(self._stream.fileno(), self._buffer, size, state):
+                self._lent = True
+                try:
+                    yield recorder
+                finally:
+                    self._take_back()
+
+    def _ready(self) -> None:
+        """To be called before anything is written."""
+        if self.closed or self._error is not None:
+            self._refuse()
+        if self._lent:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Have the numbers that the recorder has. What interrupts this has it done again."""
+        assert self._recorder is not None
+        self._whole_len, self._whole_packets, self.packets, self._used, self._done = self._recorder.state
+        self.octets = self._whole_len + self._used
+        self._lent = False
 
     def close(self) -> None:
         """Flush, and close the file if it was opened here. Closing again does nothing."""
@@ -226,6 +267,8 @@ class Sink:
             try:
                 if self._untold:
                     self._refuse()
+                if self._lent:
+                    self._take_back()
                 if self._error is None:
                     self._flush()
                     if self._regular and self._fsync == "close":
@@ -250,6 +293,8 @@ class Sink:
     def flush_aged(self) -> float:
         """Flush when the oldest octet has waited long enough; seconds left until then, 0 to wait no more."""
         with self._lock:
+            if self._lent:
+                self._take_back()
             if self._used and self._error is None and not self.closed:
                 left = self._since + FLUSH_AFTER - time.monotonic()
                 if left > 0:

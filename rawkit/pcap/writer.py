@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Literal, Self
 
 from rawkit.engine import capfile
 from rawkit.engine.batch import FrameBatch
-from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, RecordWriter
+from rawkit.engine.capfile import NO_INTERFACE, NO_ROOM, UNFIT, Recorder, RecordWriter
 from rawkit.engine.native import check
 from rawkit.errors import FieldError
 from rawkit.pcap import blocks as b
@@ -175,6 +176,23 @@ class _Writer:
                 first += 1
             else:
                 check(result, "write", self.path)
+
+    @property
+    def appends(self) -> bool:
+        """Whether `recording` works: a regular file that was opened here and is not packed."""
+        return self._sink.appends
+
+    @contextmanager
+    def recording(
+        self, linktype: int, interface_names: Mapping[int, str], size: int | None = None
+    ) -> Iterator[Recorder]:
+        """For `PacketRing.record`: let C append a ring's frames, until the file has `size` octets.
+
+        What it leaves of the ring's batch has to go through `write_batch`, which deals with what is rare.
+        """
+        self._prepare(linktype, interface_names)
+        with self._sink.recording(self._records, size) as recorder:
+            yield recorder
 
     def _prepare(self, linktype: int, names: Mapping[int, str]) -> None:
         """Be ready for frames of a batch."""

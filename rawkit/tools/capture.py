@@ -28,6 +28,7 @@ from rawkit.wire.frame import Frame
 
 if TYPE_CHECKING:
     from rawkit.net import Interface
+    from rawkit.pcap import RotatingWriter
 
 BUFFER_LEN = 64 << 20
 """Octets of the ring: two tenths of a second of 2 million small frames a second."""
@@ -37,6 +38,9 @@ SMALLEST_BLOCK_LEN = 128 << 10
 
 SLICE = 0.1
 """Seconds between looks at the clock while nothing arrives."""
+
+RECORD_SLICE = 0.25
+"""The same while C writes by itself. A signal that comes while frames do waits that long."""
 
 ALL = "any"
 """The name that stands for all interfaces."""
@@ -206,6 +210,8 @@ class Capture:
             stack.pop_all()
         self._first = rings[0]
         self._ring = self._first if len(rings) == 1 else RingSet(rings, latency)
+        # Whether no frame has to be looked at in Python before it is written.
+        self._direct = self._ring is self._first and self.name != ALL and not until and octets is None
 
     @property
     def linktype(self) -> int:
@@ -254,6 +260,49 @@ class Capture:
             else:
                 self._take(batch)
                 yield batch
+
+    def record(self, writer: RotatingWriter, every: float = RECORD_SLICE) -> Iterator[int]:
+        """Write the frames to files as they come; gives, every `every` seconds at least, how many came.
+
+        It writes what `batches` gives, at half the price from one interface to a plain file, without `octets`
+        and `until`: then C goes on by itself for those seconds. What came before a pause of 100 ms is in the
+        file.
+        """
+        while (plan := self._plan(every)) is not None:
+            before = self.captured
+            if self._direct and writer.appends:
+                self._record(writer, *plan)
+            else:
+                self._write(writer, *plan)
+            yield self.captured - before
+
+    def _write(self, writer: RotatingWriter, seconds: float, wanted: int | None) -> None:
+        try:
+            batch = self._ring.receive(min(seconds, SLICE), wanted)
+        except EngineError as error:
+            self._note(error)
+            return
+        self._take(batch)
+        if len(batch):
+            writer.write_batch(batch, interface_names=self.names)
+        else:  # a busy writer flushes by itself
+            writer.rotate_when_due()
+            writer.flush()
+
+    def _record(self, writer: RotatingWriter, seconds: float, wanted: int | None) -> None:
+        batch = None
+        with writer.recording(self.linktype, self.names) as recorder:
+            before = recorder.packets
+            try:
+                batch = self._first.record(recorder, min(seconds, writer.due_in()), wanted)
+            except EngineError as error:
+                self._note(error)
+            finally:
+                self.captured += recorder.packets - before + len(recorder.rest)
+        if recorder.failed:
+            writer.flush()  # which says why
+        if batch is not None and recorder.rest:
+            writer.write_batch(batch, recorder.rest.start, interface_names=self.names)
 
     def _take(self, batch: FrameBatch) -> None:
         """Count the frames, and leave those out that come after the end."""
