@@ -679,7 +679,7 @@ struct rk_run {
     struct rk_run_way *ways;
     uint32_t ways_n;
     uint32_t cursor;        /* the row from which on nothing was filled in in this round */
-    struct rk_run_inlet *inlets; /* each read by the thread of the way that has its number */
+    struct rk_run_inlet *inlets; /* one for each way's thread: the first reads that of its processor's number, modulo */
     uint32_t inlets_n;
     uint32_t counted;       /* answers of a state whose bit (1 << RK_PROBE_...) is set are only counted */
     struct rk_probe_reply *replies; /* the other answers, each row's first; */

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #define THREADS_MIN 128   /* probes that are worth a thread */
@@ -27,6 +28,7 @@ struct job {
     pthread_mutex_t lock;
     uint32_t budget;   /* probes that may still be sent */
     uint32_t reserved; /* places for replies that may be in what is looked at */
+    uint32_t processor; /* that the first way began on */
     int64_t deadline_ns;
     _Atomic bool stop;
     _Atomic bool more;
@@ -189,10 +191,12 @@ static int work(struct job *job, uint32_t i)
     struct rk_run *run = job->run;
     uint32_t n;
     int error = 0;
+    /* Where each processor has its socket, a way takes the answers to its own probes. */
+    const uint32_t shared = run->inlets_n < run->ways_n ? run->inlets_n : run->ways_n;
     while (error == 0 && !job->stop && prepare(job, &run->ways[i], &n)) {
         settle(job, &run->ways[i], n, send_by(&run->ways[i], n, job->deadline_ns));
-        if (i < run->inlets_n)
-            error = receive(job, &run->inlets[i]);
+        if (i < shared)
+            error = receive(job, &run->inlets[(job->processor + i) % shared]);
         if (rk_monotonic_ns() >= job->deadline_ns)
             break;
     }
@@ -235,7 +239,11 @@ static bool run_ok(const struct rk_run *run, struct rk_probe_writer *writer)
 
 int rk_board_run(struct rk_run *run, uint32_t n, int64_t deadline_ns)
 {
-    struct job job = {.run = run, .budget = n, .deadline_ns = deadline_ns};
+    const int processor = sched_getcpu();
+    struct job job = {.run = run,
+                      .budget = n,
+                      .deadline_ns = deadline_ns,
+                      .processor = processor < 0 ? 0 : (uint32_t)processor};
     struct worker workers[WAYS_MAX];
     if (!run_ok(run, &job.writer))
         return -EINVAL;
