@@ -691,7 +691,7 @@ def open_and_close(veth: VethPair, times: int) -> None:
         try:
             for _ in range(times // 8):
                 with PacketRing(veth.far, namespace=namespace, memory_len=65536, block_len=16384) as ring:
-                    assert len(ring.receive(0)) == 0
+                    ring.receive(0)  # the far end may have said something of its own
         except BaseException as error:
             failures.append(error)
 
