@@ -17,6 +17,7 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -196,20 +197,57 @@ int rk_packet_has_xsk(const struct rk_packet *sock)
     return sock->xsk != NULL && rk_xsk_works(sock->xsk);
 }
 
+/* Threads that are to close sockets stop here until all of them are there: the kernel begins to wait with the first
+ * close, and whichever comes later waits again. */
+static pthread_rwlock_t complete = PTHREAD_RWLOCK_INITIALIZER;
+static _Atomic uint32_t not_closing; /* threads that did not come as far as to close */
+
+static void wait_for_all(void)
+{
+    pthread_rwlock_rdlock(&complete);
+    pthread_rwlock_unlock(&complete);
+    not_closing--;
+}
+
+static bool start_closing(void *(*run)(void *), void *what)
+{
+    pthread_t thread;
+    not_closing++;
+    if (rk_io_start(&thread, run, what) != 0) {
+        not_closing--;
+        return false;
+    }
+    pthread_detach(thread);
+    return true;
+}
+
 static void *close_one(void *sock)
 {
+    wait_for_all();
     rk_packet_close(sock);
+    return NULL;
+}
+
+static void *close_its_txring(void *ring)
+{
+    wait_for_all();
+    rk_txring_close(ring);
     return NULL;
 }
 
 void rk_packet_close_all(struct rk_packet *const *socks, uint32_t n)
 {
-    pthread_t thread;
-    for (uint32_t i = 0; i < n; i++)
-        if (rk_io_start(&thread, close_one, socks[i]) == 0)
-            pthread_detach(thread);
-        else
+    pthread_rwlock_wrlock(&complete);
+    for (uint32_t i = 0; i < n; i++) {
+        if (socks[i]->txring != NULL && start_closing(close_its_txring, socks[i]->txring))
+            socks[i]->txring = NULL;
+        if (!start_closing(close_one, socks[i]))
             rk_packet_close(socks[i]);
+    }
+    pthread_rwlock_unlock(&complete);
+    /* A process that ended before would close one after the other. */
+    while (not_closing > 0)
+        sched_yield();
 }
 
 int rk_packet_fd(const struct rk_packet *sock)
