@@ -98,10 +98,18 @@ class JsonLines:
         stream.flush()
 
 
+_AS_THEY_ARE = frozenset({type(None), bool, int, str})
+
+
 def plain(value: object) -> Any:
     """`value` as the dicts, lists, text and numbers that JSON has."""
-    if value is None or isinstance(value, (str, bool)):
+    # First what nearly all of a packet's fields are.
+    if type(value) in _AS_THEY_ARE or isinstance(value, str):
         return value
+    if isinstance(value, (dict, Mapping)):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, int):
@@ -112,10 +120,6 @@ def plain(value: object) -> Any:
         return value.hex()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Set):
         return sorted((plain(item) for item in value), key=str)
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
     return str(value)

@@ -238,6 +238,8 @@ def annotated_hexdump(packet: Packet) -> str:
 
 def plain(value: Any, names: str = "rawkit") -> Any:
     """A field value as something JSON can hold: octets in hexadecimal, addresses as text."""
+    if type(value) is int:  # most are
+        return value
     if value is AUTO:
         return "auto"
     if isinstance(value, bytes):
