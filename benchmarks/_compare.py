@@ -7,6 +7,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rawkit.lab import Host
 
 REPEATS = 15
+RAWKIT = str(Path(sys.executable).with_name("rawkit"))
+"""The command as people type it, of the rawkit that is installed beside this interpreter."""
 
 
 def go_first() -> None:

@@ -32,6 +32,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from _compare import RAWKIT
+
 from rawkit.engine import FrameBatch, PacedSender, Rate, compile_filter, open_transmitter
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.errors import PermissionDenied
@@ -46,8 +48,8 @@ SECONDS = 3
 NOBODY = "00:00:5e:00:53:99"
 FILTER = "udp dst port 9"
 TOOLS = {
-    "rawkit": "{python} -P -m rawkit capture -i veth0 -w {file}.pcap {filter}",
-    "rawkit pcapng": "{python} -P -m rawkit capture -i veth0 -w {file} {filter}",
+    "rawkit": "{rawkit} capture -i veth0 -w {file}.pcap {filter}",
+    "rawkit pcapng": "{rawkit} capture -i veth0 -w {file} {filter}",
     "tcpdump": "tcpdump -i veth0 -n -w {file} {filter}",
     "tcpdump -B 65536": "tcpdump -i veth0 -n -B 65536 -w {file} {filter}",
     "dumpcap": "dumpcap -q -i veth0 -P -w {file} -f '{filter}'",
@@ -182,7 +184,7 @@ def capturing(lab: Lab, name: str, file: Path) -> Iterator[subprocess.Popen[str]
     """A tool that captures to a file."""
     for path in (file, file.with_suffix(".pcap")):
         path.unlink(missing_ok=True)
-    words = TOOLS[name].format(python=sys.executable, file=file, filter=FILTER)
+    words = TOOLS[name].format(rawkit=RAWKIT, file=file, filter=FILTER)
     with tool(lab, re.findall(r"'[^']*'|\S+", words)) as process:
         end = time.monotonic() + 20
         while not listens(process.pid):

@@ -28,6 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _compare import RAWKIT
+
 PACKETS = int(os.environ.get("RAWKIT_BENCH_PACKETS", "5000000"))
 REPEATS = 3
 LENGTHS = (60, 66, 66, 74, 90, 120, 300, 340)
@@ -129,7 +131,7 @@ def compare(case: str, sides: dict[str, tuple[list[str], int]], out: Path) -> No
 
 
 def main() -> None:
-    rawkit = [sys.executable, "-P", "-m", "rawkit", "pcap"]
+    rawkit = [RAWKIT, "pcap"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         out = folder / "out"

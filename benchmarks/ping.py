@@ -14,12 +14,11 @@ import json
 import re
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 
-from _compare import ProbeLimit, go_first
+from _compare import RAWKIT, ProbeLimit, go_first
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Host, Lab
@@ -28,7 +27,7 @@ from rawkit.wire import Ether, ICMPEcho, IPv4
 REPEATS = 5
 N = 65280
 FIRST, LAST = "10.78.1.0", "10.78.255.255"
-RAWKIT = [sys.executable, "-P", "-m", "rawkit", "ping"]
+COMMAND = [RAWKIT, "ping"]
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
 
 def sweeps(host: Host, limit: ProbeLimit, request: bytes) -> None:
     sides = {
-        "rawkit": [*RAWKIT, "-q", "-g", FIRST, LAST],
+        "rawkit": [*COMMAND, "-q", "-g", FIRST, LAST],
         "fping -i 0 -r 0": ["fping", "-qs", "-r0", "-t1000", "-i0", "-g", FIRST, LAST],
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -83,7 +82,7 @@ def sweeps(host: Host, limit: ProbeLimit, request: bytes) -> None:
 def round_trips(host: Host, target: str) -> None:
     often = ["-i", "0.002", "-c", "500", target]
     sides: dict[str, tuple[list[str], Callable[[str], float]]] = {
-        "rawkit": ([*RAWKIT, "-q", "--json", *often], json_median),
+        "rawkit": ([*COMMAND, "-q", "--json", *often], json_median),
         "ping": (["ping", "-n", *often], printed_median),
         "fping -C": (["fping", "-q", "-C", "500", "-p", "2", target], fping_median),
     }

@@ -22,6 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from _compare import RAWKIT
+
 from rawkit.engine import FrameBatch, PacketSocket
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.errors import RawkitError
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def compare(lab: Lab, case: str, path: str, gap_ns: int, limit: list[str]) -> None:
-    replay = [sys.executable, "-P", "-m", "rawkit", "replay", path, "-i", "veth0", "--json"]
+    replay = [RAWKIT, "replay", path, "-i", "veth0", "--json"]
     commands = {
         "rawkit": replay,
         "rawkit --no-spin": [*replay, "--no-spin"],

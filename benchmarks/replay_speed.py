@@ -16,11 +16,10 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from _compare import go_first
+from _compare import RAWKIT, go_first
 
 from rawkit.engine import FrameBatch
 from rawkit.engine.namespace import become_namespace_root
@@ -70,7 +69,7 @@ def main() -> None:
         write(path, lab)
         if shutil.which("ethtool"):
             lab.b.run(["ethtool", "-K", "veth0", "gro", "on"], check=True)
-        replay = [sys.executable, "-P", "-m", "rawkit", "replay", str(path), "-i", "veth0", "-t", "--json"]
+        replay = [RAWKIT, "replay", str(path), "-i", "veth0", "-t", "--json"]
         sides = {
             "packet": [*replay, "--backend", "packet"],
             "packet, other addresses": [*replay, "--backend", "packet", "--map", "10.0.0.0/8=192.168.0.0/16"],

@@ -16,13 +16,12 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from _compare import ProbeLimit, go_first
+from _compare import RAWKIT, ProbeLimit, go_first
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Host, Lab
@@ -34,7 +33,7 @@ LIMIT = 30
 PORTS = {7 + 3271 * i for i in range(20)}
 NETWORK = "10.78.0.0/16"
 OPEN = {f"10.78.{i * 997 // 256 % 256}.{i * 997 % 256}" for i in range(66)}
-RAWKIT = [sys.executable, "-P", "-m", "rawkit", "scan"]
+COMMAND = [RAWKIT, "scan"]
 
 Side = tuple[list[str], Callable[[str], set[str]]]
 
@@ -58,7 +57,7 @@ def main() -> None:
         masscan = ["masscan", "--rate", "100000", "--wait", "1", "--router-mac", router, "-oL", "-"]
         masscan += ["-e", "veth0", "--source-ip", str(lab.a.ipv4)]
         sides = {
-            "rawkit": ([*RAWKIT, target, "-p-"], table_ports),
+            "rawkit": ([*COMMAND, target, "-p-"], table_ports),
             "nmap -T4": (["nmap", "-n", "-Pn", "-sS", "-T4", "-p-", "-oG", "-", target], grepable_ports),
             "masscan": ([*masscan, "-p1-65535", target], list_ports),
         }
@@ -70,7 +69,7 @@ def main() -> None:
         limit = ProbeLimit(directory)
         compare(lab.a, "65,535 ports of a host", sides, wanted, limit, bytes(syn))
         sides = {
-            "rawkit": ([*RAWKIT, "127.0.0.1", "-p-"], table_ports),
+            "rawkit": ([*COMMAND, "127.0.0.1", "-p-"], table_ports),
             "nmap -T4": (["nmap", "-n", "-Pn", "-sS", "-T4", "-p-", "-oG", "-", "127.0.0.1"], grepable_ports),
         }
         compare(lab.a, "65,535 ports over loopback", sides, wanted)
@@ -78,7 +77,7 @@ def main() -> None:
         zmap = ["zmap", "-p", "80", "-r", "100000", "-c", "1", "-q", "-i", "veth0", "-G", router, "-o", "-"]
         zmap += ["-b", "/dev/null"]
         sides = {
-            "rawkit": ([*RAWKIT, NETWORK, "-p80", "--open"], table_hosts),
+            "rawkit": ([*COMMAND, NETWORK, "-p80", "--open"], table_hosts),
             "nmap -T5": (["nmap", "-n", "-Pn", "-sS", *fast, "-p80", "-oG", "-", NETWORK], grepable_hosts),
             "zmap": ([*zmap, NETWORK], lambda text: set(text.split())),
             "masscan": ([*masscan, "-p80", NETWORK], list_hosts),

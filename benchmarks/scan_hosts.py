@@ -12,9 +12,10 @@ import json
 import re
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
+
+from _compare import RAWKIT
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab
@@ -24,7 +25,7 @@ REPEATS = 3
 NETWORK, THERE, COUNT = "10.78.0.0/20", "10.78.0.0/21", 2048
 PROTOCOLS = {1, 6, 17}
 UNLIMITED = {"ratelimit": "0", "msgs_per_sec": "100000", "msgs_burst": "100000"}
-RAWKIT = [sys.executable, "-P", "-m", "rawkit", "scan"]
+COMMAND = [RAWKIT, "scan"]
 
 
 def main() -> None:
@@ -39,13 +40,13 @@ def main() -> None:
         compare(
             lab,
             "who of 4,096 is there",
-            {"rawkit": [*RAWKIT, "-sn", NETWORK], "nmap": ["nmap", "-sn", "-n", "-oG", "-", NETWORK]},
+            {"rawkit": [*COMMAND, "-sn", NETWORK], "nmap": ["nmap", "-sn", "-n", "-oG", "-", NETWORK]},
             lambda text: len(re.findall(r"^10\.78\.|Status: Up", text, re.MULTILINE)) == COUNT,
         )
         compare(
             lab,
             "256 protocols of a host",
-            {"rawkit": [*RAWKIT, "-sO", target], "nmap": ["nmap", "-sO", "-n", "-Pn", target]},
+            {"rawkit": [*COMMAND, "-sO", target], "nmap": ["nmap", "-sO", "-n", "-Pn", target]},
             lambda text: (
                 set(map(int, re.findall(r"^(\d+)(?:/ip)? +open +", text, re.MULTILINE))) == PROTOCOLS
             ),

@@ -15,9 +15,10 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
+
+from _compare import RAWKIT
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab
@@ -27,7 +28,7 @@ LIMIT = 90
 """Seconds after which a command is ended."""
 NETWORK = "10.78.0.0/19"
 COUNT = 8192
-RAWKIT = [sys.executable, "-P", "-m", "rawkit", "scan"]
+COMMAND = [RAWKIT, "scan"]
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
             masscan += ["-oL", "-"]
             masscan += ["-e", "veth0", "--source-ip", str(lab.a.ipv4), "-p80", NETWORK]
             sides = {
-                "rawkit": ([*RAWKIT, NETWORK, "-p80", "--open"], r"^([\d.]+)\nPORT.*\n80/tcp +open\b"),
+                "rawkit": ([*COMMAND, NETWORK, "-p80", "--open"], r"^([\d.]+)\nPORT.*\n80/tcp +open\b"),
                 "nmap": (["nmap", "-n", "-Pn", "-sS", "-p80", "-oG", "-", NETWORK], r"Host: (\S+) .*/open/"),
                 "masscan": (masscan, r"^open \S+ \S+ (\S+)"),
             }

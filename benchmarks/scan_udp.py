@@ -11,10 +11,11 @@ import json
 import re
 import shutil
 import socket
-import sys
 import threading
 import time
 from contextlib import ExitStack
+
+from _compare import RAWKIT
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab
@@ -23,7 +24,7 @@ from rawkit.tools.scan.payloads import COMMON_UDP_PORTS
 OPEN = {53, 123, 161, 500, 1900}
 PORTS = ",".join(str(port) for port in COMMON_UDP_PORTS[:100])
 SIDES = {
-    "rawkit": [sys.executable, "-P", "-m", "rawkit", "scan", "-sU"],
+    "rawkit": [RAWKIT, "scan", "-sU"],
     "nmap -sU": ["nmap", "-n", "-Pn", "-sU"],
     "nmap -sU -T4": ["nmap", "-n", "-Pn", "-sU", "-T4"],
 }

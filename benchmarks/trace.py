@@ -11,8 +11,9 @@ import json
 import re
 import shutil
 import statistics
-import sys
 import time
+
+from _compare import RAWKIT
 
 from rawkit.engine.namespace import become_namespace_root
 from rawkit.lab import Lab, RoutedLab
@@ -39,7 +40,7 @@ def compare(lab: RoutedLab, silent: str = "") -> None:
     path = [str(router.ipv4) for router in lab.routers] + [target]
     wanted = [address for address in path if address != silent]
     sides = {
-        "rawkit": [sys.executable, "-P", "-m", "rawkit", "trace", "--report", "-q", "1", target],
+        "rawkit": [RAWKIT, "trace", "--report", "-q", "1", target],
         "traceroute": ["traceroute", "-n", "-q", "1", target],
         "mtr -c 1": ["mtr", "-n", "-r", "-w", "-c", "1", target],
     }
