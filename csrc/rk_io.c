@@ -170,6 +170,14 @@ uint32_t rk_io_mtu(int fd, int ifindex)
     return (uint32_t)request.ifr_mtu;
 }
 
+uint32_t rk_io_unfit(const struct rk_batch *batch, uint32_t first, uint32_t n, uint32_t longest)
+{
+    uint32_t unfit = 1;
+    while (unfit < n && batch->frames[first + unfit].cap_len > longest)
+        unfit++;
+    return unfit;
+}
+
 void rk_io_put_sll2(const struct sockaddr_ll *name, uint8_t *octets)
 {
     memset(octets, 0, RK_SLL2_LEN);

@@ -48,6 +48,9 @@ bool rk_io_is_gone(int fd);
 bool rk_io_is_up(int fd, int ifindex);
 /* Its MTU, 0 when it has been removed. */
 uint32_t rk_io_mtu(int fd, int ifindex);
+/* Of the n frames from `first` on, the first of which a ring cannot take, how many are to go another way: that one and
+ * those behind it that are too long. */
+uint32_t rk_io_unfit(const struct rk_batch *batch, uint32_t first, uint32_t n, uint32_t longest);
 
 /* The header tcpdump shows for the interface "any" (LINKTYPE_LINUX_SLL2). */
 #define RK_SLL2_LEN 20

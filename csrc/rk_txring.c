@@ -198,10 +198,7 @@ int rk_txring_offer(struct rk_txring *ring, const struct rk_batch *batch, uint32
     longest = mtu == 0 ? 0 : longest < FRAME_MOST ? longest : FRAME_MOST;
     const uint32_t filled = fill(ring, batch, first, *n, longest);
     if (filled == 0) {
-        uint32_t unfit = 1;
-        while (unfit < *n && batch->frames[first + unfit].cap_len > longest)
-            unfit++;
-        *n = unfit;
+        *n = rk_io_unfit(batch, first, *n, longest);
         return 0;
     }
     int error;

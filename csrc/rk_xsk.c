@@ -260,10 +260,7 @@ int rk_xsk_offer(struct rk_xsk *xsk, const struct rk_batch *batch, uint32_t firs
         return -ENOBUFS; /* the device still has them all */
     const uint32_t longest = longest_frame(xsk), filled = fill(xsk, batch, first, *n, longest);
     if (filled == 0) {
-        uint32_t unfit = 1;
-        while (unfit < *n && batch->frames[first + unfit].cap_len > longest)
-            unfit++;
-        *n = unfit;
+        *n = rk_io_unfit(batch, first, *n, longest);
         return 0;
     }
     int error;

@@ -3,6 +3,7 @@
 #define RK_VETH_H
 
 #include "rk_test.h"
+#include "../rk_io.h"
 
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
@@ -140,6 +141,55 @@ static inline void expect_silence(int far)
 {
     uint8_t got[2048];
     EXPECT(recv(far, got, sizeof got, MSG_DONTWAIT), -1);
+}
+
+/* rk_xsk_offer, or rk_txring_offer. */
+typedef int ring_offer(void *ring, const struct rk_batch *batch, uint32_t first, uint32_t *n);
+
+/* All frames of a batch go by the ring, however often it wraps. */
+static inline void expect_all(ring_offer *offer, void *ring, const struct rk_batch *batch, int far)
+{
+    for (uint32_t from = 0; from < batch->n;) {
+        uint32_t n = from == 0 ? 1 : batch->n - from;
+        int sent = offer(ring, batch, from, &n);
+        EXPECT(sent, n < RK_CHUNK ? n : RK_CHUNK);
+        if (sent <= 0)
+            return;
+        expect_frames(far, from, (uint32_t)sent);
+        from += (uint32_t)sent;
+    }
+    expect_silence(far);
+}
+
+/* What does not fit an interface whose MTU is 1500, or does not lie within the batch, is left to another socket. */
+static inline void expect_unfit_left(ring_offer *offer, void *ring)
+{
+    static const uint8_t octets[4000];
+    struct rk_batch *batch = new_batch(8, 12000);
+    add(batch, octets, 13);
+    add(batch, octets, 1515);
+    add(batch, octets, 4000);
+    add(batch, octets, 60);
+    uint32_t n = 4;
+    EXPECT(offer(ring, batch, 0, &n), 0);
+    EXPECT(n, 3);
+    n = 2;
+    EXPECT(offer(ring, batch, 3, &n), 1);
+    batch->frames[3].offset = batch->arena_len - 59;
+    n = 1;
+    EXPECT(offer(ring, batch, 3, &n), 0);
+    EXPECT(n, 1);
+    drop_batch(batch);
+}
+
+/* Frames go by it again, some time after the interface came up. */
+static inline void expect_again(ring_offer *offer, void *ring, const struct rk_batch *batch)
+{
+    uint32_t n = 20;
+    int sent;
+    for (int64_t end_ns = in_ms(5000); (sent = offer(ring, batch, 0, &n)) < 20 && rk_monotonic_ns() < end_ns; n = 20)
+        usleep(1000);
+    EXPECT(sent, 20);
 }
 
 #endif

@@ -5,20 +5,15 @@
 
 enum { N = 600 };
 
-/* All frames go by the ring, however often it wraps. */
+static int offer(void *ring, const struct rk_batch *batch, uint32_t first, uint32_t *n)
+{
+    return rk_txring_offer(ring, batch, first, n);
+}
+
 static void check_lengths(struct rk_txring *ring, const struct rk_batch *batch, int far)
 {
     const uint32_t before = ring->next;
-    for (uint32_t from = 0; from < N;) {
-        uint32_t n = from == 0 ? 1 : N - from;
-        int sent = rk_txring_offer(ring, batch, from, &n);
-        EXPECT(sent, from == 0 ? 1 : N - from < RK_CHUNK ? N - from : RK_CHUNK);
-        if (sent <= 0)
-            return;
-        expect_frames(far, from, (uint32_t)sent);
-        from += (uint32_t)sent;
-    }
-    expect_silence(far);
+    expect_all(offer, ring, batch, far);
     EXPECT(ring->next - before, N);
 }
 
@@ -46,37 +41,15 @@ static void check_taken_back(struct rk_txring *ring, const struct rk_batch *batc
 }
 
 /* What the ring does not carry, or not now, is left to another socket. */
-static void check_left(struct rk_txring *ring, const struct rk_batch *frames, int far)
+static void check_left(struct rk_txring *ring, const struct rk_batch *batch, int far)
 {
-    static const uint8_t octets[4000];
-    struct rk_batch *batch = new_batch(8, 12000);
-    add(batch, octets, 13);
-    add(batch, octets, 1515);
-    add(batch, octets, 4000);
-    add(batch, octets, 60);
-    uint32_t n = 4;
-    EXPECT(rk_txring_offer(ring, batch, 0, &n), 0);
-    EXPECT(n, 3);
-    n = 2;
-    EXPECT(rk_txring_offer(ring, batch, 3, &n), 1);
-    batch->frames[3].offset = batch->arena_len - 59;
-    n = 1;
-    EXPECT(rk_txring_offer(ring, batch, 3, &n), 0);
-    EXPECT(n, 1);
-    drop_batch(batch);
-
+    expect_unfit_left(offer, ring);
     set_interface("v0", false, 1500, true);
-    n = 20;
-    EXPECT(rk_txring_offer(ring, frames, 0, &n), 0);
+    uint32_t n = 20;
+    EXPECT(rk_txring_offer(ring, batch, 0, &n), 0);
     EXPECT(n, 1);
     set_interface("v0", true, 1500, true);
-    n = 20;
-    int sent;
-    /* The news that it was down comes once more, and then the carrier. */
-    for (int64_t end_ns = in_ms(5000); (sent = rk_txring_offer(ring, frames, 0, &n)) < 20 && rk_monotonic_ns() < end_ns;
-         n = 20)
-        usleep(1000);
-    EXPECT(sent, 20);
+    expect_again(offer, ring, batch);
     expect_frames(far, 0, 20);
 }
 

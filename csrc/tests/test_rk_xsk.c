@@ -9,20 +9,16 @@
 
 enum { N = 600 };
 
-/* All frames go by the ring, however often it wraps; the kernel's counts agree. */
+static int offer(void *ring, const struct rk_batch *batch, uint32_t first, uint32_t *n)
+{
+    return rk_xsk_offer(ring, batch, first, n);
+}
+
+/* The kernel counts what went by the ring, too. */
 static void check_lengths(struct rk_xsk *xsk, const struct rk_batch *batch, int far)
 {
     const uint32_t before = xsk->next;
-    for (uint32_t from = 0; from < N;) {
-        uint32_t n = from == 0 ? 1 : N - from;
-        int sent = rk_xsk_offer(xsk, batch, from, &n);
-        EXPECT(sent, from == 0 ? 1 : N - from < RK_CHUNK ? N - from : RK_CHUNK);
-        if (sent <= 0)
-            return;
-        expect_frames(far, from, (uint32_t)sent);
-        from += (uint32_t)sent;
-    }
-    expect_silence(far);
+    expect_all(offer, xsk, batch, far);
     EXPECT(xsk->next - before, N);
     EXPECT(*number_in(xsk->tx, xsk->at.tx.consumer), xsk->next);
     struct xdp_statistics statistics;
@@ -67,38 +63,15 @@ static void check_taken_back(struct rk_xsk *xsk, const struct rk_batch *batch, i
 }
 
 /* What the ring does not carry, or not now, is left to the packet socket. */
-static void check_left(struct rk_xsk *xsk)
+static void check_left(struct rk_xsk *xsk, const struct rk_batch *batch)
 {
-    static const uint8_t octets[4000];
-    struct rk_batch *batch = new_batch(8, 12000);
-    add(batch, octets, 13);
-    add(batch, octets, 1515);
-    add(batch, octets, 4000);
-    add(batch, octets, 60);
-    uint32_t n = 4;
-    EXPECT(rk_xsk_offer(xsk, batch, 0, &n), 0);
-    EXPECT(n, 3);
-    n = 2;
-    EXPECT(rk_xsk_offer(xsk, batch, 3, &n), 1);
-    batch->frames[3].offset = batch->arena_len - 59;
-    n = 1;
-    EXPECT(rk_xsk_offer(xsk, batch, 3, &n), 0);
-    EXPECT(n, 1);
-    batch->frames[3].offset = 0;
-
+    expect_unfit_left(offer, xsk);
     set_interface("v0", false, 1500, true);
-    n = 1;
+    uint32_t n = 1;
     EXPECT(rk_xsk_offer(xsk, batch, 3, &n), 0);
     EXPECT(rk_xsk_works(xsk), 1);
     set_interface("v0", true, 1500, true);
-    struct rk_batch *after = make_frames(N);
-    n = 20;
-    int sent;
-    for (int64_t end_ns = in_ms(5000); (sent = rk_xsk_offer(xsk, after, 0, &n)) < 20 && rk_monotonic_ns() < end_ns;)
-        usleep(1000);
-    EXPECT(sent, 20);
-    drop_batch(after);
-    drop_batch(batch);
+    expect_again(offer, xsk, batch);
 }
 
 static struct rk_xsk *open_on(const char *name, int packet_fd, int64_t wait_ms, int *error)
@@ -209,7 +182,7 @@ int main(void)
     int far = listen_on("v1");
     check_lengths(xsk, batch, far);
     check_taken_back(xsk, batch, far);
-    check_left(xsk);
+    check_left(xsk, batch);
     close(far);
     check_queue(packet_fd);
     check_memory_limit(packet_fd);

@@ -320,9 +320,8 @@ def command(
                     if writer is not None:
                         if len(batch):
                             writer.write_batch(batch, interface_names=capture.names)
-                        else:  # nobody waits for a packet that came; a busy writer flushes by itself
-                            writer.rotate_when_due()
-                            writer.flush()
+                        else:
+                            writer.pause()
                     if printer is not None:
                         for frame in batch.frames(interface_names=capture.names):
                             printer.write(frame)

@@ -323,10 +323,7 @@ class PacketRing:
             RuntimeError: another thread reads it, or this process was forked from the one that opened it.
         """
         end_ns = deadline(timeout)
-        batch = self._batch
-        self._live()
-        if batch is None or not self._reader.acquire(blocking=False):
-            raise RuntimeError(f"{self!r}: another thread reads it")
+        batch = self._begin_reading()
         try:
             while True:
                 taken = self._receive(batch, end_ns, n)
@@ -349,6 +346,14 @@ class PacketRing:
         elsewhere within 100 ms. One that is called next may do so instead."""
         self._interrupted = True
         self._stop[0] = 1
+
+    def _begin_reading(self) -> RingBatch:
+        """Be the one who reads, until `_reader` is released; the batch for it."""
+        batch = self._batch
+        self._live()
+        if batch is None or not self._reader.acquire(blocking=False):
+            raise RuntimeError(f"{self!r}: another thread reads it")
+        return batch
 
     def _receive(self, batch: RingBatch, end_ns: int, most: int | None) -> int:
         """One slice of waiting: how many frames were taken from the ring, or -1 when a signal came."""
@@ -375,10 +380,7 @@ class PacketRing:
             EngineError, BufferError, ValueError, RuntimeError: as `receive`; what came before is recorded.
         """
         end_ns = deadline(timeout)
-        batch = self._batch
-        self._live()
-        if batch is None or not self._reader.acquire(blocking=False):
-            raise RuntimeError(f"{self!r}: another thread reads it")
+        batch = self._begin_reading()
         try:
             with self._lock:
                 handle = self._live()

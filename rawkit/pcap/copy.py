@@ -192,9 +192,8 @@ class RecordSink:
             return False
         try:
             self._reader.lend(self._sink.through(memoryview(batch.arena)[start:end], n))
-        except (
-            BaseException
-        ):  # a signal handler's, between the two: whoever reads on must not write over them
+        except BaseException:
+            # A signal handler's, between the two: whoever reads on must not write over them.
             self._sink.wait()
             raise
         return True

@@ -285,9 +285,8 @@ class Capture:
         self._take(batch)
         if len(batch):
             writer.write_batch(batch, interface_names=self.names)
-        else:  # a busy writer flushes by itself
-            writer.rotate_when_due()
-            writer.flush()
+        else:
+            writer.pause()
 
     def _record(self, writer: RotatingWriter, seconds: float, wanted: int | None) -> None:
         batch = None
