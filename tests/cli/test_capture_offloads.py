@@ -135,7 +135,7 @@ def test_split_on_the_way_the_file_holds_what_a_wire_carries(tmp_path: Path) -> 
     assert carried(frames) == LENGTH + len(str(LENGTH))
     full = [frame for frame in frames if frame.wire_len == MTU + 14]
     assert {(frame.direction, frame.gso_len, frame.comments) for frame in full} == {("out", 0, ())}
-    # The kernel may send one segment by itself now and then: that was not split, and its checksum is unfinished.
+    # The kernel may send one segment by itself now and then: not split, its checksum unfinished.
     segments = [frame for frame in full if frame.checksum == ""]
     assert len(segments) > len(full) / 2
     assert {frame.checksum for frame in full} <= {"", "not ready"}
