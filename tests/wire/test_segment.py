@@ -329,4 +329,5 @@ def test_we_cut_as_the_kernel_does(behind_router: Any, kind: type[TCP] | type[UD
         for piece in (cut(frame.packet(), frame.gso_len) if frame.gso_len else [frame.packet()])
     ]
     repaired = [p.replace(kind, checksum=AUTO) for p in ours]  # what was not cut has none yet
-    assert [compared(p).hex() for p in repaired] == [compared(f.packet()).hex() for f in small]
+    # In order of their octets: a router on two processors may let one frame overtake another.
+    assert sorted(compared(p).hex() for p in repaired) == sorted(compared(f.packet()).hex() for f in small)
